@@ -1,0 +1,179 @@
+//! A database of a test's own, with or without the outbox in it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio_postgres::{Client, NoTls};
+
+use crate::cleanup;
+use crate::stack::repository;
+use crate::wait::wait_for;
+
+/// Ending walsenders and dropping the database takes a second; a server that is gone refuses at once.
+const DROP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A server that does not let one in within this time is down.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A database with a name of its own, dropped together with the replication slots in it.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    server_url: String,
+    /// Where it is.
+    pub url: String,
+}
+
+impl Database {
+    /// A new empty database on the server of `server_url`.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn fresh(server_url: &str) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("test_{}", &id[..16]);
+        let url = with_database(server_url, &name)?;
+        let server = connect(server_url).await?;
+        // template0 never has sessions on it, so that tests beside each other can all copy it.
+        server.batch_execute(&format!("create database {name} template template0")).await?;
+        Ok(Self { name, server_url: server_url.to_owned(), url })
+    }
+
+    /// A new database with the migrations of the repository applied: the table contract between server and relay.
+    ///
+    /// # Errors
+    /// When it cannot be created, or a migration fails.
+    pub async fn with_outbox(server_url: &str) -> Result<Self> {
+        let database = Self::fresh(server_url).await?;
+        let client = database.client().await?;
+        for path in migrations()? {
+            let sql = fs::read_to_string(&path)?;
+            client.batch_execute(&sql).await.with_context(|| format!("the migration {}", path.display()))?;
+        }
+        Ok(database)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A name for a replication slot. Slots belong to the whole server, so tests beside each other need their own.
+    #[must_use]
+    pub fn slot_name(&self) -> String {
+        format!("slot_{}", self.name)
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When the server does not let one in.
+    pub async fn client(&self) -> Result<Client> {
+        connect(&self.url).await
+    }
+
+    /// Executes statements on a connection of their own.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub async fn execute(&self, statements: &str) -> Result<()> {
+        let client = self.client().await?;
+        client.batch_execute(statements).await.with_context(|| format!("executing: {statements}"))
+    }
+
+    /// Takes the slot away from whoever streams from it, as an operator would.
+    ///
+    /// # Errors
+    /// When it cannot be dropped.
+    pub async fn drop_slot(&self, slot: &str) -> Result<()> {
+        drop_slot(&self.client().await?, slot).await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (url, name) = (self.server_url.clone(), self.name.clone());
+        cleanup::run("a database", DROP_DEADLINE, || remove(url, name));
+    }
+}
+
+async fn remove(server_url: String, name: String) -> Result<()> {
+    // A private server that a test has stopped takes its databases with it.
+    let Ok(server) = connect(&server_url).await else { return Ok(()) };
+    let slots = "select slot_name::text from pg_replication_slots where database = $1";
+    for row in server.query(slots, &[&name]).await? {
+        drop_slot(&server, row.get(0)).await?;
+    }
+    server.batch_execute(&format!("drop database if exists {name} with (force)")).await?;
+    Ok(())
+}
+
+/// Ends the walsender and drops the slot before somebody takes it up again.
+async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
+    let end = "select pg_terminate_backend(active_pid) from pg_replication_slots \
+               where slot_name = $1 and active_pid is not null";
+    let drop = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1";
+    wait_for(&format!("the slot {slot} is dropped"), DROP_DEADLINE, async || {
+        client.execute(end, &[&slot]).await?;
+        Ok(client.execute(drop, &[&slot]).await.ok())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Connects without TLS; the connection ends with the client.
+///
+/// # Errors
+/// When the server does not let one in.
+pub async fn connect(url: &str) -> Result<Client> {
+    let connecting = tokio::time::timeout(CONNECT_DEADLINE, tokio_postgres::connect(url, NoTls));
+    let (client, connection) = connecting.await.context("Postgres does not answer")?.context("Postgres")?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The migrations that lead upwards, in their order.
+fn migrations() -> Result<Vec<PathBuf>> {
+    let folder = repository().join("migrations");
+    let entries = fs::read_dir(&folder).with_context(|| format!("no migrations in {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".sql") && !name.ends_with(".down.sql")
+    });
+    paths.sort();
+    Ok(paths)
+}
+
+/// `url` with the database `name` in place of its own.
+///
+/// # Errors
+/// When it is not a URL.
+pub fn with_database(url: &str, name: &str) -> Result<String> {
+    let (base, parameters) = url.split_once('?').map_or((url, None), |(base, rest)| (base, Some(rest)));
+    let (scheme, rest) = base.split_once("://").context("the database must be given as postgres://...")?;
+    let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+    let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
+    Ok(format!("{scheme}://{authority}/{name}{parameters}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_database_of_a_url_is_replaced() {
+        let cases = [
+            ("postgres://u:p@h:1/a?sslmode=disable", "postgres://u:p@h:1/b?sslmode=disable"),
+            ("postgres://u@h", "postgres://u@h/b"),
+            ("postgresql:///a?host=/run/pg", "postgresql:///b?host=/run/pg"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(with_database(given, "b").expect("a URL"), expected);
+        }
+        assert!(with_database("host=h dbname=a", "b").is_err());
+    }
+}

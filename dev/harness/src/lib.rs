@@ -1,0 +1,54 @@
+//! Test support: real servers, fresh databases and topics, and the faults that befall them.
+//!
+//! Used by the integration tests, the demo, and the chaos and load programs. Nothing here is a mock: a test talks to
+//! the Postgres and the Kafka that production talks to, and a fault is what an operator would see (a signal, a stopped
+//! server, a dropped slot). Every wait has a deadline, and every failure says what was waited for.
+
+/// Waiting for a condition with a deadline: the only place that sleeps.
+pub mod wait;
+
+/// Ports that are free now.
+pub mod port;
+
+/// One GET over plain TCP, for `/live`, `/ready` and `/metrics`.
+pub mod http;
+
+/// How to start a program, and how one ended that ran to its end.
+pub mod program;
+
+/// A program that runs: its log, its signals, and no orphans.
+pub mod process;
+
+/// Where Postgres and Kafka are, started when nothing says so.
+pub mod stack;
+
+/// Servers of a test's own, to be stopped, killed and paused.
+pub mod private;
+
+/// A database of a test's own, with or without the outbox in it.
+pub mod database;
+
+/// A topic of a test's own.
+pub mod topic;
+
+/// What arrived on a topic.
+pub mod reader;
+
+/// walpost as a process.
+pub mod relay;
+
+/// What the records say, and whether all of them arrived in order.
+pub mod events;
+
+mod cleanup;
+
+pub use database::Database;
+pub use events::{Audit, Committed};
+pub use private::{PrivateKafka, PrivatePostgres};
+pub use process::Process;
+pub use program::{Finished, Program};
+pub use reader::{Reader, Received};
+pub use relay::{Relay, RelayProcess};
+pub use stack::Stack;
+pub use topic::Topic;
+pub use wait::{wait_for, wait_until};

@@ -1,0 +1,164 @@
+//! Servers of a test's own, to be stopped, killed and paused.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::stack::{Output, exported, script, script_path};
+
+/// Removing an instance stops its server by force: a few seconds are plenty.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// An instance of one server, removed with its data when dropped. What the environment names is never touched.
+#[derive(Debug)]
+struct Instance {
+    name: String,
+    server: &'static str,
+    address: String,
+}
+
+impl Instance {
+    async fn up(server: &'static str, variable: &str, extra: &[&str]) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        // Made before the start, so that a start that fails half-way is removed as well.
+        let name = format!("test-{server}-{}", &id[..8]);
+        let mut instance = Self { name, server, address: String::new() };
+        let up = ["up", "--instance", &instance.name, "--only", server, "--private"];
+        script(&[&up, extra].concat(), Output::Quiet).await?;
+        let printed = script(&["env", "--instance", &instance.name], Output::Quiet).await?;
+        instance.address = exported(&printed, variable)
+            .with_context(|| format!("the instance {} has no {variable}:\n{printed}", instance.name))?;
+        Ok(instance)
+    }
+
+    async fn act(&self, action: &str) -> Result<()> {
+        script(&[action, self.server, "--instance", &self.name], Output::Quiet).await?;
+        Ok(())
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let mut command = Command::new("python3");
+        command.arg(script_path()).args(["remove", "--instance", &self.name]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let Ok(mut child) = child else { return };
+        let started = Instant::now();
+        while started.elapsed() < REMOVE_DEADLINE {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("the instance {} could not be removed in {REMOVE_DEADLINE:?}", self.name);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+macro_rules! faults {
+    ($server:ident) => {
+        impl $server {
+            /// Stops it in good order.
+            ///
+            /// # Errors
+            /// When it does not stop.
+            pub async fn stop(&self) -> Result<()> {
+                self.0.act("stop").await
+            }
+
+            /// Kills it: a crash.
+            ///
+            /// # Errors
+            /// When it cannot be killed.
+            pub async fn kill(&self) -> Result<()> {
+                self.0.act("kill").await
+            }
+
+            /// Starts it again, at the address it had.
+            ///
+            /// # Errors
+            /// When it does not come up.
+            pub async fn start_again(&self) -> Result<()> {
+                self.0.act("start").await
+            }
+
+            /// Stops it in good order and starts it again.
+            ///
+            /// # Errors
+            /// When it does not come up.
+            pub async fn restart(&self) -> Result<()> {
+                self.0.act("restart").await
+            }
+
+            /// Makes it stand still: connections stay open, nothing answers.
+            ///
+            /// # Errors
+            /// When it cannot be paused.
+            pub async fn pause(&self) -> Result<()> {
+                self.0.act("pause").await
+            }
+
+            /// Lets it go on.
+            ///
+            /// # Errors
+            /// When it cannot be resumed.
+            pub async fn resume(&self) -> Result<()> {
+                self.0.act("resume").await
+            }
+        }
+    };
+}
+
+/// A Postgres of the test's own.
+#[derive(Debug)]
+pub struct PrivatePostgres(Instance);
+
+impl PrivatePostgres {
+    /// Starts one with the settings of the repository.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with `settings` (`name=value`) over those of the repository.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with(settings: &[&str]) -> Result<Self> {
+        let extra: Vec<&str> = settings.iter().flat_map(|setting| ["--pg-set", *setting]).collect();
+        Ok(Self(Instance::up("postgres", "DATABASE_URL", &extra).await?))
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.0.address
+    }
+}
+
+/// A Kafka of the test's own.
+#[derive(Debug)]
+pub struct PrivateKafka(Instance);
+
+impl PrivateKafka {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start() -> Result<Self> {
+        Ok(Self(Instance::up("kafka", "KAFKA_BROKERS", &[]).await?))
+    }
+
+    /// Its bootstrap servers.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.0.address
+    }
+}
+
+faults!(PrivatePostgres);
+faults!(PrivateKafka);

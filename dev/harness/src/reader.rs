@@ -1,0 +1,106 @@
+//! What arrived on a topic.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::topic::{Topic, consumer};
+
+/// A record as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The partition it was on.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
+    /// Its key; empty when it had none.
+    pub key: Vec<u8>,
+    /// Its value; empty when it had none.
+    pub value: Vec<u8>,
+    /// Its headers, in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its timestamp, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// When this process had it in hand.
+    pub arrived: Instant,
+}
+
+impl Received {
+    /// The value of a header, as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let value = self.headers.iter().find_map(|(found, value)| (found == name).then_some(value))?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The key, as text.
+    #[must_use]
+    pub fn key_text(&self) -> String {
+        String::from_utf8_lossy(&self.key).into_owned()
+    }
+
+    fn from_message(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map(|headers| {
+            let header = |header: rdkafka::message::Header<'_, &[u8]>| {
+                (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
+            };
+            headers.iter().map(header).collect()
+        });
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().unwrap_or_default().to_vec(),
+            value: message.payload().unwrap_or_default().to_vec(),
+            headers: headers.unwrap_or_default(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            arrived: Instant::now(),
+        }
+    }
+}
+
+/// Reads all partitions of a topic from their beginning.
+pub struct Reader {
+    pub(crate) consumer: Arc<StreamConsumer>,
+}
+
+impl Reader {
+    pub(crate) fn new(topic: &Topic) -> Result<Self> {
+        let consumer = consumer(&topic.brokers)?;
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..topic.partitions {
+            partitions.add_partition_offset(&topic.name, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&partitions)?;
+        Ok(Self { consumer: Arc::new(consumer) })
+    }
+
+    /// The next record, or none within the given time. A broker that is away is waited for.
+    ///
+    /// # Errors
+    /// When the consumer cannot go on.
+    pub async fn next(&self, within: Duration) -> Result<Option<Received>> {
+        let started = Instant::now();
+        loop {
+            let left = within.saturating_sub(started.elapsed());
+            match tokio::time::timeout(left, self.consumer.recv()).await {
+                Err(_) => return Ok(None),
+                Ok(Ok(message)) => return Ok(Some(Received::from_message(&message))),
+                Ok(Err(error)) if is_transient(&error) => {}
+                Ok(Err(error)) => return Err(error).context("reading the topic"),
+            }
+        }
+    }
+}
+
+/// librdkafka tells of a lost broker as of a message, and goes on by itself.
+fn is_transient(error: &rdkafka::error::KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve,
+    };
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}

@@ -1,0 +1,186 @@
+//! A topic of a test's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+
+use crate::cleanup;
+use crate::reader::{Reader, Received};
+use crate::wait::wait_for;
+
+/// A broker that does not answer an administrative request by then is down.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A topic with a name of its own, deleted when dropped.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub brokers: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+}
+
+impl Topic {
+    /// A new topic; every partition has its leader when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn fresh(brokers: &str, partitions: i32) -> Result<Self> {
+        Self::named(&Self::unused_name(), brokers, partitions).await
+    }
+
+    /// A name that no topic has.
+    #[must_use]
+    pub fn unused_name() -> String {
+        format!("test-{}", uuid::Uuid::new_v4().simple())
+    }
+
+    /// A new topic with a given name.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn named(name: &str, brokers: &str, partitions: i32) -> Result<Self> {
+        let admin = admin(brokers)?;
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
+        let created = tokio::time::timeout(ADMIN_DEADLINE, admin.create_topics([&topic], &options)).await;
+        for result in created.with_context(|| format!("{brokers}: Kafka does not answer"))?? {
+            result.map_err(|(name, code)| anyhow::anyhow!("the topic {name} cannot be created: {code}"))?;
+        }
+        let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions };
+        topic.wait_for_leaders().await?;
+        Ok(topic)
+    }
+
+    /// A reader of all partitions from their beginning, with no consumer group.
+    ///
+    /// # Errors
+    /// When the consumer cannot be made.
+    pub fn reader(&self) -> Result<Reader> {
+        Reader::new(self)
+    }
+
+    /// The first `count` records.
+    ///
+    /// # Errors
+    /// When fewer have arrived after `within`.
+    pub async fn read(&self, count: usize, within: Duration) -> Result<Vec<Received>> {
+        self.read_until(&format!("{count} records"), within, |received| received.len() >= count).await
+    }
+
+    /// The records from the beginning until `enough` says so; `what` names what that takes.
+    ///
+    /// # Errors
+    /// When it has not said so after `within`.
+    pub async fn read_until(
+        &self,
+        what: &str,
+        within: Duration,
+        enough: impl Fn(&[Received]) -> bool,
+    ) -> Result<Vec<Received>> {
+        let (reader, started) = (self.reader()?, Instant::now());
+        let mut received = Vec::new();
+        while !enough(&received) {
+            let left = within.saturating_sub(started.elapsed());
+            match reader.next(left).await? {
+                Some(record) if !left.is_zero() => received.push(record),
+                _ => bail!("waited {within:?} for {what}: {} records on {}", received.len(), self.name),
+            }
+        }
+        Ok(received)
+    }
+
+    /// All records that are there now.
+    ///
+    /// # Errors
+    /// When Kafka does not say how many that are, or does not hand them out.
+    pub async fn read_all(&self) -> Result<Vec<Received>> {
+        let ends = self.ends().await?;
+        let total = ends.values().sum::<i64>();
+        self.read(usize::try_from(total)?, ADMIN_DEADLINE).await
+    }
+
+    /// How many records each partition holds now. (Nothing is ever deleted from them or written in a transaction.)
+    ///
+    /// # Errors
+    /// When Kafka does not say.
+    pub async fn ends(&self) -> Result<BTreeMap<i32, i64>> {
+        let (reader, name, partitions) = (self.reader()?, self.name.clone(), self.partitions);
+        let consumer = Arc::clone(&reader.consumer);
+        let ends = tokio::task::spawn_blocking(move || -> Result<_> {
+            let end = |partition| consumer.fetch_watermarks(&name, partition, ADMIN_DEADLINE);
+            (0..partitions).map(|partition| Ok((partition, end(partition)?.1))).collect()
+        });
+        ends.await?
+    }
+
+    /// Deletes it now.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub async fn delete(&self) -> Result<()> {
+        delete(&self.brokers, &self.name).await
+    }
+
+    async fn wait_for_leaders(&self) -> Result<()> {
+        let consumer = Arc::new(consumer(&self.brokers)?);
+        wait_for(&format!("the topic {} has its leaders", self.name), ADMIN_DEADLINE, async || {
+            let (consumer, name) = (Arc::clone(&consumer), self.name.clone());
+            let fetch = move || consumer.fetch_metadata(Some(&name), ADMIN_DEADLINE);
+            let metadata = tokio::task::spawn_blocking(fetch).await??;
+            let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+            let led = partitions.iter().filter(|partition| partition.leader() >= 0).count();
+            Ok((i32::try_from(led)? == self.partitions).then_some(()))
+        })
+        .await
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        let (brokers, name) = (self.brokers.clone(), self.name.clone());
+        cleanup::run("a topic", ADMIN_DEADLINE, || async move {
+            // A private broker that a test has stopped, or a topic that it has deleted itself.
+            let _ = tokio::time::timeout(Duration::from_secs(3), delete(&brokers, &name)).await;
+            Ok(())
+        });
+    }
+}
+
+fn client_config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    // A test that restarts the broker should not wait ten seconds for the client to notice.
+    config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
+    // What the client says about a broker that a test has stopped is no news.
+    config.set("log_level", "0");
+    config
+}
+
+/// librdkafka wants the name of a group even from a consumer that joins none.
+pub(crate) fn consumer(brokers: &str) -> Result<StreamConsumer> {
+    let mut config = client_config(brokers);
+    config.set("group.id", "harness-reader").set("enable.auto.commit", "false");
+    config.set("fetch.wait.max.ms", "20").set("fetch.error.backoff.ms", "50");
+    config.create().context("a Kafka consumer")
+}
+
+fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    client_config(brokers).create().context("a Kafka admin client")
+}
+
+async fn delete(brokers: &str, name: &str) -> Result<()> {
+    let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
+    for result in admin(brokers)?.delete_topics(&[name], &options).await? {
+        ensure!(result.is_ok(), "the topic {name} cannot be deleted: {result:?}");
+    }
+    Ok(())
+}

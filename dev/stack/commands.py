@@ -1,0 +1,217 @@
+"""The commands of stack.py, each a function of its parsed options."""
+
+import shutil
+import threading
+from contextlib import suppress
+
+import fetch as fetching
+import given
+from instance import DEFAULT, Instance, everything, is_free
+from places import state_dir
+from ui import Failure, say
+
+
+def up(options):
+    instance = Instance(state_dir(announce=True), options.instance)
+    with instance.lock():
+        instance.reload()
+        foreign = {} if options.private else given.urls(instance)
+        changed = _apply_settings(instance, options.pg_set)
+        instance.save()
+        wanted = [server for server in instance.servers
+                  if options.only in (None, server.name) and server.variable not in foreign]
+        _side_by_side([lambda server=server: _bring_up(server, changed) for server in wanted])
+        instance.write_env({**instance.own_urls(), **foreign})
+    for server in instance.servers:
+        if server.variable in foreign:
+            print(f"{server.name:<9} {given.masked(foreign[server.variable])}  (given by {server.variable})")
+        elif server.is_initialised():
+            print(f"{server.name:<9} {given.masked(server.url)}")
+    print(f"env       . {instance.env_file}")
+
+
+def _bring_up(server, settings_changed):
+    """Makes one server run and answer, whatever state it is in."""
+    if server.pid() and not server.is_initialised():
+        server.kill()  # its data was deleted under it
+    _wake(server)
+    if settings_changed and server.name == "postgres" and server.stop():
+        say("Postgres is started again with the new settings")
+    if server.pid():
+        server.await_answer()
+        return
+    server.fetch()
+    server.clear_leftovers()
+    server.instance.choose_ports(server)
+    if not server.is_initialised():
+        server.initialise()
+    server.start()
+
+
+def _wake(server):
+    if server.is_paused():
+        say(f"{server.title} was paused: resuming it")
+        server.resume()
+
+
+def _side_by_side(tasks):
+    """Runs the tasks at the same time and reports every failure, not only the first."""
+    failures = []
+
+    def guarded(task):
+        try:
+            task()
+        except (Failure, OSError) as failure:
+            failures.append(str(failure))
+
+    # Daemons, so that Ctrl-C ends the program at once. What they fetch is renamed into place only when whole.
+    threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise Failure("\nstack.py: ".join(dict.fromkeys(failures)))  # both may have met the same one
+
+
+def _apply_settings(instance, pairs):
+    """Takes over --pg-set. Says whether that changed anything."""
+    before = dict(instance.pg_settings)
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.replace(".", "_").isidentifier():
+            raise Failure(f"--pg-set {pair}: write it as name=value, such as --pg-set max_slot_wal_keep_size=64MB.")
+        if value:
+            instance.pg_settings[name] = value
+        else:
+            instance.pg_settings.pop(name, None)
+    return instance.pg_settings != before
+
+
+def down(options):
+    for instance in _chosen(options):
+        with instance.lock():
+            if not any([server.stop() for server in instance.servers]):
+                say(f"nothing of instance {instance.name} runs")
+
+
+def remove(options):
+    for instance in _chosen(options):
+        with instance.lock():
+            if instance.exists():
+                instance.remove()
+                say(f"removed instance {instance.name}")
+
+
+def _chosen(options):
+    state = state_dir()
+    if options.all:
+        return everything(state)
+    instance = Instance(state, options.instance)
+    return [instance] if instance.exists() else []
+
+
+def start(options):
+    _on_server(options, _start)
+
+
+def stop(options):
+    _on_server(options, lambda server: server.stop() or say(f"{server.title} does not run"))
+
+
+def kill(options):
+    _on_server(options, lambda server: server.kill() or say(f"{server.title} does not run"))
+
+
+def restart(options):
+    # What is missing shows before anything is stopped.
+    _on_server(options, lambda server: (server.fetch(), server.stop(), _start(server)))
+
+
+def pause(options):
+    _on_server(options, lambda server: server.pause())
+
+
+def resume(options):
+    _on_server(options, lambda server: server.resume())
+
+
+def _on_server(options, action):
+    instance = Instance(state_dir(), options.instance)
+    server = instance.server(options.server)
+    if not server.is_initialised():
+        raise Failure(f"instance {instance.name} has no {server.title} of its own: "
+                      f"stack.py up --private --instance {instance.name}")
+    with instance.lock():
+        instance.reload()
+        action(server)
+
+
+def _start(server):
+    """On the port it had: clients know it."""
+    _wake(server)
+    if server.pid():
+        server.await_answer()
+        return
+    for name in server.port_names:
+        port = server.instance.ports[name]
+        if not is_free(port):
+            raise Failure(f"port {port} of {server.title} is taken by another process: end that one (ss -ltnp shows "
+                          f"it), or move {server.title} elsewhere: stack.py up --instance {server.instance.name}")
+    server.start()
+
+
+def status(options):
+    state = state_dir()
+    instances = [Instance(state, options.instance)] if options.instance else everything(state)
+    print(f"state     {state}")
+    for instance in instances:
+        for server in instance.servers:
+            print(f"{instance.name:<9} {server.name:<9} {_condition(server)}")
+
+
+def _condition(server):
+    if not server.is_initialised():
+        return "none of its own"
+    pid = server.pid()
+    if not pid:
+        return f"stopped   {server.where}"
+    if server.is_paused():
+        return f"paused    {server.where}  pid {pid}"
+    return f"{'running' if server.answers() else 'no answer'}   {server.where}  pid {pid}  log {server.log}"
+
+
+def env(options):
+    instance = Instance(state_dir(), options.instance)
+    try:
+        print(instance.env_file.read_text(), end="")
+    except FileNotFoundError:
+        raise Failure(f"instance {instance.name} was never up: stack.py up --instance {instance.name}") from None
+
+
+def fetch(options):
+    state = state_dir(announce=True)
+    tasks = {"postgres": lambda: fetching.postgres(state),
+             "kafka": Instance(state, DEFAULT).kafka.fetch}
+    _side_by_side([task for name, task in tasks.items() if options.only in (None, name)])
+    print(f"fetched   {state / 'fetched'}")
+
+
+def bin(options):
+    folder = fetching.postgres(state_dir()) / "bin"
+    if not (folder / options.name).is_file():
+        there = " ".join(sorted(path.name for path in folder.iterdir()))
+        raise Failure(f"PostgreSQL brings no program {options.name}. There are: {there}")
+    print(folder / options.name)
+
+
+def clean(options):
+    """Only what this program makes: WALPOST_DEV_DIR may be a folder with other things in it."""
+    state = state_dir()
+    options.all = True
+    remove(options)
+    for name in ("instances", "fetched", "locks"):
+        shutil.rmtree(state / name, ignore_errors=True)
+    with suppress(OSError):
+        state.rmdir()
+    say(f"removed what was in {state}")

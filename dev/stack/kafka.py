@@ -1,0 +1,189 @@
+"""Apache Kafka: one KRaft node per instance that is broker and controller, on loopback only."""
+
+import base64
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import uuid
+from types import SimpleNamespace
+
+import fetch
+from server import Server, clean_environment
+from ui import Failure, say
+
+ASK_MAX_S = 3
+API_VERSIONS = 18  # the one request that every broker answers, whatever the client's age
+
+# Quick to start rather than fastest in the long run: the first compiler alone halves the processor time of a start.
+# A benchmark may want the second: WALPOST_DEV_KAFKA_OPTS=-XX:TieredStopAtLevel=4
+JVM = ["-XX:TieredStopAtLevel=1", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError",
+       "-Djava.awt.headless=true"]
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+log.dirs={data}
+log.preallocate=false
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+# 128 MB by default, a quarter of this heap.
+log.cleaner.dedupe.buffer.size=8388608
+# A killed broker may not register again before its session has ended: by default 9 s.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+"""
+
+LOGGING = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = out
+"""
+
+
+class Kafka(Server):
+    name, title = "kafka", "Kafka"
+    variable = "KAFKA_BROKERS"
+    port_names = ("kafka", "controller")
+
+    def __init__(self, instance):
+        super().__init__(instance)
+        self.data = self.home / "data"
+        self.properties = self.home / "server.properties"
+        self.logging = self.home / "log4j2.properties"
+        self.jvm = None  # instead of the archive, where that is still to be made
+
+    @property
+    def url(self):
+        return self.where
+
+    def fetch(self):
+        """Also prepares the archive of loaded classes, from a first run of Kafka in a folder that is thrown away."""
+        fetch.kafka(self.instance.state)
+        fetch.once(self.instance.state, self._archive().parent.name, "Kafka's classes for quick starts", self._rehearse,
+                   verb="prepar")
+
+    def _archive(self):
+        """Java's archive of the classes Kafka loads: with it a start takes half the time. Good for one Java only."""
+        java = os.path.realpath(fetch.java(self.instance.state))
+        key = hashlib.sha256(f"{java} {os.stat(java).st_mtime_ns}".encode()).hexdigest()[:8]
+        jars = fetch.kafka(self.instance.state)
+        return jars.with_name(f"{jars.name}-classes-{key}") / "classes.jsa"
+
+    def _rehearse(self, folder):
+        with free_port() as broker, free_port() as controller:
+            ports = {"kafka": broker, "controller": controller}
+        trial = Kafka(SimpleNamespace(state=self.instance.state, name="rehearsal", folder=folder, ports=ports))
+        trial.jvm = [f"-XX:ArchiveClassesAtExit={folder / self._archive().name}"]
+        try:
+            trial.initialise()
+            trial.start(quiet=True)
+        except Failure as failure:
+            # Only speed is lost; and if Kafka cannot run here at all, its real start tells it better.
+            say(f"no archive of Kafka's classes, so it will start more slowly: {failure}")
+        trial.stop(quiet=True)
+        shutil.rmtree(trial.home, ignore_errors=True)
+
+    def is_ours(self, arguments):
+        return arguments[-2:] == ["kafka.Kafka", str(self.properties)]
+
+    def is_initialised(self):
+        return self.data.is_dir()
+
+    def initialise(self):
+        """Formats the storage under another name; renamed when whole."""
+        fresh = self.home / "data.partial"
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._write_logging()
+        properties = self.home / "format.properties"
+        properties.write_text(self._rendered(fresh))
+        command = self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(),
+                             "-c", str(properties))
+        run = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, **self._as_server())
+        properties.unlink()
+        if run.returncode != 0:
+            raise Failure(f"Kafka's StorageTool could not format {fresh}: free space there, or choose another folder "
+                          f"with WALPOST_DEV_DIR. It said:\n{run.stdout.strip()[-2000:]}")
+        fresh.rename(self.data)
+
+    def configure(self):
+        self._write_logging()
+        self.properties.write_text(self._rendered(self.data))
+
+    def _write_logging(self):
+        self.logging.write_text(LOGGING)
+
+    def _rendered(self, data):
+        ports = self.instance.ports
+        return PROPERTIES.format(broker=ports["kafka"], controller=ports["controller"], data=data)
+
+    def command(self):
+        extra = os.environ.get("WALPOST_DEV_KAFKA_OPTS", "").split()
+        return self._java(*(self.jvm or []), *extra, "kafka.Kafka", str(self.properties)), self._as_server()
+
+    def _java(self, *rest):
+        jars = fetch.kafka(self.instance.state)
+        options = [part for part in rest if part.startswith(("-X", "-D"))]
+        # A Java that finds the archive missing or not its own goes on without it.
+        quick = [] if self.jvm else [f"-XX:SharedArchiveFile={self._archive()}", "-Xlog:cds=off",
+                                     "-Xlog:cds+dynamic=off"]
+        return [fetch.java(self.instance.state), *JVM, *quick, *options,
+                f"-Dlog4j2.configurationFile={self.logging.as_uri()}",
+                "-cp", f"{jars}/jars/*{os.pathsep}{jars}/modules/*", *rest[len(options):]]
+
+    @staticmethod
+    def _as_server():
+        return {"cwd": "/", "env": clean_environment("KAFKA_", "CLASSPATH", "LOG_DIR")}
+
+    def answers(self):
+        """An ApiVersions request, version 0. The port opens only after the broker is registered and unfenced."""
+        client = b"stack.py"
+        request = struct.pack(f">hhih{len(client)}s", API_VERSIONS, 0, 7, len(client), client)
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=ASK_MAX_S) as connection:
+                connection.sendall(struct.pack(">i", len(request)) + request)
+                _, echoed, error = struct.unpack(">iih", connection.recv(10, socket.MSG_WAITALL))
+        except (OSError, struct.error):
+            return False
+        return echoed == 7 and error == 0
+
+
+@contextlib.contextmanager
+def free_port():
+    """A port nobody else is given while this is open."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        yield probe.getsockname()[1]
+
+
+def _cluster_id():
+    """Kafka's notation of a UUID. One that begins with `-` would be taken for a flag."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text

@@ -1,0 +1,138 @@
+"""PostgreSQL: one cluster per instance, over TCP on loopback only, with a password of its own."""
+
+import os
+import secrets
+import shutil
+import subprocess
+
+import fetch
+import processes
+from places import server_user, write_private
+from server import Server, clean_environment
+from ui import Failure
+
+DATABASE = "logistic_package_api"
+ASK_MAX_S = 3
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    # No socket file: its path may hold 107 bytes at most, and a state dir can be deeper than that.
+    "unix_socket_directories": "",
+    "wal_level": "logical",
+    # Tests run side by side, each with its slots and its relays.
+    "max_wal_senders": "100",
+    "max_replication_slots": "100",
+    "max_connections": "400",
+    "fsync": "on",
+    "wal_sender_timeout": "60s",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "logging_collector": "off",
+    "log_line_prefix": "%m [%p] %a ",
+    "timezone": "UTC",
+}
+
+
+class Postgres(Server):
+    name, title = "postgres", "Postgres"
+    variable = "DATABASE_URL"
+    port_names = ("postgres",)
+    stop_signal = processes.INT  # fast shutdown: sessions are ended, a checkpoint is made
+
+    def __init__(self, instance):
+        super().__init__(instance)
+        self.data = self.home / "data"
+        self.password_file = instance.folder / "password"
+
+    @property
+    def url(self):
+        password = self.password_file.read_text().strip()
+        return f"postgres://postgres:{password}@127.0.0.1:{self.port}/{DATABASE}"
+
+    def fetch(self):
+        return fetch.postgres(self.instance.state)
+
+    def _program(self, name):
+        return self.fetch() / "bin" / name
+
+    def is_ours(self, arguments):
+        if not arguments or os.path.basename(arguments[0]) != "postgres":
+            return False
+        return arguments[1:3] == ["-D", str(self.data)]
+
+    def pids(self):
+        """The postmaster and its children. A child of a killed postmaster is known by its working folder."""
+        main = self.pid()
+        data = os.path.realpath(self.data)
+        rest = [pid for pid, parent in processes.everyone()
+                if pid != main and self._is_child(pid, parent, main, data)]
+        return ([main] if main else []) + rest
+
+    @staticmethod
+    def _is_child(pid, parent, main, data):
+        if main and parent == main:
+            return True
+        return processes.folder_of(pid) == data and processes.arguments(pid)[:1] and \
+            processes.arguments(pid)[0].startswith("postgres:")
+
+    def is_initialised(self):
+        return self.data.is_dir()
+
+    def initialise(self):
+        """Makes the cluster and its database under another name; renamed when whole, so a cut never leaves a half."""
+        fresh = self.home / "data.partial"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        if not self.password_file.exists():
+            write_private(self.password_file, secrets.token_hex(16) + "\n")
+        handed = self.home / "password.partial"
+        write_private(handed, self.password_file.read_text())
+        user = server_user()
+        if user:
+            os.chown(fresh, user.pw_uid, user.pw_gid)
+            os.chown(handed, user.pw_uid, user.pw_gid)
+        # The locale is Postgres's own: the same order on every machine, whatever it has installed.
+        self._run_once([self._program("initdb"), "-D", fresh, "-U", "postgres", f"--pwfile={handed}",
+                        "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
+                        "--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions"])
+        handed.unlink()
+        # A single-user server needs neither port nor password.
+        self._run_once([self._program("postgres"), "--single", "-D", fresh, "postgres"],
+                       typed=f"CREATE DATABASE {DATABASE};\n")
+        with open(fresh / "postgresql.conf", "a") as conf:
+            conf.write("\ninclude 'walpost-dev.conf'  # written anew by stack.py before each start\n")
+        fresh.rename(self.data)
+
+    def configure(self):
+        # No postmaster of ours runs (the caller looked). If the number in its file belongs to another
+        # process by now, Postgres would refuse to start.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        settings = {**SETTINGS, "port": str(self.port), **self.instance.pg_settings}
+        lines = (f"{name} = '{_escaped(value)}'\n" for name, value in settings.items())
+        (self.data / "walpost-dev.conf").write_text("".join(lines))
+
+    def command(self):
+        return [self._program("postgres"), "-D", self.data], self._as_server()
+
+    def _as_server(self):
+        # cwd: the caller's may be closed to the user Postgres runs as.
+        options = {"cwd": "/", "env": clean_environment("PG")}
+        user = server_user()
+        if user:
+            options.update(user=user.pw_uid, group=user.pw_gid, extra_groups=[])
+        return options
+
+    def _run_once(self, command, typed=""):
+        run = subprocess.run([str(part) for part in command], input=typed, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, **self._as_server())
+        if run.returncode != 0 or "ERROR:" in run.stdout:
+            raise Failure(f"{command[0].name} could not make a database cluster in {self.home}: free space there, or "
+                          f"choose another folder with WALPOST_DEV_DIR. It said:\n{run.stdout.strip()}")
+
+    def answers(self):
+        ask = [str(self._program("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", str(ASK_MAX_S)]
+        return subprocess.run(ask, env=clean_environment("PG"), stderr=subprocess.DEVNULL).returncode == 0
+
+
+def _escaped(value):
+    return value.replace("\\", "\\\\").replace("'", "''")

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Real PostgreSQL and Apache Kafka on loopback for development and tests, without containers or root.
+
+Python and pip are all it needs: the servers are fetched once into the state dir ($WALPOST_DEV_DIR, else .dev in the
+repository). `up` starts what does not run and writes a file that a shell can source: . .dev/instances/dev/env
+"""
+
+import sys
+
+sys.dont_write_bytecode = True  # nothing is left beside the sources
+
+import argparse  # noqa: E402
+import os  # noqa: E402
+
+import commands  # noqa: E402
+from instance import DEFAULT, SERVERS  # noqa: E402
+from ui import Failure  # noqa: E402
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="stack.py", description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, text):
+        command = sub.add_parser(name, help=text, description=text)
+        command.set_defaults(run=getattr(commands, name))
+        return command
+
+    up = _named(add("up", "fetch once, start what does not run, wait until it answers, write the env file"))
+    up.add_argument("--only", choices=SERVERS, help="this server alone")
+    up.add_argument("--private", action="store_true",
+                    help="own servers even if DATABASE_URL or KAFKA_BROKERS are set in the environment")
+    up.add_argument("--pg-set", action="append", default=[], metavar="NAME=VALUE",
+                    help="a Postgres setting for this instance, kept; NAME= drops it again; repeatable")
+    for name, text in (
+        ("down", "stop the servers, keep their data"),
+        ("remove", "stop the servers, delete their data"),
+    ):
+        _named(add(name, text)).add_argument("--all", action="store_true", help="every instance")
+    for name, text in (
+        ("start", "start a server on the port and with the data it had, wait until it answers"),
+        ("stop", "stop a server gracefully, wait until it is gone"),
+        ("restart", "stop, then start"),
+        ("kill", "end a server as a crash would (SIGKILL to all its processes)"),
+        ("pause", "freeze all processes of a server (SIGSTOP)"),
+        ("resume", "let a paused server go on (SIGCONT)"),
+    ):
+        _named(add(name, text)).add_argument("server", choices=SERVERS)
+    _named(add("status", "what runs where"), default=None)
+    _named(add("env", "print the env file"))
+    add("bin", "print the path of a bundled program, such as psql or pg_recvlogical").add_argument("name")
+    add("fetch", "fetch what is needed, start nothing").add_argument("--only", choices=SERVERS)
+    add("clean", "stop and delete everything in the state dir, fetched files too")
+    return top
+
+
+def _named(command, default=DEFAULT):
+    command.add_argument("--instance", default=default, metavar="NAME", help=f"default: {default or 'all'}")
+    return command
+
+
+def main():
+    os.umask(0o022)  # as root, another user must be able to read what was fetched
+    options = parser().parse_args()
+    try:
+        options.run(options)
+    except Failure as failure:
+        sys.exit(f"stack.py: {failure}")
+    except OSError as error:
+        sys.exit(f"stack.py: {error}: check who owns that path and whether the disk is full.")
+    except KeyboardInterrupt:
+        sys.stderr.write("stack.py: interrupted; the same command takes up where this one ended.\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

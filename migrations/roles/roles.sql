@@ -1,0 +1,80 @@
+-- Roles with no more rights than each part needs. Not a migration: roles belong to the whole cluster, so an operator
+-- who wants them runs this as a superuser, connected to the database, after the migrations; it may be run again:
+--
+--   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f migrations/roles/roles.sql
+--
+-- | role                           | for                  | may                                                     |
+-- |--------------------------------|----------------------|---------------------------------------------------------|
+-- | logistic_package_owner         | migrations           | own tables, types and publication; nobody logs in as it |
+-- | logistic_package_server        | the server           | read and change packages, insert events                 |
+-- | logistic_package_relay         | the relay            | stream, read and delete events, keep schema walpost     |
+-- | logistic_package_relay_metrics | the relay's metrics  | read the statistics views                               |
+--
+-- No passwords here, where they would end up in a repository: set them with \password in psql, or use certificates.
+--
+-- REPLICATION is a right over the whole cluster: a role that has it streams any published table without SELECT. Limit
+-- it in pg_hba.conf by user, database and source, for instance
+--
+--   hostssl  logistic_package_api  logistic_package_relay  10.0.0.7/32  scram-sha-256
+--   host     all                   logistic_package_relay  all          reject
+--
+-- (a logical walsender matches the database's own name; the keyword `replication` is for physical ones only).
+
+begin;
+
+do $$
+declare
+  wanted record;
+begin
+  for wanted in
+    select * from (values
+      ('logistic_package_owner', 'nologin'),
+      ('logistic_package_server', 'login'),
+      ('logistic_package_relay', 'login replication'),
+      ('logistic_package_relay_metrics', 'login')
+    ) as roles (name, attributes)
+  loop
+    if not exists (select from pg_roles where rolname = wanted.name) then
+      execute format('create role %I', wanted.name);
+    end if;
+    execute format('alter role %I %s', wanted.name, wanted.attributes);
+  end loop;
+end
+$$;
+
+-- The owner. Migrations then run as a role that is a member of it, after `set role logistic_package_owner`: sqlx's table
+-- of applied migrations is its own too.
+do $$
+begin
+  execute format('grant create on database %I to logistic_package_owner', current_database());
+  if to_regclass('_sqlx_migrations') is not null then
+    alter table _sqlx_migrations owner to logistic_package_owner;
+  end if;
+end
+$$;
+grant usage, create on schema public to logistic_package_owner;
+alter table package owner to logistic_package_owner; -- its sequence follows
+alter table package_event owner to logistic_package_owner;
+alter type event_type_enum owner to logistic_package_owner;
+alter publication package_event_pub owner to logistic_package_owner;
+
+-- The server. On the outbox INSERT and nothing more: it never reads an event back, and INSERT alone forbids RETURNING.
+grant usage on schema public to logistic_package_server;
+grant select, insert, update, delete on package to logistic_package_server;
+grant insert on package_event to logistic_package_server;
+grant usage on sequence package_package_id_seq, package_event_package_event_id_seq to logistic_package_server;
+
+-- The relay. It streams with REPLICATION; SELECT is for `recover` and the first start, DELETE for published rows. It
+-- makes its own schema, walpost, and so needs CREATE on the database.
+do $$
+begin
+  execute format('grant connect, create on database %I to logistic_package_relay', current_database());
+end
+$$;
+grant usage on schema public to logistic_package_relay;
+grant select, delete on package_event to logistic_package_relay;
+
+-- Its metrics. Without pg_monitor the positions in pg_stat_replication are null.
+grant pg_monitor to logistic_package_relay_metrics;
+
+commit;

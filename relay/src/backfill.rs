@@ -1,0 +1,144 @@
+//! Rows that stood in the table before the slot was made: the stream never holds them, so they are published first.
+//!
+//! First start, takeover from a poller and recovery after a lost slot are this one operation. The slot was made
+//! earlier, so a snapshot taken now sees every transaction that committed before the slot's position; what it sees
+//! beyond comes in the stream once more, with the same `ce_id`. Rows go out in id order: writers of one key are
+//! serialised by its row's lock, so for one key that is the order of commits.
+//!
+//! The relay holds the slot meanwhile, so a second one stands by, and nothing is confirmed until all is acknowledged.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{SourceSettings, WindowSettings};
+use crate::database::Session;
+use crate::error::Error;
+use crate::lsn::Lsn;
+use crate::outbox::{OutboxEvent, Plan, Role};
+use crate::pgoutput::{Relation, Tuple};
+use crate::publish::Publisher;
+use crate::sink::Sink;
+use crate::transaction::{PlacedEvent, Position};
+
+/// Rows fetched at a time: a few hundred kilobytes of the usual few hundred bytes each.
+const FETCHED_ROWS: usize = 500;
+
+/// Progress is logged so often.
+const LOGGED_ROWS: u64 = 50_000;
+
+/// Publishes the rows of the table.
+///
+/// `relation` is the table as the catalogue has it, `slot_at` the slot's position. Returns the number of rows, or
+/// `None` when `stop` came first.
+///
+/// # Errors
+/// When Postgres or Kafka does, or a row does not decode.
+pub async fn run<S: Sink>(
+    session: &Session,
+    source: &SourceSettings,
+    relation: &Relation,
+    slot_at: Lsn,
+    window: WindowSettings,
+    publisher: &mut Publisher<S>,
+    stop: &CancellationToken,
+) -> Result<Option<u64>, Error> {
+    let plan = Plan::new(&source.table, relation)?;
+    let rows = Cursor::open(session, source, relation).await?;
+    let mut published = 0;
+    loop {
+        let batch = rows.fetch(session).await?;
+        if batch.is_empty() {
+            break;
+        }
+        for row in &batch {
+            let (event, bytes) = read(&plan, row)?;
+            let position = Position { lsn: slot_at, ordinal: published, committed_at: event.created_at };
+            publisher.progress_mut().push(PlacedEvent { event, position, bytes }, bytes);
+            published += 1;
+            if published % LOGGED_ROWS == 0 {
+                tracing::info!(rows = published, "publishing rows from before the slot");
+            }
+        }
+        publisher.send()?;
+        while !window.has_room(publisher) {
+            if !settled(publisher, stop).await? {
+                return Ok(None);
+            }
+        }
+    }
+    while publisher.progress().records() > 0 {
+        if !settled(publisher, stop).await? {
+            return Ok(None);
+        }
+    }
+    rows.close(session).await?;
+    Ok(Some(published))
+}
+
+/// Waits for acknowledgements; `false` when it is to stop.
+async fn settled<S: Sink>(publisher: &mut Publisher<S>, stop: &CancellationToken) -> Result<bool, Error> {
+    tokio::select! {
+        () = stop.cancelled() => return Ok(false),
+        () = publisher.wait() => {}
+    }
+    publisher.settle().await?;
+    Ok(true)
+}
+
+/// A snapshot of the table, read piece by piece.
+struct Cursor;
+
+impl Cursor {
+    async fn open(session: &Session, source: &SourceSettings, relation: &Relation) -> Result<Self, Error> {
+        let columns: Vec<_> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
+        let table = format!("{}.{}", quoted(&relation.namespace), quoted(&relation.name));
+        let order = quoted(source.table.column(Role::Id).unwrap_or_default());
+        let sql = format!(
+            "begin isolation level repeatable read, read only; \
+             declare walpost_backfill no scroll cursor for select {} from {table} order by {order}",
+            columns.join(", "),
+        );
+        session
+            .client()
+            .batch_execute(&sql)
+            .await
+            .map_err(session.error("read the rows from before the slot"))?;
+        Ok(Self)
+    }
+
+    async fn fetch(&self, session: &Session) -> Result<Vec<Row>, Error> {
+        let sql = format!("fetch {FETCHED_ROWS} from walpost_backfill");
+        let rows = session.client().query(&sql, &[]).await;
+        Ok(rows.map_err(session.error("read the rows from before the slot"))?)
+    }
+
+    async fn close(self, session: &Session) -> Result<(), Error> {
+        let closed = session.client().batch_execute("commit").await;
+        Ok(closed.map_err(session.error("end the reading of the rows from before the slot"))?)
+    }
+}
+
+/// A row in the form in which the stream gives rows; values come in the same binary form.
+fn read(plan: &Plan, row: &Row) -> Result<(OutboxEvent, usize), Error> {
+    let values: Vec<Option<Raw<'_>>> = (0..row.len()).map(|index| row.get(index)).collect();
+    let tuple = Tuple::from_values(values.iter().map(|value| value.as_ref().map(|raw| raw.0)));
+    Ok((plan.event(&tuple)?, tuple.bytes()))
+}
+
+/// A value's bytes, whatever its type.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

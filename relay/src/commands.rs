@@ -1,0 +1,143 @@
+//! The subcommands.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::ArgMatches;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use walpost::config::Settings;
+use walpost::error::{Error, Verdict};
+use walpost::http::{self, Shown};
+use walpost::metrics::Metrics;
+use walpost::relay::{Halt, Relay};
+use walpost::state::StateCell;
+use walpost::tail::TailOptions;
+use walpost::{init, status, tail, telemetry};
+
+/// `--exit-on-halt`.
+const HALTED: u8 = 3;
+
+/// Runs the subcommand that was given and turns its outcome into an exit code.
+pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
+    telemetry::start(&settings.log_level, settings.log_json);
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let outcome = match matches.subcommand() {
+        Some(("run", _)) => runtime.block_on(relay(settings)),
+        Some(("init", _)) => runtime.block_on(initialise(&settings)),
+        Some(("status", matches)) => {
+            runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
+        }
+        Some(("tail", matches)) => runtime.block_on(follow(settings, matches)),
+        _ => unreachable!("clap asks for one of the subcommands"),
+    };
+    // Threads of clients that wait for a server that is away are not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("walpost: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn relay(settings: Settings) -> anyhow::Result<ExitCode> {
+    let stop = stop_on_signal()?;
+    let shown = Shown { state: StateCell::default(), metrics: Metrics::new()? };
+    let addr = settings.http_addr;
+    http::serve(addr, shown.clone(), stop.clone())
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot listen on {addr} (--http-addr): {error}"))?;
+    let exit_on_halt = settings.exit_on_halt;
+    let relay = Relay::new(settings, shown.state, shown.metrics)?;
+    match Box::pin(relay.run(stop.clone())).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Halt { .. }) if exit_on_halt => Ok(ExitCode::from(HALTED)),
+        Err(Halt { .. }) => {
+            // It stays up to say why: in /ready, in the metrics and in the log.
+            stop.cancelled().await;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// SIGTERM and SIGINT ask to stop; the second one does not ask.
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if last {
+                tracing::warn!("stopped at once: what is not confirmed comes again");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+            cancelled.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+async fn initialise(settings: &Settings) -> anyhow::Result<ExitCode> {
+    for step in init::run(settings).await.map_err(with_remedy)? {
+        println!("{step}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_status(settings: &Settings, json: bool, watch: bool) -> anyhow::Result<ExitCode> {
+    loop {
+        let status = status::read(settings).await.map_err(with_remedy)?;
+        if json {
+            println!("{}", serde_json::to_string_pretty(&status)?);
+        } else if watch {
+            // Home, and clear what is below.
+            println!("\x1b[H\x1b[J{status}");
+        } else {
+            println!("{status}");
+        }
+        if !watch {
+            let code = if status.problem.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return Ok(code);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn with_remedy(error: Error) -> anyhow::Error {
+    match error.verdict() {
+        Verdict::Halt { remedy } => anyhow::anyhow!("{error}; what to do: {remedy}"),
+        Verdict::Retry | Verdict::StandBy => error.into(),
+    }
+}
+
+async fn follow(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    let options = TailOptions {
+        from_start: matches.get_flag("from-start"),
+        json: matches.get_flag("json"),
+        until_end: matches.get_flag("until-end"),
+    };
+    let stop = stop_on_signal()?;
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        STOPPED.store(true, Ordering::Relaxed);
+    });
+    tokio::task::spawn_blocking(move || {
+        let stopped = || STOPPED.load(Ordering::Relaxed);
+        tail::run(&settings.kafka, &settings.timing, options, &mut std::io::stdout().lock(), &stopped)
+    })
+    .await??;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,90 @@
+//! Where Kafka is, and what may be told to librdkafka.
+
+use std::collections::BTreeMap;
+
+use settings::Values;
+
+/// Where Kafka is, and how records are sent.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// `host:port,host:port`.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// Properties that are passed on; some are secret, so they are never shown.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { brokers, topic, properties } = self;
+        let names: Vec<_> = properties.keys().collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", brokers)
+            .field("topic", topic)
+            .field("properties", &names)
+            .finish()
+    }
+}
+
+/// Properties that are refused, and why.
+const REFUSED: &[(&[&str], &str)] = &[
+    (&["enable.idempotence"], "without it a retry changes the order of events"),
+    (&["enable.gapless.guarantee"], "without it a failed record leaves a gap that later ones jump over"),
+    (
+        &["acks", "request.required.acks"],
+        "an event counts as published only when every in-sync replica has it",
+    ),
+    (&["message.timeout.ms", "delivery.timeout.ms"], "an event that expires in the queue is lost"),
+    (&["retries", "message.send.max.retries"], "an event that is given up is lost"),
+    (&["partitioner"], "events of one key would go to another partition than Java's clients expect"),
+    (&["transactional.id"], "walpost does not use Kafka transactions"),
+    (&["delivery.report.only.error"], "without a report for each record nothing is ever confirmed"),
+    (
+        &[
+            "queue.buffering.max.messages",
+            "queue.buffering.max.kbytes",
+            "queue.buffering.backpressure.threshold",
+        ],
+        "the queue is sized from --window-records and --window-bytes",
+    ),
+    (&["bootstrap.servers", "metadata.broker.list"], "that is --kafka-brokers"),
+];
+
+impl KafkaSettings {
+    pub(super) fn read(values: &mut Values) -> Option<Self> {
+        let brokers = values.parse_with("kafka-brokers", broker_list);
+        let topic = values.parse_with("topic", topic_name);
+        let properties = values.map("kafka-property");
+        for name in properties.keys() {
+            if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name.as_str())) {
+                values.mistake(format!("kafka property `{name}` is refused: {reason}"));
+            }
+        }
+        Some(Self { brokers: brokers?, topic: topic?, properties })
+    }
+}
+
+fn broker_list(text: &str) -> Result<String, String> {
+    let is_address = |address: &str| {
+        address
+            .trim()
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if text.split(',').all(is_address) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected host:port, or several with commas between".into())
+    }
+}
+
+/// Kafka's own rule (`Topic.validate` in its sources).
+fn topic_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=249).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".." {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 249 letters, digits, dots, underscores and hyphens".into())
+    }
+}

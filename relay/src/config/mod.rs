@@ -1,0 +1,271 @@
+//! The settings: what may be given, and what it means.
+//!
+//! [`TABLE`] is the one place where a setting is defined; flags, variables, file keys and the documentation come from
+//! it. [`Settings::read`] turns what was typed into what it means and reports every mistake in one go.
+
+mod database;
+mod kafka;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use settings::{MapSetting, Mistakes, Setting, Table, Values};
+
+use crate::encode::{EncoderSettings, Format};
+use crate::outbox::{OutboxTable, Role};
+pub use database::{DatabaseSettings, SslMode};
+pub use kafka::KafkaSettings;
+
+/// Every setting of walpost.
+pub const TABLE: Table = Table {
+    env_prefix: "WALPOST",
+    default_file: "walpost.toml",
+    settings: &[
+        Setting::optional("database-url", "URL", "The database with the outbox, `postgres://user@host:5432/db?sslmode=verify-full` or `host=… user=…`; PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT fill what is absent.").secret().or_env(&["DATABASE_URL"]),
+        Setting::new("kafka-brokers", "HOST:PORT,…", "localhost:9092", "The brokers to ask first.").or_env(&["KAFKA_BROKERS"]),
+        Setting::new("topic", "NAME", "omp-package-events", "The topic events are published to; it must exist."),
+        Setting::new("slot", "NAME", "package_event_relay", "The replication slot, made by `walpost init`."),
+        Setting::new("publication", "NAME", "package_event_pub", "The publication that holds the outbox table, insert only."),
+        Setting::new("http-addr", "HOST:PORT", "0.0.0.0:9101", "Where /live, /ready and /metrics are served."),
+        Setting::new("table", "SCHEMA.TABLE", "public.package_event", "The outbox table."),
+        Setting::new("column-id", "COLUMN", "package_event_id", "The row's number; rows from before the slot are published in its order."),
+        Setting::new("column-key", "COLUMN", "package_id", "What the event is about: the record's key and `ce_subject`."),
+        Setting::new("column-type", "COLUMN", "event_type", "What happened: the end of `ce_type`, in lower case."),
+        Setting::new("column-payload", "COLUMN", "payload", "The event's content."),
+        Setting::new("column-created-at", "COLUMN", "created_at", "When the row was written: `ce_time`."),
+        Setting::new("column-event-id", "COLUMN", "event_id", "The UUID to deduplicate by: `ce_id`."),
+        Setting::new("column-traceparent", "COLUMN", "traceparent", "The W3C trace context; empty: the table has none."),
+        Setting::new("format", "FORMAT", "package-event", "The value's format: `package-event`, the protobuf message hablof.proto.v1.PackageEvent."),
+        Setting::new("ce-source", "URI", "/logistic-package-api", "The header `ce_source`."),
+        Setting::new("ce-type-prefix", "TEXT", "hablof.logistic_package_api.package.", "What stands before the event's type in the header `ce_type`."),
+        Setting::new("window-records", "N", "20000", "Records in flight at most, 1 to 1000000; when so many await Kafka's acknowledgement, nothing more is read."),
+        Setting::new("window-bytes", "BYTES", "67108864", "Bytes of rows in flight at most, 65536 to 4294967296."),
+        Setting::new("confirm-interval-ms", "MS", "500", "At most this often is a position remembered and then confirmed to Postgres, 10 to 60000."),
+        Setting::new("watch-interval-ms", "MS", "10000", "How often publication, table and slot are looked at while streaming, 100 to 3600000."),
+        Setting::new("connect-timeout-ms", "MS", "10000", "How long a connection to Postgres or a question to Kafka may take, 100 to 600000."),
+        Setting::new("slot-timeout-ms", "MS", "60000", "How long `init` waits for the slot while older transactions are open, 100 to 3600000."),
+        Setting::new("retry-max-ms", "MS", "10000", "The longest wait between two tries, 100 to 600000."),
+        Setting::new("drain-timeout-ms", "MS", "10000", "How long a stop waits for Kafka's acknowledgements, 0 to 600000."),
+        Setting::switch("exit-on-halt", "Exit with code 3 on a halt instead of staying up to say why."),
+        Setting::new("log-level", "LEVEL", "info", "error, warn, info, debug, trace, or a filter such as `info,walpost=debug`."),
+        Setting::new("log-format", "FORMAT", "text", "`text` for people, `json` for collectors."),
+    ],
+    maps: &[MapSetting {
+        name: "kafka-property",
+        section: "kafka.properties",
+        help: "Any property of librdkafka, except those that would break a promise.",
+    }],
+};
+
+/// What the settings mean.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where Postgres is.
+    pub database: DatabaseSettings,
+    /// Where Kafka is, and how records are sent.
+    pub kafka: KafkaSettings,
+    /// What is followed, and from where.
+    pub source: SourceSettings,
+    /// How a record is made of an event.
+    pub encoder: EncoderSettings,
+    /// Bounds of what is in flight.
+    pub window: WindowSettings,
+    /// Intervals and deadlines.
+    pub timing: TimingSettings,
+    /// Where the status is served.
+    pub http_addr: SocketAddr,
+    /// Exit on a halt.
+    pub exit_on_halt: bool,
+    /// A filter of tracing-subscriber.
+    pub log_level: String,
+    /// JSON lines instead of text.
+    pub log_json: bool,
+}
+
+/// What is followed, and from where.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    /// The replication slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// The outbox.
+    pub table: OutboxTable,
+}
+
+/// Bounds of what is in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowSettings {
+    /// Records.
+    pub records: usize,
+    /// Bytes of their rows.
+    pub bytes: usize,
+}
+
+/// Intervals and deadlines.
+#[derive(Debug, Clone, Copy)]
+pub struct TimingSettings {
+    /// Between two confirms.
+    pub confirm_interval: Duration,
+    /// Between two looks at publication, table and slot.
+    pub watch_interval: Duration,
+    /// For a connection, and for a question to Kafka.
+    pub connect_timeout: Duration,
+    /// For the making of a slot.
+    pub slot_timeout: Duration,
+    /// Between two tries, at most.
+    pub retry_max: Duration,
+    /// For acknowledgements when stopping.
+    pub drain_timeout: Duration,
+}
+
+impl Settings {
+    /// Turns what was typed into what it means. `env` serves the libpq variables.
+    ///
+    /// # Errors
+    /// Every mistake, together.
+    pub fn read(mut values: Values, env: &[(String, String)]) -> Result<Self, Mistakes> {
+        let database = DatabaseSettings::read(&mut values, env);
+        let kafka = KafkaSettings::read(&mut values);
+        let source = SourceSettings::read(&mut values);
+        let encoder = read_encoder(&mut values);
+        let window = WindowSettings::read(&mut values);
+        let timing = TimingSettings::read(&mut values);
+        let http_addr = values.parse_with("http-addr", address);
+        let exit_on_halt = values.flag("exit-on-halt");
+        let log_level = values.parse_with("log-level", log_level);
+        let log_json = values.parse_with("log-format", log_format);
+        let read = || {
+            Some(Self {
+                database: database?,
+                kafka: kafka?,
+                source: source?,
+                encoder: encoder?,
+                window: window?,
+                timing: timing?,
+                http_addr: http_addr?,
+                exit_on_halt: exit_on_halt?,
+                log_level: log_level?,
+                log_json: log_json?,
+            })
+        };
+        let read = read();
+        values.finish()?;
+        read.ok_or_else(|| Mistakes(vec!["a setting is absent that has no default".into()]))
+    }
+}
+
+impl SourceSettings {
+    fn read(values: &mut Values) -> Option<Self> {
+        let slot = values.parse_with("slot", slot_name);
+        let publication = values.parse_with("publication", identifier);
+        let table = values.parse_with("table", table_name);
+        let columns: Vec<_> = Role::ALL.into_iter().filter_map(|role| column(values, role)).collect();
+        let (schema, table) = table?;
+        Some(Self { slot: slot?, publication: publication?, table: OutboxTable { schema, table, columns } })
+    }
+}
+
+impl WindowSettings {
+    fn read(values: &mut Values) -> Option<Self> {
+        let records = size(values, "window-records", 1..=1_000_000);
+        let bytes = size(values, "window-bytes", 65_536..=4_294_967_296);
+        Some(Self { records: records?, bytes: bytes? })
+    }
+}
+
+impl TimingSettings {
+    fn read(values: &mut Values) -> Option<Self> {
+        let confirm_interval = millis(values, "confirm-interval-ms", 10..=60_000);
+        let watch_interval = millis(values, "watch-interval-ms", 100..=3_600_000);
+        let connect_timeout = millis(values, "connect-timeout-ms", 100..=600_000);
+        let slot_timeout = millis(values, "slot-timeout-ms", 100..=3_600_000);
+        let retry_max = millis(values, "retry-max-ms", 100..=600_000);
+        let drain_timeout = millis(values, "drain-timeout-ms", 0..=600_000);
+        Some(Self {
+            confirm_interval: confirm_interval?,
+            watch_interval: watch_interval?,
+            connect_timeout: connect_timeout?,
+            slot_timeout: slot_timeout?,
+            retry_max: retry_max?,
+            drain_timeout: drain_timeout?,
+        })
+    }
+}
+
+fn read_encoder(values: &mut Values) -> Option<EncoderSettings> {
+    let format = values.parse_with("format", |text| match text {
+        "package-event" => Ok(Format::PackageEvent),
+        _ => Err("expected package-event".into()),
+    });
+    let source = values.parse_with("ce-source", not_empty);
+    let type_prefix = values.parse::<String>("ce-type-prefix");
+    Some(EncoderSettings { format: format?, source: source?, type_prefix: type_prefix? })
+}
+
+fn column(values: &mut Values, role: Role) -> Option<(Role, String)> {
+    let setting = format!("column-{}", role.name());
+    let name = values.parse_with(&setting, |text| {
+        if role == Role::Traceparent && text.is_empty() { Ok(String::new()) } else { identifier(text) }
+    })?;
+    (!name.is_empty()).then_some((role, name))
+}
+
+fn size(values: &mut Values, name: &str, bounds: std::ops::RangeInclusive<u64>) -> Option<usize> {
+    values.number(name, bounds).and_then(|number| usize::try_from(number).ok())
+}
+
+fn millis(values: &mut Values, name: &str, bounds: std::ops::RangeInclusive<u64>) -> Option<Duration> {
+    values.number(name, bounds).map(Duration::from_millis)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an address and a port, as in 0.0.0.0:9101 or [::]:9101".into())
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("not a log filter: {error}")),
+    }
+}
+
+fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => Err("expected text or json".into()),
+    }
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected a text that is not empty".into()) } else { Ok(text.to_owned()) }
+}
+
+/// Replication commands take no bind parameters, so a slot's name is held to what Postgres allows in one
+/// (PostgreSQL, "Replication Slots"): it then needs no quoting.
+fn slot_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if (1..=63).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 63 lower-case letters, digits and underscores".into())
+    }
+}
+
+/// A name in the catalogue, without its quotes, in the case in which it is stored.
+fn identifier(text: &str) -> Result<String, String> {
+    if (1..=63).contains(&text.len()) && !text.contains(['\0', '"', '\'']) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a name of 1 to 63 bytes, without quotes".into())
+    }
+}
+
+fn table_name(text: &str) -> Result<(String, String), String> {
+    let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+    Ok((identifier(schema)?, identifier(table)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+#![allow(clippy::unwrap_used)]
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, Mistakes> {
+    let command = clap::Command::new("walpost").args(TABLE.args());
+    let matches = command.get_matches_from(std::iter::once(&"walpost").chain(args));
+    let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Settings::read(TABLE.load(&matches, &env), &env)
+}
+
+const URL: (&str, &str) = ("WALPOST_DATABASE_URL", "postgres://me:secret@db:6432/shop?sslmode=require");
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let settings = read(&[], &[URL]).unwrap();
+    assert_eq!(settings.kafka.brokers, "localhost:9092");
+    assert_eq!(settings.kafka.topic, "omp-package-events");
+    assert_eq!(settings.source.slot, "package_event_relay");
+    assert_eq!(settings.source.publication, "package_event_pub");
+    assert_eq!(settings.http_addr.to_string(), "0.0.0.0:9101");
+    assert_eq!(settings.source.table.name(), "public.package_event");
+}
+
+#[test]
+fn a_database_url_gives_the_place_and_the_libpq_variables_fill_what_is_absent() {
+    let database = read(&[], &[URL]).unwrap().database;
+    assert_eq!(database.to_string(), "db:6432/shop as me");
+    assert_eq!(database.ssl_mode, SslMode::Require);
+    assert_eq!(database.password.unwrap().expose_secret(), "secret");
+
+    let env = [
+        ("PGHOST", "db"),
+        ("PGUSER", "me"),
+        ("PGPASSWORD", "pw"),
+        ("PGSSLMODE", "disable"),
+        ("PGPORT", "7777"),
+    ];
+    let database = read(&[], &env).unwrap().database;
+    assert_eq!(database.to_string(), "db:7777/me as me");
+    assert_eq!(database.ssl_mode, SslMode::Disable);
+
+    let env = [("DATABASE_URL", "host=/run/pg user=me dbname=shop sslmode=disable"), ("PGDATABASE", "other")];
+    let database = read(&[], &env).unwrap().database;
+    assert!(database.is_socket());
+    assert_eq!(database.database, "shop");
+}
+
+#[test]
+fn every_mistake_is_named_and_no_secret_is_shown() {
+    let env = [
+        ("WALPOST_DATABASE_URL", "postgres://me:hunter2@db/shop?sslmode=verify-ca"),
+        ("WALPOST_SLOT", "My-Slot"),
+        ("WALPOST_WINDOW_RECORDS", "0"),
+        ("WALPOST_HTTP_ADDR", "9101"),
+        ("WALPOST_KAFKA_BROKERS", "kafka"),
+        ("WALPOST_KAFKA_PROPERTY_ACKS", "1"),
+    ];
+    let text = read(&["--topic", "a b"], &env).unwrap_err().to_string();
+    for part in [
+        "7 wrong settings",
+        "verify-ca",
+        "WALPOST_SLOT",
+        "1 to 1000000",
+        "WALPOST_HTTP_ADDR",
+        "host:port",
+        "`acks` is refused",
+        "--topic",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn without_a_database_the_remedy_is_named() {
+    let text = read(&[], &[]).unwrap_err().to_string();
+    assert!(text.contains("WALPOST_DATABASE_URL"), "{text}");
+}
+
+#[test]
+fn the_table_and_its_columns_are_settings() {
+    let settings =
+        read(&["--table", "shop.outbox", "--column-key", "aggregate", "--column-traceparent", ""], &[URL])
+            .unwrap();
+    let table = settings.source.table;
+    assert_eq!(table.name(), "shop.outbox");
+    assert_eq!(table.column(Role::Key), Some("aggregate"));
+    assert_eq!(table.column(Role::Traceparent), None);
+}
+
+#[test]
+fn settings_are_shown_without_secrets() {
+    let env = [URL, ("WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", "hunter2")];
+    let text = format!("{:?}", read(&[], &env).unwrap());
+    assert!(!text.contains("hunter2") && !text.contains("secret@"), "{text}");
+    assert!(text.contains("sasl.password"), "{text}");
+}

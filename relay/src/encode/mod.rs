@@ -1,0 +1,175 @@
+//! `OutboxEvent` → Kafka record: key, value, headers and timestamp, in buffers that are used again and again.
+//!
+//! Headers follow CloudEvents 1.0, Kafka protocol binding, binary content mode
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>), with the W3C
+//! trace context and the event's place in the log beside them. The same event at the same place always gives the same
+//! bytes.
+
+mod package_event;
+mod time;
+
+use std::io::Write as _;
+use std::ops::Range;
+
+use crate::outbox::{Key, OutboxEvent};
+use crate::transaction::PlacedEvent;
+
+/// How values are encoded and what the headers say of their source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderSettings {
+    /// The value's format.
+    pub format: Format,
+    /// `ce_source`.
+    pub source: String,
+    /// `ce_type` is this and the event's type in lower case.
+    pub type_prefix: String,
+}
+
+/// The format of a record's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The protobuf message `hablof.proto.v1.PackageEvent`.
+    PackageEvent,
+}
+
+impl Format {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::PackageEvent => "application/protobuf",
+        }
+    }
+}
+
+/// The event does not fit the format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The format has no such type.
+    #[error("event type `{0}` is not one of Created, Updated, Removed")]
+    UnknownType(String),
+    /// The format wants the key to be a number.
+    #[error("the key of a PackageEvent is a package id, a number; this one is not")]
+    KeyNotANumber,
+    /// Ids are unsigned in the format.
+    #[error("{what} is negative: {number}")]
+    Negative {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        number: i64,
+    },
+}
+
+/// A record, borrowed from the encoder that made it.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The record's key.
+    pub key: Vec<u8>,
+    /// The record's value.
+    pub value: Vec<u8>,
+    /// The record's headers.
+    pub headers: Headers,
+    /// The record's timestamp, milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: i64,
+}
+
+/// Names and values of headers, in one buffer.
+#[derive(Debug, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    entries: Vec<(&'static str, Range<usize>)>,
+}
+
+impl Headers {
+    /// The headers in the order they were written.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, &[u8])> {
+        self.entries.iter().map(|(name, range)| (*name, &self.bytes[range.clone()]))
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    fn add(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.entries.push((name, start..self.bytes.len()));
+    }
+
+    fn text(&mut self, name: &'static str, value: &[u8]) {
+        self.add(name, |bytes| bytes.extend_from_slice(value));
+    }
+}
+
+/// Encodes events into a record that it keeps for the next.
+#[derive(Debug)]
+pub struct Encoder {
+    settings: EncoderSettings,
+    record: Record,
+}
+
+impl Encoder {
+    /// An encoder with empty buffers.
+    #[must_use]
+    pub fn new(settings: EncoderSettings) -> Self {
+        Self { settings, record: Record::default() }
+    }
+
+    /// The record of an event.
+    ///
+    /// # Errors
+    /// When the event does not fit the format.
+    pub fn encode(&mut self, placed: &PlacedEvent) -> Result<&Record, EncodeError> {
+        let PlacedEvent { event, position, .. } = placed;
+        self.record.key.clear();
+        write_key(&event.key, &mut self.record.key);
+        self.record.value.clear();
+        match self.settings.format {
+            Format::PackageEvent => package_event::encode(event, &mut self.record.value)?,
+        }
+        self.record.timestamp_ms = position.committed_at.div_euclid(1_000);
+        self.write_headers(placed);
+        Ok(&self.record)
+    }
+
+    fn write_headers(&mut self, placed: &PlacedEvent) {
+        let PlacedEvent { event, position, .. } = placed;
+        let Record { key, headers, .. } = &mut self.record;
+        headers.clear();
+        headers.text("ce_specversion", b"1.0");
+        headers.add("ce_id", |bytes| write_uuid(event, bytes));
+        headers.text("ce_source", self.settings.source.as_bytes());
+        headers.add("ce_type", |bytes| {
+            bytes.extend_from_slice(self.settings.type_prefix.as_bytes());
+            bytes.extend(event.kind.iter().map(u8::to_ascii_lowercase));
+        });
+        headers.add("ce_time", |bytes| time::write_rfc3339(event.created_at, bytes));
+        headers.text("ce_subject", key);
+        headers.text("content-type", self.settings.format.content_type().as_bytes());
+        if let Some(traceparent) = &event.traceparent {
+            headers.text("traceparent", traceparent);
+        }
+        // Writing into a Vec cannot fail.
+        headers.add("wal-lsn", |bytes| drop(write!(bytes, "{}", position.lsn)));
+        headers.add("wal-seq", |bytes| write_number(position.ordinal, bytes));
+    }
+}
+
+fn write_key(key: &Key, into: &mut Vec<u8>) {
+    match key {
+        Key::Integer(number) => write_number(*number, into),
+        Key::Text(text) => into.extend_from_slice(text),
+        Key::Uuid(uuid) => into.extend_from_slice(uuid.hyphenated().encode_lower(&mut [0; 36]).as_bytes()),
+    }
+}
+
+fn write_uuid(event: &OutboxEvent, into: &mut Vec<u8>) {
+    into.extend_from_slice(event.event_id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+}
+
+fn write_number(number: impl itoa::Integer, into: &mut Vec<u8>) {
+    into.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Everything that can end a session, and the one place that decides what follows from it.
+
+use crate::database::DatabaseError;
+use crate::outbox::OutboxError;
+use crate::pgoutput::DecodeError;
+use crate::preflight::{PreflightError, Unsafe};
+use crate::progress::ProgressError;
+use crate::publish::PublishError;
+use crate::sink::SinkError;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Postgres, or the way to it.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Something on Postgres is not as it must be.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
+    /// A message does not decode.
+    #[error("the replication stream does not decode: {0}")]
+    Decode(#[from] DecodeError),
+    /// A row does not decode, or the table changed.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The stream is not in order.
+    #[error(transparent)]
+    Progress(#[from] ProgressError),
+    /// Publishing cannot go on.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Kafka is not ready to be published to.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A fault of the relay itself.
+    #[error("a fault in walpost: {0}; please report it")]
+    Internal(&'static str),
+}
+
+impl From<PreflightError> for Error {
+    fn from(error: PreflightError) -> Self {
+        match error {
+            PreflightError::Database(error) => Self::Database(error),
+            PreflightError::Unsafe(finding) => Self::Unsafe(finding),
+        }
+    }
+}
+
+/// What follows from an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passes: try again, with growing waits.
+    Retry,
+    /// Another relay has the slot: try again soon, to take over.
+    StandBy,
+    /// It does not pass, or going on could lose events: stop, and say what to do.
+    Halt {
+        /// What the operator can do.
+        remedy: String,
+    },
+}
+
+impl Error {
+    /// Decides what follows.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Database(error) => database_verdict(error),
+            Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
+            Self::Sink(error)
+            | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
+                sink_verdict(error)
+            }
+            Self::Outbox(_) | Self::Publish(PublishError::Encode { .. }) => halt(
+                "nothing was skipped and nothing behind it is confirmed; mend the row's table or the column settings, then start walpost again",
+            ),
+            Self::Decode(_)
+            | Self::Progress(_)
+            | Self::Publish(PublishError::Progress(_))
+            | Self::Internal(_) => halt(
+                "start walpost again: it goes on from the last confirmed position; if it halts again, report it with this message",
+            ),
+        }
+    }
+}
+
+fn halt(remedy: &str) -> Verdict {
+    Verdict::Halt { remedy: remedy.to_owned() }
+}
+
+/// By SQLSTATE (PostgreSQL, "Error Codes"); without one the server did not answer.
+fn database_verdict(error: &DatabaseError) -> Verdict {
+    if error.settings_at_fault() {
+        return halt("correct the setting, then start walpost again");
+    }
+    let Some(code) = error.sqlstate() else { return Verdict::Retry };
+    match code {
+        // object_in_use: "replication slot is active for PID".
+        "55006" => Verdict::StandBy,
+        // invalid_password, invalid_authorization_specification.
+        "28P01" | "28000" => halt(
+            "check the user and password in WALPOST_DATABASE_URL, and pg_hba.conf for this user, database and replication; then start walpost again",
+        ),
+        // invalid_catalog_name.
+        "3D000" => halt("check the database's name in WALPOST_DATABASE_URL, then start walpost again"),
+        // insufficient_privilege.
+        "42501" => halt(
+            "grant the role what it lacks (LOGIN, REPLICATION, SELECT on the outbox, usage of the schema walpost), then start walpost again",
+        ),
+        // undefined_object: slot or publication. The checks before streaming name which, so this is a race with a drop.
+        "42704" => halt("run `walpost init`, then start walpost again"),
+        // object_not_in_prerequisite_state: the slot was invalidated, or wal_level is too low.
+        "55000" => halt(
+            "see `walpost status`; a lost slot is dropped with pg_drop_replication_slot and made again by `walpost init`, and `walpost run` then publishes what the table holds",
+        ),
+        // Class 42, syntax or access rule: a table or column is not what it was.
+        code if code.starts_with("42") => {
+            halt("check that the schema walpost and the outbox table are as `walpost init` found them")
+        }
+        // A server that starts, stops, is full or short of memory comes back.
+        _ => Verdict::Retry,
+    }
+}
+
+fn sink_verdict(error: &SinkError) -> Verdict {
+    match error {
+        SinkError::Full
+        | SinkError::TopicMissing { .. }
+        | SinkError::Unreachable { .. }
+        | SinkError::Broken(_) => Verdict::Retry,
+        SinkError::Refused(_) => halt(
+            "the topic's max.message.bytes or the broker's limits refuse this event; raise them (and the kafka property message.max.bytes), then start walpost again: nothing was skipped",
+        ),
+        SinkError::Denied(_) => halt(
+            "grant the client WRITE and DESCRIBE on the topic and IDEMPOTENT_WRITE on the cluster, then start walpost again",
+        ),
+        SinkError::Settings(_) => halt("correct the kafka properties, then start walpost again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_code(code: &str) -> Verdict {
+        let text = format!("server error: x (SQLSTATE {code})");
+        Error::from(DatabaseError::of_stream("start streaming", "db:5432/shop as me", &text)).verdict()
+    }
+
+    #[test]
+    fn what_passes_is_retried_and_what_does_not_halts() {
+        for code in ["57P01", "57P02", "57P03", "53300", "08006", "58000"] {
+            assert_eq!(of_code(code), Verdict::Retry, "{code}");
+        }
+        for code in ["28P01", "28000", "3D000", "42501", "42704", "55000", "42P01"] {
+            assert!(matches!(of_code(code), Verdict::Halt { .. }), "{code}");
+        }
+        assert_eq!(of_code("55006"), Verdict::StandBy);
+        let lost = DatabaseError::of_stream("follow the stream", "db", "io error: broken pipe");
+        assert_eq!(Error::from(lost).verdict(), Verdict::Retry);
+    }
+
+    #[test]
+    fn a_record_that_is_refused_halts_and_a_broker_that_is_away_does_not() {
+        assert!(matches!(sink_verdict(&SinkError::Refused("x".into())), Verdict::Halt { .. }));
+        let away = SinkError::Unreachable { brokers: "b:1".into(), reason: "x".into() };
+        assert_eq!(Error::from(away).verdict(), Verdict::Retry);
+    }
+}

@@ -1,0 +1,119 @@
+//! Beside the stream, on an SQL connection of its own: remembers a position before it is confirmed, and watches that
+//! the ground has not moved.
+//!
+//! The two connections live and die together. A Postgres that shuts down ends this one first and then waits for the
+//! walsender, which waits for the relay to confirm everything; since nothing can be remembered any more, the relay
+//! closes the stream instead, and the shutdown goes on at once.
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use crate::config::SourceSettings;
+use crate::database::Session;
+use crate::error::Error;
+use crate::ledger;
+use crate::lsn::Lsn;
+use crate::preflight::{self, SlotFacts, Unsafe};
+
+/// What the guard has to say.
+#[derive(Debug)]
+pub enum GuardEvent {
+    /// The position is remembered, durably: it may be confirmed.
+    Remembered(Lsn),
+    /// The slot, as Postgres sees it now.
+    Slot(Box<SlotFacts>),
+    /// Streaming must stop.
+    Failed(Error),
+}
+
+/// The guard's task; it ends when this is dropped.
+pub struct Guard {
+    wanted: watch::Sender<Lsn>,
+    events: mpsc::Receiver<GuardEvent>,
+    task: JoinHandle<()>,
+}
+
+impl Guard {
+    /// Starts the guard on a connection; `system` is the server's identifier.
+    #[must_use]
+    pub fn start(session: Session, source: SourceSettings, system: String, watch_interval: Duration) -> Self {
+        let (wanted, want) = watch::channel(Lsn::ZERO);
+        let (sender, events) = mpsc::channel(4);
+        let task = Watch { session, source, system, sender };
+        Self { wanted, events, task: tokio::spawn(task.run(want, watch_interval)) }
+    }
+
+    /// Asks for a position to be remembered; [`GuardEvent::Remembered`] follows.
+    pub fn remember(&self, lsn: Lsn) {
+        self.wanted.send_replace(lsn);
+    }
+
+    /// Waits for what the guard has to say. Safe to drop while it waits.
+    pub async fn next(&mut self) -> GuardEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The task sends a failure before it ends, so only a panic comes here.
+            None => GuardEvent::Failed(Error::Internal("the guard's task ended")),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Watch {
+    session: Session,
+    source: SourceSettings,
+    system: String,
+    sender: mpsc::Sender<GuardEvent>,
+}
+
+impl Watch {
+    async fn run(mut self, mut want: watch::Receiver<Lsn>, watch_interval: Duration) {
+        let mut ticks = interval(watch_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                biased;
+                error = self.session.closed() => Err(error.into()),
+                changed = want.changed() => match changed {
+                    Ok(()) => {
+                        let lsn = *want.borrow_and_update();
+                        self.remember(lsn).await
+                    }
+                    Err(_) => return,
+                },
+                _ = ticks.tick() => self.look().await,
+            };
+            let event = event.unwrap_or_else(GuardEvent::Failed);
+            let failed = matches!(event, GuardEvent::Failed(_));
+            if self.sender.send(event).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    async fn remember(&self, lsn: Lsn) -> Result<GuardEvent, Error> {
+        if ledger::remember(&self.session, &self.source.slot, lsn).await? {
+            return Ok(GuardEvent::Remembered(lsn));
+        }
+        Err(Error::Unsafe(Unsafe::SlotUnknown(self.source.slot.clone())))
+    }
+
+    /// A publication without the table skips rows in silence, and a lost slot ends the stream without saying why: both
+    /// are looked for here, on a timer.
+    async fn look(&self) -> Result<GuardEvent, Error> {
+        let Self { session, source, .. } = self;
+        preflight::check_table(session, &source.table).await?;
+        preflight::check_publication(session, source).await?;
+        let facts = preflight::check_slot(session, source).await?;
+        let memory = ledger::load(session, &source.slot).await?;
+        let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
+        preflight::check_memory(&facts, &memory, &self.system)?;
+        Ok(GuardEvent::Slot(Box::new(facts)))
+    }
+}

@@ -1,0 +1,117 @@
+//! `walpost init`: publication, schema and slot. It takes over those that exist and fit, and may be repeated.
+
+use std::time::Duration;
+
+use tokio_postgres::types::PgLsn;
+
+use crate::config::Settings;
+use crate::database::{DatabaseError, Session};
+use crate::error::Error;
+use crate::ledger;
+use crate::lsn::Lsn;
+use crate::preflight::{self, PreflightError, Unsafe};
+use crate::replication::Stream;
+
+/// What was done, a line each.
+pub type Steps = Vec<String>;
+
+/// Makes what is missing.
+///
+/// # Errors
+/// When something exists that does not fit, or Postgres refuses.
+pub async fn run(settings: &Settings) -> Result<Steps, Error> {
+    let timeout = settings.timing.connect_timeout;
+    let source = &settings.source;
+    let session = Session::connect(&settings.database, timeout).await?;
+    preflight::check_table(&session, &source.table).await?;
+    let mut steps = vec![format!("table {}: has every column an event needs", source.table.name())];
+    steps.push(publication(&session, settings).await?);
+    ledger::create(&session).await?;
+    steps.push("schema walpost: there".into());
+    let (_, server) = Stream::connect(&settings.database, source, timeout).await?;
+    steps.push(slot(&session, settings, &server.system).await?);
+    Ok(steps)
+}
+
+async fn publication(session: &Session, settings: &Settings) -> Result<String, Error> {
+    let (name, table) = (&settings.source.publication, &settings.source.table);
+    match preflight::check_publication(session, &settings.source).await {
+        Ok(()) => Ok(format!("publication {name}: there, with the table")),
+        Err(PreflightError::Unsafe(Unsafe::PublicationMissing(_))) => {
+            let sql = format!(
+                "create publication \"{name}\" for table \"{}\".\"{}\" with (publish = 'insert')",
+                table.schema, table.table
+            );
+            session.client().batch_execute(&sql).await.map_err(session.error("make the publication"))?;
+            Ok(format!("publication {name}: made, inserts of {} only", table.name()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn slot(session: &Session, settings: &Settings, system: &str) -> Result<String, Error> {
+    let source = &settings.source;
+    match preflight::check_slot(session, source).await {
+        Ok(facts) => match ledger::load(session, &source.slot).await? {
+            Some(memory) => {
+                preflight::check_memory(&facts, &memory, system)?;
+                Ok(format!("slot {}: there, at {}", source.slot, memory.confirmed))
+            }
+            None => {
+                let at = facts.confirmed().unwrap_or(Lsn::ZERO);
+                ledger::begin(session, &source.slot, system, at).await?;
+                Ok(format!(
+                    "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
+                    source.slot
+                ))
+            }
+        },
+        Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
+            let at = make_slot(session, &source.slot, settings.timing.slot_timeout).await?;
+            ledger::begin(session, &source.slot, system, at).await?;
+            Ok(format!(
+                "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
+                source.slot
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the slot. Postgres waits for every transaction that is open; past the deadline they are named instead.
+///
+/// From 17 on the slot is copied to standbys that ask for it (`failover`).
+async fn make_slot(session: &Session, slot: &str, timeout: Duration) -> Result<Lsn, Error> {
+    let version = session.client().query_one("select current_setting('server_version_num')::int", &[]).await;
+    let version: i32 = version.map_err(session.error("read the server's version"))?.get(0);
+    let failover = if version >= 170_000 { ", failover => true" } else { "" };
+    let limit = format!("set statement_timeout = {}", timeout.as_millis());
+    session.client().batch_execute(&limit).await.map_err(session.error("limit the wait for the slot"))?;
+    let sql = format!("select lsn from pg_create_logical_replication_slot('{slot}', 'pgoutput'{failover})");
+    let made =
+        session.client().query_one(&sql, &[]).await.map_err(session.error("make the replication slot"));
+    session
+        .client()
+        .batch_execute("reset statement_timeout")
+        .await
+        .map_err(session.error("reset the wait"))?;
+    match made {
+        Ok(row) => Ok(Lsn(row.get::<_, PgLsn>(0).into())),
+        // query_canceled: the deadline.
+        Err(error) if error.sqlstate() == Some("57014") => Err(waited_for(session, error).await),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Names the sessions whose open transactions the slot waited for.
+async fn waited_for(session: &Session, error: DatabaseError) -> Error {
+    let sql = "select format('pid %s, %s, since %s', pid, application_name, xact_start) from pg_stat_activity \
+               where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 5";
+    match session.client().query(sql, &[]).await {
+        Ok(rows) => {
+            let open = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; ");
+            error.with_detail(format!("it waits for transactions that are open: {open}; end them (pg_terminate_backend) or wait, and run `walpost init` again")).into()
+        }
+        Err(_) => error.into(),
+    }
+}

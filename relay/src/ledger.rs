@@ -1,0 +1,110 @@
+//! What the relay must remember beside the outbox, in the schema `walpost`.
+//!
+//! The slot alone holds the durable position. The ledger holds what the slot cannot say about itself: which server and
+//! timeline it belongs to, whether the rows that stood in the table before it are published, and a position that it has
+//! never passed. That position is written *before* it is confirmed, so a slot that is found ahead of it was not moved
+//! by walpost: it was made anew, or moved by hand, and what lies between was never seen.
+
+use tokio_postgres::types::PgLsn;
+
+use crate::database::{DatabaseError, Session};
+use crate::lsn::Lsn;
+
+/// What is remembered about a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// The server's identifier, as IDENTIFY_SYSTEM gives it.
+    pub system: String,
+    /// The position that the slot has never passed.
+    pub confirmed: Lsn,
+    /// Whether the rows from before the slot are published.
+    pub backfilled: bool,
+}
+
+/// The tables of the schema. A comment on each says what it is to those who find it in their database.
+const SCHEMA: &str = "
+create schema if not exists walpost;
+create table if not exists walpost.slot (
+    slot_name text primary key,
+    system_identifier text not null,
+    confirmed_lsn pg_lsn not null,
+    backfilled_at timestamptz,
+    updated_at timestamptz not null default clock_timestamp()
+);
+comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
+comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost.';
+";
+
+/// Makes the schema where it is not there.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn create(session: &Session) -> Result<(), DatabaseError> {
+    // Two at a time would both find it missing, and one would fail. The lock goes with the transaction.
+    let guarded = format!("begin; select pg_advisory_xact_lock(hashtext('walpost.init')); {SCHEMA} commit;");
+    session.client().batch_execute(&guarded).await.map_err(session.error("make the schema walpost"))
+}
+
+/// Whether the schema is there.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn exists(session: &Session) -> Result<bool, DatabaseError> {
+    let row = session.client().query_one("select to_regclass('walpost.slot') is not null", &[]).await;
+    Ok(row.map_err(session.error("look for the schema walpost"))?.get(0))
+}
+
+/// What is remembered about a slot, if anything.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, DatabaseError> {
+    if !exists(session).await? {
+        return Ok(None);
+    }
+    let sql = "select system_identifier, confirmed_lsn, backfilled_at is not null from walpost.slot where slot_name = $1";
+    let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error("read walpost.slot"))?;
+    Ok(row.map(|row| Memory {
+        system: row.get(0),
+        confirmed: Lsn(row.get::<_, PgLsn>(1).into()),
+        backfilled: row.get(2),
+    }))
+}
+
+/// Remembers a slot from its beginning, whose earlier rows are not published yet.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn begin(session: &Session, slot: &str, system: &str, confirmed: Lsn) -> Result<(), DatabaseError> {
+    let sql = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn) values ($1, $2, $3) \
+               on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
+               confirmed_lsn = excluded.confirmed_lsn, backfilled_at = null, updated_at = clock_timestamp()";
+    let confirmed = PgLsn::from(confirmed.0);
+    session
+        .client()
+        .execute(sql, &[&slot, &system, &confirmed])
+        .await
+        .map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}
+
+/// Remembers that the slot may be moved up to `confirmed`, durably. `false`: nothing is remembered about this slot.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn remember(session: &Session, slot: &str, confirmed: Lsn) -> Result<bool, DatabaseError> {
+    let sql = "update walpost.slot set confirmed_lsn = greatest(confirmed_lsn, $2), updated_at = clock_timestamp() where slot_name = $1";
+    let confirmed = PgLsn::from(confirmed.0);
+    let rows = session.client().execute(sql, &[&slot, &confirmed]).await;
+    Ok(rows.map_err(session.error("remember the position in walpost.slot"))? == 1)
+}
+
+/// Remembers that the rows from before the slot are published.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn finish_backfill(session: &Session, slot: &str) -> Result<(), DatabaseError> {
+    let sql = "update walpost.slot set backfilled_at = clock_timestamp() where slot_name = $1";
+    session.client().execute(sql, &[&slot]).await.map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}

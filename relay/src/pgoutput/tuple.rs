@@ -1,0 +1,103 @@
+//! A row's values, as a view into the message.
+
+use bytes::Bytes;
+
+use super::DecodeError;
+use super::reader::Reader;
+
+/// One value of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datum<'a> {
+    /// SQL NULL.
+    Null,
+    /// A large value that an update did not touch; it is not in the stream.
+    Unchanged,
+    /// The type's text output.
+    Text(&'a [u8]),
+    /// The type's binary output.
+    Binary(&'a [u8]),
+}
+
+/// The values of a row, checked when it was read.
+#[derive(Debug, Clone)]
+pub struct Tuple {
+    columns: usize,
+    data: Bytes,
+}
+
+impl Tuple {
+    /// Reads the row at the front and checks that every value in it is complete.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let columns = usize::from(reader.u16("the number of values")?);
+        let data = reader.view();
+        for _ in 0..columns {
+            datum(reader)?;
+        }
+        Ok(Self { columns, data })
+    }
+
+    /// A row of values in binary form, read from elsewhere than the stream; `None` is NULL.
+    pub fn from_values<'a>(values: impl Iterator<Item = Option<&'a [u8]>>) -> Self {
+        let mut data = Vec::new();
+        let mut columns = 0;
+        for value in values {
+            columns += 1;
+            match value.map(|value| (u32::try_from(value.len()), value)) {
+                Some((Ok(length), value)) => {
+                    data.push(b'b');
+                    data.extend(length.to_be_bytes());
+                    data.extend(value);
+                }
+                // Postgres has no value of 4 GiB.
+                Some((Err(_), _)) | None => data.push(b'n'),
+            }
+        }
+        Self { columns, data: data.into() }
+    }
+
+    /// How many values it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.columns
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.columns == 0
+    }
+
+    /// The bytes of the row as they came, which is what it weighs in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Its values, in the order of the table's columns.
+    pub fn iter(&self) -> impl Iterator<Item = Datum<'_>> {
+        let mut reader = Reader::new(&self.data);
+        (0..self.columns).map_while(move |_| datum(&mut reader).ok())
+    }
+
+    /// A value's bytes without a copy: they keep the message alive.
+    #[must_use]
+    pub fn view(&self, value: &[u8]) -> Bytes {
+        self.data.slice_ref(value)
+    }
+}
+
+fn datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, DecodeError> {
+    match reader.u8("a value's kind")? {
+        b'n' => Ok(Datum::Null),
+        b'u' => Ok(Datum::Unchanged),
+        b't' => sized(reader).map(Datum::Text),
+        b'b' => sized(reader).map(Datum::Binary),
+        kind => Err(DecodeError::UnknownKind { what: "value", kind }),
+    }
+}
+
+fn sized<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let length = reader.u32("a value's length")?;
+    let length = usize::try_from(length).map_err(|_| DecodeError::Truncated("a value"))?;
+    reader.bytes(length, "a value")
+}

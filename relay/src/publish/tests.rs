@@ -1,0 +1,189 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::encode::{EncoderSettings, Format, Record};
+use crate::lsn::Lsn;
+use crate::outbox::Key;
+use crate::transaction::Position;
+
+/// What may befall the broker, a step at a time.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Another event is read.
+    Event,
+    /// The broker appends the oldest records of the queue, and reports so many of them.
+    Deliver { appended: usize, reported: usize },
+    /// The producer breaks: what is queued is given back, whatever had been appended.
+    Break,
+}
+
+/// One partition behind an idempotent producer: it appends in order; a report may be lost with the producer.
+#[derive(Default)]
+struct Broker {
+    room: usize,
+    queue: VecDeque<(Sequence, Vec<u8>)>,
+    appended: VecDeque<Sequence>,
+    log: Vec<Vec<u8>>,
+    reports: Vec<Report>,
+    broken: bool,
+}
+
+impl Sink for Broker {
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+        if self.broken {
+            return Err(SinkError::Broken("test".into()));
+        }
+        if self.queue.len() >= self.room {
+            return Err(SinkError::Full);
+        }
+        self.queue.push_back((sequence, record.value.clone()));
+        Ok(())
+    }
+
+    async fn reports(&mut self, into: &mut Vec<Report>) {
+        into.append(&mut self.reports);
+    }
+
+    async fn restart(&mut self, _into: &mut Vec<Report>) -> Result<(), SinkError> {
+        self.queue.clear();
+        self.appended.clear();
+        self.broken = false;
+        Ok(())
+    }
+}
+
+impl Broker {
+    fn append(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((sequence, value)) = self.queue.pop_front() else { return };
+            self.log.push(value);
+            self.appended.push_back(sequence);
+        }
+    }
+
+    fn report(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(sequence) = self.appended.pop_front() else { return };
+            self.reports.push(Report { sequence, outcome: Ok(()) });
+        }
+    }
+
+    /// A producer that breaks says so in its reports, and, where it holds nothing, to the next record.
+    fn fail(&mut self) {
+        self.broken = true;
+        if let Some((sequence, _)) = self.queue.front() {
+            self.reports.push(Report { sequence: *sequence, outcome: Err(SinkError::Broken("test".into())) });
+        }
+    }
+}
+
+fn event(id: i64) -> PlacedEvent {
+    let event = OutboxEvent {
+        id,
+        key: Key::Integer(1),
+        kind: Bytes::from_static(b"Created"),
+        payload: None,
+        created_at: 0,
+        event_id: Uuid::nil(),
+        traceparent: None,
+    };
+    PlacedEvent { event, position: Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 }, bytes: 10 }
+}
+
+fn publisher(room: usize) -> Publisher<Broker> {
+    let settings =
+        EncoderSettings { format: Format::PackageEvent, source: "/".into(), type_prefix: String::new() };
+    Publisher::new(Encoder::new(settings), Broker { room, ..Broker::default() })
+}
+
+async fn take(publisher: &mut Publisher<Broker>) {
+    publisher.wait().await;
+    publisher.settle().await.unwrap();
+}
+
+async fn step(publisher: &mut Publisher<Broker>, id: &mut i64, step: Step) {
+    match step {
+        Step::Event => {
+            *id += 1;
+            publisher.progress.push(event(*id), 10);
+            publisher.send().unwrap();
+        }
+        Step::Deliver { appended, reported } => {
+            publisher.sink.append(appended);
+            publisher.sink.report(reported);
+            take(publisher).await;
+        }
+        Step::Break => {
+            publisher.sink.fail();
+            take(publisher).await;
+        }
+    }
+}
+
+/// The log without what was seen before.
+fn first_appearances(log: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut seen = Vec::new();
+    for value in log {
+        if !seen.contains(value) {
+            seen.push(value.clone());
+        }
+    }
+    seen
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        5 => Just(Step::Event),
+        4 => (0usize..5, 0usize..5).prop_map(|(appended, reported)| Step::Deliver { appended, reported }),
+        1 => Just(Step::Break),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #[test]
+    fn every_event_first_appears_in_order_whatever_the_queue_and_the_producer_do(
+        steps in steps(),
+        room in 1usize..6,
+    ) {
+        block_on(async {
+            let mut publisher = publisher(room);
+            let mut id = 0;
+            for one in steps {
+                step(&mut publisher, &mut id, one).await;
+            }
+            while publisher.progress.records() > 0 {
+                step(&mut publisher, &mut id, Step::Deliver { appended: 9, reported: 9 }).await;
+            }
+            let mut encoder = self::publisher(1).encoder;
+            let expected: Vec<_> = (1..=id).map(|id| encoder.encode(&event(id)).unwrap().value.clone()).collect();
+            assert_eq!(first_appearances(&publisher.sink.log), expected);
+            assert!(publisher.is_caught_up());
+        });
+    }
+}
+
+#[test]
+fn a_refused_record_is_an_error_that_names_the_row() {
+    let mut publisher = publisher(9);
+    publisher.progress.push(event(41), 10);
+    publisher.send().unwrap();
+    let outcome = Err(SinkError::Refused("MessageSizeTooLarge".into()));
+    publisher.sink.reports.push(Report { sequence: 0, outcome });
+    let error = block_on(async {
+        publisher.wait().await;
+        publisher.settle().await.unwrap_err()
+    });
+    assert!(error.to_string().contains("(row 41) cannot be published: Kafka refuses the record"), "{error}");
+    assert_eq!(publisher.progress.records(), 1, "it still counts as in flight");
+}

@@ -1,0 +1,113 @@
+//! The loop that joins the path: sessions with Postgres, one after the other, around one window and one producer.
+//!
+//! What outlives a session is the window with its positions and the producer with its queue: so a reconnect repeats
+//! nothing that is already queued. Everything else begins anew with each session, checks included.
+
+mod confirm;
+mod session;
+
+use rand::RngExt;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::encode::Encoder;
+use crate::error::{Error, Verdict};
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::replication::Server;
+use crate::retry::Backoff;
+use crate::sink::SinkError;
+use crate::sink::kafka::KafkaSink;
+use crate::state::{State, StateCell};
+use crate::transaction::Transaction;
+
+/// The first wait after a failure.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// How often a relay that stands by tries to take the slot: it is to take over within a second.
+const STANDBY_RETRY: Duration = Duration::from_millis(500);
+
+/// The relay stopped for safety.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}; what to do: {remedy}")]
+pub struct Halt {
+    /// Why.
+    pub reason: String,
+    /// What the operator can do.
+    pub remedy: String,
+}
+
+/// The relay.
+pub struct Relay {
+    settings: Settings,
+    publisher: Publisher<KafkaSink>,
+    transaction: Transaction,
+    /// Who was at the other end last.
+    server: Option<Server>,
+    state: StateCell,
+    metrics: Metrics,
+}
+
+impl Relay {
+    /// Makes the producer; nothing is connected yet.
+    ///
+    /// # Errors
+    /// When librdkafka refuses its settings.
+    pub fn new(settings: Settings, state: StateCell, metrics: Metrics) -> Result<Self, SinkError> {
+        let sink = KafkaSink::new(&settings.kafka, settings.window)?;
+        let publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
+        Ok(Self { settings, publisher, transaction: Transaction::default(), server: None, state, metrics })
+    }
+
+    /// Runs until `stop`, and then drains; or until it is not safe to go on.
+    ///
+    /// # Errors
+    /// The reason of the halt.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Halt> {
+        let mut backoff = Backoff::new(RETRY_FIRST, self.settings.timing.retry_max);
+        loop {
+            let started = Instant::now();
+            let Err(error) = self.session(&stop).await else { return Ok(()) };
+            if stop.is_cancelled() {
+                tracing::warn!(%error, "stopped while something was away: what is not confirmed comes again");
+                return Ok(());
+            }
+            if started.elapsed() > self.settings.timing.retry_max {
+                backoff.reset();
+            }
+            let wait = self.after(&error, &mut backoff)?;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Decides what follows from an error: how long to wait before the next session, or a halt.
+    fn after(&self, error: &Error, backoff: &mut Backoff) -> Result<Duration, Halt> {
+        let reason = error.to_string();
+        match error.verdict() {
+            Verdict::Halt { remedy } => {
+                tracing::error!(reason, remedy, "halted");
+                self.state.set(State::Halted { reason: reason.clone(), remedy: remedy.clone() });
+                Err(Halt { reason, remedy })
+            }
+            Verdict::StandBy => {
+                if !matches!(self.state.get(), State::Standby { .. }) {
+                    tracing::info!(reason, "standing by: another relay has the slot");
+                }
+                self.state.set(State::Standby { reason });
+                Ok(STANDBY_RETRY)
+            }
+            Verdict::Retry => {
+                let wait = backoff.wait(rand::rng().random());
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(reason, wait_ms, "trying again");
+                self.metrics.count_reconnect();
+                self.state.set(State::Retrying { reason });
+                Ok(wait)
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One session: connect, check, publish what stood there before, follow the stream, drain.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Relay;
+use super::confirm::{Confirming, Next};
+use crate::backfill;
+use crate::config::WindowSettings;
+use crate::database::Session;
+use crate::error::Error;
+use crate::guard::{Guard, GuardEvent};
+use crate::ledger::{self, Memory};
+use crate::lsn::Lsn;
+use crate::outbox::Plan;
+use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation};
+use crate::preflight::{self, SlotFacts, Unsafe};
+use crate::publish::Publisher;
+use crate::replication::{Server, Stream, StreamEvent, unix_micros};
+use crate::sink::Sink;
+use crate::state::State;
+use crate::transaction::PlacedEvent;
+
+/// Messages taken from the stream before reports and timers are looked at again.
+const BATCH_MESSAGES: usize = 512;
+
+/// What an event weighs in memory beside its row: its place, its record's headers, librdkafka's own bookkeeping.
+const EVENT_OVERHEAD_BYTES: usize = 512;
+
+impl WindowSettings {
+    /// Whether more may be read.
+    pub(crate) fn has_room<S: Sink>(&self, publisher: &Publisher<S>) -> bool {
+        let progress = publisher.progress();
+        publisher.is_caught_up() && progress.records() < self.records && progress.bytes() < self.bytes
+    }
+}
+
+/// What the stream of one session is read with.
+struct Reading {
+    decoder: Decoder,
+    /// The outbox in the stream's latest description of it.
+    plan: Option<(Oid, Plan)>,
+    /// The outbox as the catalogue has it.
+    outbox: Oid,
+}
+
+/// What was found before streaming.
+struct Found {
+    relation: Relation,
+    slot: SlotFacts,
+    memory: Memory,
+}
+
+impl Relay {
+    /// Runs one session; returns when it has drained.
+    pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let timeout = self.settings.timing.connect_timeout;
+        let session = Session::connect(&self.settings.database, timeout).await?;
+        let found = self.preflight(&session).await?;
+        let partitions = self.publisher.sink().check_topic(timeout).await?;
+        let (mut stream, server) =
+            Stream::connect(&self.settings.database, &self.settings.source, timeout).await?;
+        preflight::check_memory(&found.slot, &found.memory, &server.system)?;
+        stream.start(timeout).await?;
+        tracing::info!(
+            slot = self.settings.source.slot,
+            at = %found.memory.confirmed,
+            topic = self.settings.kafka.topic,
+            partitions,
+            "streaming"
+        );
+        let system = server.system.clone();
+        self.begin(server);
+        if !found.memory.backfilled && !self.backfill(&session, &found, stop).await? {
+            return Ok(());
+        }
+        self.state.set(State::Streaming);
+        let guard =
+            Guard::start(session, self.settings.source.clone(), system, self.settings.timing.watch_interval);
+        let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
+        let confirming = Confirming::new(found.memory.confirmed, self.publisher.counts().acknowledged);
+        Box::pin(self.follow(stream, guard, reading, confirming, stop)).await
+    }
+
+    async fn preflight(&self, session: &Session) -> Result<Found, Error> {
+        let source = &self.settings.source;
+        let relation = preflight::check_table(session, &source.table).await?;
+        preflight::check_publication(session, source).await?;
+        // The slot before the memory, which is never behind it.
+        let slot = preflight::check_slot(session, source).await?;
+        let memory = ledger::load(session, &source.slot).await?;
+        let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
+        Ok(Found { relation, slot, memory })
+    }
+
+    /// The window goes on where it was, unless the server is on another timeline now.
+    fn begin(&mut self, server: Server) {
+        self.transaction.abandon();
+        if self.server.as_ref().is_some_and(|last| *last != server) {
+            tracing::warn!(timeline = server.timeline, "another timeline: events in flight are read again");
+            self.publisher.progress_mut().forget();
+        }
+        self.publisher.progress_mut().connected();
+        self.server = Some(server);
+    }
+
+    /// Publishes the rows from before the slot; `false` when it was stopped.
+    async fn backfill(
+        &mut self,
+        session: &Session,
+        found: &Found,
+        stop: &CancellationToken,
+    ) -> Result<bool, Error> {
+        self.state.set(State::Backfilling);
+        let source = &self.settings.source;
+        let at = found.slot.confirmed().unwrap_or(found.memory.confirmed);
+        tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
+        let window = self.settings.window;
+        let rows =
+            backfill::run(session, source, &found.relation, at, window, &mut self.publisher, stop).await?;
+        let Some(rows) = rows else { return Ok(false) };
+        ledger::finish_backfill(session, &source.slot).await?;
+        tracing::info!(rows, "the rows from before the slot are published");
+        Ok(true)
+    }
+
+    /// The loop. Its order: a stop; reports, which make room; what the guard says; the timer; and the stream, while
+    /// there is room. A full window stops the reading only: status updates go out from the client's own task.
+    async fn follow(
+        &mut self,
+        mut stream: Stream,
+        mut guard: Guard,
+        mut reading: Reading,
+        mut confirming: Confirming,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut ticks = interval(self.settings.timing.confirm_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let room = self.settings.window.has_room(&self.publisher);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.drain(stream, guard, confirming).await,
+                () = self.publisher.wait() => self.publisher.settle().await?,
+                event = guard.next() => match event {
+                    GuardEvent::Remembered(lsn) => {
+                        let next = confirming.remembered(lsn, self.publisher.progress().confirmable());
+                        self.act(next, &stream, &guard);
+                    }
+                    GuardEvent::Slot(_) => {}
+                    GuardEvent::Failed(error) => return Err(error),
+                },
+                _ = ticks.tick() => {
+                    let next = confirming.next(self.publisher.progress().confirmable(), self.publisher.counts().acknowledged);
+                    self.act(next, &stream, &guard);
+                }
+                event = stream.next(), if room => {
+                    self.read(event?, &mut stream, &mut reading)?;
+                    self.publisher.send()?;
+                }
+            }
+            self.metrics.show_window(self.publisher.progress(), self.publisher.counts());
+        }
+    }
+
+    fn act(&self, next: Next, stream: &Stream, guard: &Guard) {
+        match next {
+            Next::Nothing => {}
+            Next::Remember(lsn) => guard.remember(lsn),
+            Next::Confirm(lsn) => {
+                stream.confirm(lsn);
+                self.metrics.show_confirmed(lsn);
+            }
+        }
+    }
+
+    /// Enters what has come in, a batch at the most.
+    fn read(&mut self, first: StreamEvent, stream: &mut Stream, reading: &mut Reading) -> Result<(), Error> {
+        self.enter(first, reading)?;
+        for _ in 1..BATCH_MESSAGES {
+            let progress = self.publisher.progress();
+            let window = &self.settings.window;
+            if progress.records() >= window.records || progress.bytes() >= window.bytes {
+                break;
+            }
+            match stream.try_next()? {
+                Some(event) => self.enter(event, reading)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, event: StreamEvent, reading: &mut Reading) -> Result<(), Error> {
+        match event {
+            StreamEvent::Begin(begin) => {
+                self.publisher.progress_mut().begin(begin.commit_lsn)?;
+                self.transaction.begin(begin.commit_lsn, unix_micros(begin.commit_time));
+            }
+            StreamEvent::Data(data) => match reading.decoder.decode(&data)? {
+                Message::Relation(relation) => self.describe(&relation, reading)?,
+                Message::Insert(insert) => self.insert(&insert, reading)?,
+                Message::Begin(_) | Message::Commit(_) | Message::Ignored(_) => {}
+            },
+            StreamEvent::Commit(commit) => {
+                let progress = self.publisher.progress_mut();
+                for placed in self.transaction.commit(commit.end_lsn) {
+                    push(progress, placed)?;
+                }
+                progress.commit(commit.end_lsn)?;
+            }
+            StreamEvent::Keepalive(wal_end) => self.publisher.progress_mut().keepalive(wal_end),
+        }
+        Ok(())
+    }
+
+    fn describe(&self, relation: &Arc<Relation>, reading: &mut Reading) -> Result<(), Error> {
+        let table = &self.settings.source.table;
+        if table.is(relation, reading.outbox)? {
+            reading.plan = Some((relation.id, Plan::new(table, relation)?));
+        } else if reading.plan.as_ref().is_some_and(|(id, _)| *id == relation.id) {
+            reading.plan = None;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, insert: &Insert, reading: &Reading) -> Result<(), Error> {
+        let Some((id, plan)) = &reading.plan else { return Ok(()) };
+        if *id != insert.relation {
+            return Ok(());
+        }
+        let bytes = insert.row.bytes();
+        self.transaction.count(bytes);
+        let progress = self.publisher.progress_mut();
+        match progress.admit()? {
+            Some(ordinal) => self.transaction.hold(plan.event(&insert.row)?, ordinal, bytes),
+            None => self.metrics.count_repeated(),
+        }
+        for placed in self.transaction.overflow() {
+            push(progress, placed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads no more, waits for what is in flight, confirms it and lets the slot go; bounded by the deadline.
+    async fn drain(
+        &mut self,
+        stream: Stream,
+        mut guard: Guard,
+        mut confirming: Confirming,
+    ) -> Result<(), Error> {
+        self.state.set(State::Draining);
+        let timeout = self.settings.timing.drain_timeout;
+        let deadline = Instant::now() + timeout;
+        while self.publisher.progress().records() > 0 {
+            if timeout_at(deadline, self.publisher.wait()).await.is_err() {
+                break;
+            }
+            self.publisher.settle().await?;
+        }
+        let target = self.publisher.progress().confirmable();
+        self.act(confirming.next(target, u64::MAX), &stream, &guard);
+        while !confirming.is_confirmed(target) {
+            match timeout_at(deadline, guard.next()).await {
+                Ok(GuardEvent::Remembered(lsn)) => {
+                    self.act(confirming.remembered(lsn, target), &stream, &guard)
+                }
+                Ok(GuardEvent::Slot(_)) => {}
+                Ok(GuardEvent::Failed(error)) => return Err(error),
+                Err(_) => break,
+            }
+        }
+        let confirmed = confirming.confirmed();
+        let told = stream.close(confirmed, timeout.min(std::time::Duration::from_secs(2))).await;
+        report_drained(self.publisher.progress().records(), confirmed, told);
+        Ok(())
+    }
+}
+
+fn push(progress: &mut crate::progress::Progress<PlacedEvent>, placed: PlacedEvent) -> Result<(), Error> {
+    let (ordinal, bytes) = (placed.position.ordinal, placed.bytes + EVENT_OVERHEAD_BYTES);
+    progress.push_event(ordinal, placed, bytes)?;
+    Ok(())
+}
+
+fn report_drained(left: usize, confirmed: Lsn, told: bool) {
+    if left == 0 && told {
+        tracing::info!(%confirmed, "drained");
+    } else {
+        tracing::warn!(in_flight = left, %confirmed, told, "stopped before everything was confirmed: it comes again");
+    }
+}

@@ -1,0 +1,219 @@
+//! Kafka, through librdkafka.
+//!
+//! # Why order and delivery are safe
+//!
+//! | property | without it |
+//! |---|---|
+//! | `enable.idempotence` | a retry overtakes (acks=all and a bounded number of requests in flight come with it) |
+//! | `enable.gapless.guarantee` | a record that fails for good is jumped over by later ones of its key |
+//! | `message.timeout.ms=0` | a record that waits out a long outage expires |
+//! | `partitioner=murmur2_random` | Java consumers look for a key in another partition |
+//!
+//! Reports are matched by the record's number, which travels as the message's opaque value: no allocation, no order
+//! assumed. When a record fails for good librdkafka turns fatal, so nothing behind it is delivered; a new producer then
+//! sends again from the oldest that is not acknowledged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::{ClientConfig, Statistics};
+use tokio::sync::mpsc;
+
+use super::{Report, Sink, SinkError};
+use crate::config::{KafkaSettings, WindowSettings};
+use crate::encode::Record;
+use crate::progress::Sequence;
+
+/// Reports taken at a time.
+const REPORTS_MAX: usize = 4096;
+
+/// How long a broken producer may take to give back what it holds.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A producer for one topic.
+pub struct KafkaSink {
+    config: ClientConfig,
+    brokers: String,
+    topic: String,
+    producer: Arc<ThreadedProducer<Reporter>>,
+    reports: mpsc::UnboundedReceiver<Report>,
+}
+
+impl KafkaSink {
+    /// Makes the producer. It connects in the background; [`KafkaSink::check_topic`] says whether it could.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a property.
+    pub fn new(kafka: &KafkaSettings, window: WindowSettings) -> Result<Self, SinkError> {
+        let config = producer_config(kafka, window);
+        let (producer, reports) = start(&config)?;
+        Ok(Self { config, brokers: kafka.brokers.clone(), topic: kafka.topic.clone(), producer, reports })
+    }
+
+    /// Asks for the topic, which must exist: auto-creation is not relied upon. Returns its number of partitions.
+    ///
+    /// # Errors
+    /// When no broker answers, the topic is missing, or access to it is denied.
+    pub async fn check_topic(&self, timeout: Duration) -> Result<usize, SinkError> {
+        let (producer, topic) = (Arc::clone(&self.producer), self.topic.clone());
+        let unreachable = |reason: String| SinkError::Unreachable { brokers: self.brokers.clone(), reason };
+        let asked = tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)).await;
+        match asked {
+            Ok(Ok(partitions)) => Ok(partitions),
+            Ok(Err(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                Err(SinkError::TopicMissing { topic: self.topic.clone(), brokers: self.brokers.clone() })
+            }
+            Ok(Err(code)) if is_denied(code) => {
+                Err(SinkError::Denied(format!("{code} (topic `{}`)", self.topic)))
+            }
+            Ok(Err(code)) => Err(unreachable(code.to_string())),
+            Err(panicked) => Err(unreachable(panicked.to_string())),
+        }
+    }
+}
+
+fn ask(
+    producer: &ThreadedProducer<Reporter>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<usize, RDKafkaErrorCode> {
+    let metadata = producer
+        .client()
+        .fetch_metadata(Some(topic), timeout)
+        .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))?;
+    let found = metadata.topics().first().ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
+    match found.error() {
+        Some(code) => Err(code.into()),
+        None if found.partitions().is_empty() => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
+        None => Ok(found.partitions().len()),
+    }
+}
+
+impl Sink for KafkaSink {
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+        let headers = record.headers.iter();
+        let start = OwnedHeaders::new_with_capacity(headers.len());
+        let headers = headers.fold(start, |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+        let message = BaseRecord::with_opaque_to(&self.topic, opaque(sequence))
+            .key(record.key.as_slice())
+            .payload(record.value.as_slice())
+            .timestamp(record.timestamp_ms)
+            .headers(headers);
+        self.producer.send(message).map_err(|(error, _)| failure(&error))
+    }
+
+    async fn reports(&mut self, into: &mut Vec<Report>) {
+        // Never closed: this side holds the producer, and with it the sender.
+        self.reports.recv_many(into, REPORTS_MAX).await;
+    }
+
+    async fn restart(&mut self, into: &mut Vec<Report>) -> Result<(), SinkError> {
+        let broken = Arc::clone(&self.producer);
+        let (producer, reports) = start(&self.config)?;
+        self.producer = producer;
+        let mut left = std::mem::replace(&mut self.reports, reports);
+        let purged = tokio::task::spawn_blocking(move || {
+            broken.purge(PurgeConfig::default().queue().inflight());
+            // Whatever it does not give back in time is sent again: a repeat, not a loss.
+            drop(broken.flush(PURGE_TIMEOUT));
+        });
+        drop(purged.await);
+        while let Ok(report) = left.try_recv() {
+            into.push(report);
+        }
+        Ok(())
+    }
+}
+
+fn start(
+    config: &ClientConfig,
+) -> Result<(Arc<ThreadedProducer<Reporter>>, mpsc::UnboundedReceiver<Report>), SinkError> {
+    // Bounded by the window: there is one report at the most for each record in flight.
+    let (sender, reports) = mpsc::unbounded_channel();
+    let producer = config
+        .create_with_context(Reporter { sender })
+        .map_err(|error| SinkError::Settings(error.to_string()))?;
+    Ok((Arc::new(producer), reports))
+}
+
+fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // What may be changed first.
+    config.set("client.id", "walpost").set("compression.type", "lz4").set("linger.ms", "1");
+    for (name, value) in &kafka.properties {
+        config.set(name, value);
+    }
+    // librdkafka counts what it adds to a record; twice the window leaves room for it.
+    let queue_kbytes = (window.bytes / 512).clamp(1 << 10, 1 << 21);
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "true")
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", window.records.to_string())
+        .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+/// Turns librdkafka's callbacks, on its own thread, into messages.
+struct Reporter {
+    sender: mpsc::UnboundedSender<Report>,
+}
+
+impl ClientContext for Reporter {
+    fn stats(&self, _statistics: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka client");
+    }
+}
+
+impl ProducerContext for Reporter {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(failure(error)),
+        };
+        // Nobody listens once the sink is gone; then nothing is confirmed either.
+        drop(self.sender.send(Report { sequence: opaque as Sequence, outcome }));
+    }
+}
+
+/// A record's number as the pointer-sized value that travels with it: 64 bits wherever this runs.
+#[allow(clippy::cast_possible_truncation)]
+fn opaque(sequence: Sequence) -> usize {
+    sequence as usize
+}
+
+/// What an error means for the record, or for the producer.
+fn failure(error: &KafkaError) -> SinkError {
+    use RDKafkaErrorCode as Code;
+    let Some(code) = error.rdkafka_error_code() else { return SinkError::Broken(error.to_string()) };
+    match code {
+        Code::QueueFull => SinkError::Full,
+        Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidRecord | Code::InvalidMessageSize => {
+            SinkError::Refused(code.to_string())
+        }
+        code if is_denied(code) => SinkError::Denied(code.to_string()),
+        code => SinkError::Broken(code.to_string()),
+    }
+}
+
+fn is_denied(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+    )
+}

@@ -1,0 +1,70 @@
+//! Where records go: enqueue, and a delivery report for each.
+//!
+//! A sink keeps the order in which it was given the records of one key, and reports each record exactly once while the
+//! producer that took it lives. [`kafka`] is the one that ships; the tests have theirs.
+
+pub mod kafka;
+
+use crate::encode::Record;
+use crate::progress::Sequence;
+
+/// What became of a record.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The record's number.
+    pub sequence: Sequence,
+    /// Acknowledged by all in-sync replicas, or why not.
+    pub outcome: Result<(), SinkError>,
+}
+
+/// Why the sink did not take or deliver a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The queue is full; after the next report there may be room.
+    #[error("the producer's queue is full")]
+    Full,
+    /// The record itself is refused, now and for ever.
+    #[error("Kafka refuses the record: {0}")]
+    Refused(String),
+    /// The relay may not do what it needs to.
+    #[error("Kafka denies access: {0}")]
+    Denied(String),
+    /// The topic is not there.
+    #[error("the topic `{topic}` does not exist on {brokers}")]
+    TopicMissing {
+        /// The topic.
+        topic: String,
+        /// The brokers asked.
+        brokers: String,
+    },
+    /// No broker answers.
+    #[error("cannot reach Kafka at {brokers}: {reason}")]
+    Unreachable {
+        /// The brokers asked.
+        brokers: String,
+        /// What the client says.
+        reason: String,
+    },
+    /// The producer is broken and delivers nothing more: a new one must send what is not acknowledged.
+    #[error("the producer is broken: {0}")]
+    Broken(String),
+    /// The settings do not make a producer.
+    #[error("librdkafka refuses its settings: {0}")]
+    Settings(String),
+}
+
+/// Takes records and reports on them.
+pub trait Sink {
+    /// Enqueues a record; never waits.
+    ///
+    /// # Errors
+    /// [`SinkError::Full`] when there is no room now; anything else says that it will not be taken.
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError>;
+
+    /// Waits for reports and appends them, a batch at a time. Safe to drop while it waits.
+    fn reports(&mut self, into: &mut Vec<Report>) -> impl Future<Output = ()> + Send;
+
+    /// Replaces a broken producer. Reports that the old one still had are appended; what it did not acknowledge is to
+    /// be sent again.
+    fn restart(&mut self, into: &mut Vec<Report>) -> impl Future<Output = Result<(), SinkError>> + Send;
+}

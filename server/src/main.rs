@@ -1,0 +1,100 @@
+//! `logistic-package-api serve | migrate | check-config`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use logistic_package_api::config::{Settings, TABLE};
+use logistic_package_api::serve::Server;
+use logistic_package_api::{shutdown, store, telemetry};
+
+/// Wrong usage or settings; clap uses the same.
+const EXIT_USAGE: u8 = 2;
+const NO_MIGRATE: &str = "no-migrate";
+
+fn main() -> ExitCode {
+    // Before any connection: whoever comes first decides for all, and the database client must not find none.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+
+    let matches = command().get_matches();
+    let env: Vec<_> = std::env::vars().collect();
+    let settings = match Settings::load(&matches, &env) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    telemetry::init(settings.log_level, settings.log_format);
+    if settings.database_url_from_flag {
+        tracing::warn!(
+            "--database-url stands on the command line, where other users of the machine can read it"
+        );
+    }
+    match run(&matches, settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For a person, beside the log.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    let no_migrate = Arg::new(NO_MIGRATE)
+        .long(NO_MIGRATE)
+        .action(ArgAction::SetTrue)
+        .help("Serve on the tables as they are; the same as --migrate=false");
+    Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args(TABLE.args())
+        .subcommand(Command::new("serve").about("Apply the migrations, then serve").arg(no_migrate))
+        .subcommand(Command::new("migrate").about("Apply the migrations and exit"))
+        .subcommand(Command::new("check-config").about("Judge the settings, show where they lead, and exit"))
+}
+
+fn run(matches: &ArgMatches, mut settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    match matches.subcommand() {
+        Some(("serve", serve_matches)) => {
+            settings.migrate &= !serve_matches.get_flag(NO_MIGRATE);
+            runtime.block_on(serve(settings))
+        }
+        Some(("migrate", _)) => runtime.block_on(migrate(settings)),
+        _ => {
+            println!("{}", describe(&settings));
+            Ok(())
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+    let server = tokio::select! {
+        started = Server::start(settings) => started?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    server.run(shutdown).await?;
+    Ok(())
+}
+
+async fn migrate(settings: Settings) -> anyhow::Result<()> {
+    store::migrate(&settings.database, settings.pool.acquire_timeout).await?;
+    Ok(())
+}
+
+/// Without the password, which nobody needs to see to know where the settings lead.
+fn describe(settings: &Settings) -> String {
+    let listen = &settings.listen;
+    format!(
+        "the settings are good\n  {}\n  gRPC {}\n  status {}\n  metrics {}",
+        settings.database.place(),
+        listen.grpc,
+        listen.status,
+        listen.metrics
+    )
+}

@@ -1,0 +1,92 @@
+//! Logs as events with fields, on stderr.
+//!
+//! The room for spans and for a log level per request: each is one more layer in [`init`].
+
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// Crates that tell of every frame and timer from `debug` on. Nobody who asks for our own debug log wants that.
+const CHATTY: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+
+/// What is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(LevelFilter);
+
+impl FromStr for LogLevel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // LevelFilter reads digits as well, which nobody would understand in a settings file.
+        let level = text.parse().ok().filter(|_| text.chars().all(char::is_alphabetic) && !text.is_empty());
+        level.map(Self).ok_or("expected off, error, warn, info, debug or trace")
+    }
+}
+
+/// How it is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// One line of text an event, for a terminal.
+    Pretty,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            _ => Err("expected json or pretty"),
+        }
+    }
+}
+
+/// Sends the log of the whole process to stderr. Does nothing where a log is set up already.
+pub fn init(level: LogLevel, format: LogFormat) {
+    let layer = fmt::layer().with_writer(io::stderr);
+    let layer = match format {
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+    };
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter(level))).try_init();
+}
+
+fn filter(LogLevel(level): LogLevel) -> Targets {
+    let chatty = level.min(LevelFilter::INFO);
+    Targets::new().with_default(level).with_targets(CHATTY.map(|target| (target, chatty)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("info", true)]
+    #[case("DEBUG", true)]
+    #[case("off", true)]
+    #[case("3", false)]
+    #[case("", false)]
+    #[case("inof", false)]
+    #[case("info,h2=trace", false)]
+    fn a_level_is_a_word(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(text.parse::<LogLevel>().is_ok(), valid);
+    }
+
+    #[test]
+    fn chatty_crates_stay_at_info() {
+        let filter = filter(LogLevel(LevelFilter::TRACE));
+        assert!(filter.would_enable("logistic_package_api::grpc", &tracing::Level::TRACE));
+        assert!(!filter.would_enable("h2::codec", &tracing::Level::DEBUG));
+        assert!(filter.would_enable("h2::codec", &tracing::Level::INFO));
+    }
+}

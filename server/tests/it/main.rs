@@ -1,0 +1,11 @@
+//! The server against a real Postgres: of `DATABASE_URL`, or started by the harness.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod calls;
+mod events;
+mod lifecycle;
+mod migrations;
+mod publication;
+mod startup;
+mod support;

@@ -1,0 +1,257 @@
+//! The first stage: gathering what was typed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::values::Typed;
+use crate::{MapSetting, Setting, Table, Values};
+
+/// The flag that names the file.
+const FILE_FLAG: &str = "config";
+
+impl Table {
+    /// The command line's flags, global to all subcommands.
+    #[must_use]
+    pub fn args(&self) -> Vec<Arg> {
+        let file = Arg::new(FILE_FLAG).long(FILE_FLAG).value_name("FILE").global(true).help(format!(
+            "The settings file, TOML [env: {}] [default: {} where there is one]",
+            self.file_env(),
+            self.default_file
+        ));
+        let plain = self.settings.iter().map(|setting| plain_arg(setting, self.env_prefix));
+        let maps = self.maps.iter().map(|map| {
+            Arg::new(map.name)
+                .long(map.name)
+                .value_name("KEY=VALUE")
+                .global(true)
+                .action(ArgAction::Append)
+                .help(format!(
+                    "{} [env: {}…] [file: [{}]]",
+                    map.help,
+                    map_env_prefix(map, self.env_prefix),
+                    map.section
+                ))
+        });
+        std::iter::once(file).chain(plain).chain(maps).collect()
+    }
+
+    /// Gathers what was typed. `env` reads a variable of the environment.
+    #[must_use]
+    pub fn load(&self, matches: &ArgMatches, env: &[(String, String)]) -> Values {
+        let mut values = Values::default();
+        let env = Environment(env);
+        let file = self.read_file(matches, &env, &mut values);
+        for setting in self.settings {
+            let typed = from_flag(setting, matches)
+                .or_else(|| from_env(setting, self.env_prefix, &env, &mut values.mistakes))
+                .or_else(|| file.get(setting))
+                .or_else(|| from_default(setting));
+            if let Some(typed) = typed {
+                values.typed.insert(setting.name, typed);
+            }
+        }
+        for map in self.maps {
+            let mut merged = file.section(map);
+            merged.extend(map_from_env(map, self.env_prefix, &env));
+            merged.extend(map_from_flags(map, matches, &mut values.mistakes));
+            values.maps.insert(map.name, merged);
+        }
+        file.note_unknown_keys(self, &mut values.mistakes);
+        values
+    }
+
+    fn file_env(&self) -> String {
+        format!("{}_CONFIG", self.env_prefix)
+    }
+
+    fn read_file(&self, matches: &ArgMatches, env: &Environment<'_>, values: &mut Values) -> File {
+        let named = given(matches, FILE_FLAG).or_else(|| env.get(&self.file_env()));
+        let path = match named {
+            Some(named) => PathBuf::from(named),
+            None if Path::new(self.default_file).exists() => PathBuf::from(self.default_file),
+            None => return File::default(),
+        };
+        File::read(&path).unwrap_or_else(|mistake| {
+            values.mistakes.push(mistake);
+            File::default()
+        })
+    }
+}
+
+fn plain_arg(setting: &Setting, prefix: &str) -> Arg {
+    let arg = Arg::new(setting.name)
+        .long(setting.name)
+        .value_name(setting.value)
+        .global(true)
+        .help(flag_help(setting, prefix));
+    if setting.value == Setting::SWITCH {
+        // `--exit-on-halt` alone says true; `--exit-on-halt=false` takes back what a file says.
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        arg.allow_hyphen_values(true)
+    }
+}
+
+fn flag_help(setting: &Setting, prefix: &str) -> String {
+    let default = setting.default.map_or(String::new(), |default| format!(" [default: {default}]"));
+    format!("{} [env: {}]{default}", setting.help, setting.env(prefix))
+}
+
+/// What stands on the command line, when it does: the table's own defaults are not clap's.
+fn given(matches: &ArgMatches, name: &str) -> Option<String> {
+    (matches.value_source(name) == Some(ValueSource::CommandLine))
+        .then(|| matches.get_one::<String>(name).cloned())
+        .flatten()
+}
+
+fn from_flag(setting: &Setting, matches: &ArgMatches) -> Option<Typed> {
+    let text = given(matches, setting.name)?;
+    Some(Typed { text, origin: format!("--{}", setting.name), secret: setting.secret })
+}
+
+fn from_env(
+    setting: &Setting,
+    prefix: &str,
+    env: &Environment<'_>,
+    mistakes: &mut Vec<String>,
+) -> Option<Typed> {
+    let own = setting.env(prefix);
+    let direct = |name: &str| {
+        env.get(name).map(|text| Typed { text, origin: name.to_owned(), secret: setting.secret })
+    };
+    direct(&own)
+        .or_else(|| setting.secret.then(|| from_secret_file(&format!("{own}_FILE"), env, mistakes)).flatten())
+        .or_else(|| setting.env_fallbacks.iter().find_map(|name| direct(name)))
+}
+
+fn from_secret_file(variable: &str, env: &Environment<'_>, mistakes: &mut Vec<String>) -> Option<Typed> {
+    let path = env.get(variable)?;
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(Typed {
+            text: text.trim_end_matches(['\r', '\n']).to_owned(),
+            origin: format!("{variable} ({path})"),
+            secret: true,
+        }),
+        Err(error) => {
+            mistakes.push(format!("{variable}: cannot read `{path}`: {error}"));
+            None
+        }
+    }
+}
+
+fn from_default(setting: &Setting) -> Option<Typed> {
+    let text = setting.default?.to_owned();
+    Some(Typed { text, origin: format!("the default of {}", setting.name), secret: setting.secret })
+}
+
+pub(crate) fn map_env_prefix(map: &MapSetting, prefix: &str) -> String {
+    format!("{prefix}_{}_", map.name.replace('-', "_").to_uppercase())
+}
+
+fn map_from_env(map: &MapSetting, prefix: &str, env: &Environment<'_>) -> Vec<(String, String)> {
+    let prefix = map_env_prefix(map, prefix);
+    let key = |name: &str| Some(name.strip_prefix(&prefix)?.to_lowercase().replace('_', "."));
+    env.0.iter().filter_map(|(name, value)| Some((key(name)?, value.clone()))).collect()
+}
+
+fn map_from_flags(
+    map: &MapSetting,
+    matches: &ArgMatches,
+    mistakes: &mut Vec<String>,
+) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for text in matches.get_many::<String>(map.name).into_iter().flatten() {
+        match text.split_once('=') {
+            Some((key, value)) => pairs.push((key.trim().to_owned(), value.to_owned())),
+            None => mistakes.push(format!("--{}: `{text}`: expected KEY=VALUE", map.name)),
+        }
+    }
+    pairs
+}
+
+/// The environment as it was when the program started. An empty variable counts as absent, as Compose files set them.
+struct Environment<'a>(&'a [(String, String)]);
+
+impl Environment<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0
+            .iter()
+            .find(|(known, value)| known == name && !value.is_empty())
+            .map(|(_, value)| value.clone())
+    }
+}
+
+/// The settings file, flattened: `[kafka.properties]` `linger.ms = 5` has the key `kafka.properties.linger.ms`.
+#[derive(Default)]
+struct File {
+    path: String,
+    values: BTreeMap<String, String>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the settings file `{shown}`: {error}"))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            format!("{shown}, line {line}: not TOML: {}", error.message())
+        })?;
+        let mut values = BTreeMap::new();
+        flatten("", &table, &mut values);
+        Ok(Self { path: shown.to_string(), values })
+    }
+
+    fn get(&self, setting: &Setting) -> Option<Typed> {
+        let text = self.values.get(&setting.key())?.clone();
+        Some(Typed { text, origin: format!("{} in {}", setting.key(), self.path), secret: setting.secret })
+    }
+
+    fn section(&self, map: &MapSetting) -> BTreeMap<String, String> {
+        let prefix = format!("{}.", map.section);
+        let own =
+            |(key, value): (&String, &String)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()));
+        self.values.iter().filter_map(own).collect()
+    }
+
+    /// A misspelt key must not leave its default in force in silence.
+    fn note_unknown_keys(&self, table: &Table, mistakes: &mut Vec<String>) {
+        for key in self.values.keys() {
+            let known = table.settings.iter().any(|setting| setting.key() == *key)
+                || table.maps.iter().any(|map| key.starts_with(&format!("{}.", map.section)));
+            if !known {
+                mistakes.push(format!("{}: `{key}` is not a setting", self.path));
+            }
+        }
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&path, inner, into),
+            other => {
+                into.insert(path, scalar(other));
+            }
+        }
+    }
+}
+
+fn scalar(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(","),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(flag) => flag.to_string(),
+        toml::Value::Datetime(time) => time.to_string(),
+        toml::Value::Table(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What was typed, and its reading into what it means.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use secrecy::SecretString;
+
+/// Every mistake found in the settings; its text has one line for each.
+#[derive(Debug, Default, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "wrong setting: {one}"),
+            many => {
+                write!(f, "{} wrong settings:", many.len())?;
+                many.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+            }
+        }
+    }
+}
+
+/// A value as it was typed, and where.
+pub(crate) struct Typed {
+    pub(crate) text: String,
+    /// `--topic`, `WALPOST_TOPIC`, `topic in walpost.toml`, `the default of topic`.
+    pub(crate) origin: String,
+    pub(crate) secret: bool,
+}
+
+/// What was typed: a value and its origin for each setting that has one.
+///
+/// The reading methods note a value that does not parse, with its origin, and return `None` (or, where the caller
+/// gives one, a stand-in): nothing read may be used before [`Values::finish`] has returned `Ok`.
+#[derive(Default)]
+pub struct Values {
+    pub(crate) typed: BTreeMap<&'static str, Typed>,
+    pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
+    pub(crate) mistakes: Vec<String>,
+}
+
+impl Values {
+    /// The text of a setting, or `None` where it is absent.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.typed.get(name).map(|typed| typed.text.clone())
+    }
+
+    /// A secret, or `None` where it is absent.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<SecretString> {
+        self.text(name).map(SecretString::from)
+    }
+
+    /// Whether the setting came from the command line, where other users of the machine can read it.
+    #[must_use]
+    pub fn from_flag(&self, name: &str) -> bool {
+        self.typed.get(name).is_some_and(|typed| typed.origin.starts_with("--"))
+    }
+
+    /// The free keys of a [`MapSetting`](crate::MapSetting).
+    #[must_use]
+    pub fn map(&self, name: &str) -> BTreeMap<String, String> {
+        self.maps.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Reads a setting with `parse`, whose error says what the value should be.
+    pub fn parse_with<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let typed = self.typed.get(name)?;
+        match parse(&typed.text) {
+            Ok(value) => Some(value),
+            Err(expected) => {
+                let shown = if typed.secret { "<hidden>" } else { typed.text.as_str() };
+                self.mistakes.push(format!("{}: `{shown}`: {expected}", typed.origin));
+                None
+            }
+        }
+    }
+
+    /// Reads a setting by its type's own parser; the mistake carries that parser's words.
+    pub fn parse<T>(&mut self, name: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        self.parse_with(name, |text| text.parse().map_err(|error: T::Err| error.to_string()))
+    }
+
+    /// Reads a whole number within bounds.
+    pub fn number(&mut self, name: &str, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        self.parse_with(name, |text| {
+            let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+            match text.replace('_', "").parse() {
+                Ok(number) if bounds.contains(&number) => Ok(number),
+                _ => Err(format!("expected {expected}")),
+            }
+        })
+    }
+
+    /// Reads `true` or `false`.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        self.parse_with(name, |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("expected true or false".into()),
+        })
+    }
+
+    /// Notes a mistake that only the program can see: two settings that do not go together, say.
+    pub fn mistake(&mut self, mistake: impl Into<String>) {
+        self.mistakes.push(mistake.into());
+    }
+
+    /// Notes that a setting is needed and absent, with a word on where to give it.
+    pub fn missing(&mut self, name: &str, remedy: &str) {
+        self.mistakes.push(format!("{name} is not set: {remedy}"));
+    }
+
+    /// Whether a mistake was noted.
+    ///
+    /// # Errors
+    /// All of them, together.
+    pub fn finish(self) -> Result<(), Mistakes> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(self.mistakes)) }
+    }
+}
