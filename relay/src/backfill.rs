@@ -1,9 +1,10 @@
 //! Rows that stood in the table before the slot was made: the stream never holds them, so they are published first.
 //!
 //! First start, takeover from a poller and recovery after a lost slot are this one operation. The slot was made
-//! earlier, so a snapshot taken now sees every transaction that committed before the slot's position; what it sees
-//! beyond comes in the stream once more, with the same `ce_id`. Rows go out in id order: writers of one key are
-//! serialised by its row's lock, so for one key that is the order of commits.
+//! earlier, so a snapshot taken now sees every transaction that committed before the slot's position. Of those that
+//! committed later, the ones that began after the slot was made are left to the stream (a row's `xmin` tells); the few
+//! others come twice, with the same `ce_id`. Rows go out in id order: writers of one key are serialised by its row's
+//! lock, so for one key that is the order of commits.
 //!
 //! The relay holds the slot meanwhile, so a second one stands by, and nothing is confirmed until all is acknowledged.
 
@@ -16,13 +17,16 @@ use crate::database::Session;
 use crate::error::Error;
 use crate::lsn::Lsn;
 use crate::outbox::{OutboxEvent, Plan, Role};
-use crate::pgoutput::{Relation, Tuple};
+use crate::pgoutput::{Column, Relation, Tuple};
 use crate::publish::Publisher;
 use crate::sink::Sink;
 use crate::transaction::{PlacedEvent, Position};
 
 /// Rows fetched at a time: a few hundred kilobytes of the usual few hundred bytes each.
 const FETCHED_ROWS: usize = 500;
+
+/// Transactions after which the age of a slot says nothing any more: half of what ids can tell apart.
+const OLD_SLOT_AGE: u32 = 1 << 30;
 
 /// Progress is logged so often.
 const LOGGED_ROWS: u64 = 50_000;
@@ -43,8 +47,9 @@ pub async fn run<S: Sink>(
     publisher: &mut Publisher<S>,
     stop: &CancellationToken,
 ) -> Result<Option<u64>, Error> {
-    let plan = Plan::new(&source.table, relation)?;
-    let rows = Cursor::open(session, source, relation).await?;
+    let columns = needed(relation, source);
+    let plan = Plan::new(&source.table, &columns)?;
+    let rows = Cursor::open(session, source, &columns).await?;
     let mut published = 0;
     loop {
         let batch = rows.fetch(session).await?;
@@ -76,6 +81,12 @@ pub async fn run<S: Sink>(
     Ok(Some(published))
 }
 
+/// The table with the columns that make an event, and no other.
+fn needed(relation: &Relation, source: &SourceSettings) -> Relation {
+    let is_needed = |column: &&Column| source.table.columns.iter().any(|(_, name)| *name == column.name);
+    Relation { columns: relation.columns.iter().filter(is_needed).cloned().collect(), ..relation.clone() }
+}
+
 /// Waits for acknowledgements; `false` when it is to stop.
 async fn settled<S: Sink>(publisher: &mut Publisher<S>, stop: &CancellationToken) -> Result<bool, Error> {
     tokio::select! {
@@ -91,13 +102,21 @@ struct Cursor;
 
 impl Cursor {
     async fn open(session: &Session, source: &SourceSettings, relation: &Relation) -> Result<Self, Error> {
-        let columns: Vec<_> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
+        let columns: Vec<_> =
+            relation.columns.iter().map(|column| format!("outbox.{}", quoted(&column.name))).collect();
         let table = format!("{}.{}", quoted(&relation.namespace), quoted(&relation.name));
-        let order = quoted(source.table.column(Role::Id).unwrap_or_default());
+        let order = format!("outbox.{}", quoted(source.table.column(Role::Id).unwrap_or_default()));
+        // A row is left to the stream when its transaction began after the slot was made. Ages count transactions, so
+        // this holds over a wrap-around of their ids; with an old slot, or an xmin that says nothing, it is published.
         let sql = format!(
             "begin isolation level repeatable read, read only; \
-             declare walpost_backfill no scroll cursor for select {} from {table} order by {order}",
-            columns.join(", "),
+             declare walpost_backfill no scroll cursor for select {columns} from {table} outbox, walpost.slot memory \
+             where memory.slot_name = '{slot}' and not coalesce( \
+                 age(memory.streamed_from::xid) between 0 and {OLD_SLOT_AGE} \
+                 and age(outbox.xmin) between 0 and age(memory.streamed_from::xid), false) \
+             order by {order}",
+            columns = columns.join(", "),
+            slot = source.slot,
         );
         session
             .client()

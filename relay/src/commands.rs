@@ -12,6 +12,7 @@ use walpost::error::{Error, Verdict};
 use walpost::http::{self, Shown};
 use walpost::metrics::Metrics;
 use walpost::relay::{Halt, Relay};
+use walpost::sink::kafka::reader::TopicReader;
 use walpost::state::StateCell;
 use walpost::tail::TailOptions;
 use walpost::{init, status, tail, telemetry};
@@ -135,8 +136,8 @@ async fn follow(settings: Settings, matches: &ArgMatches) -> anyhow::Result<Exit
         STOPPED.store(true, Ordering::Relaxed);
     });
     tokio::task::spawn_blocking(move || {
-        let stopped = || STOPPED.load(Ordering::Relaxed);
-        tail::run(&settings.kafka, &settings.timing, options, &mut std::io::stdout().lock(), &stopped)
+        let reader = TopicReader::open(&settings.kafka, options.from_start, settings.timing.connect_timeout)?;
+        tail::run(reader, options, &mut std::io::stdout().lock(), &|| STOPPED.load(Ordering::Relaxed))
     })
     .await??;
     Ok(ExitCode::SUCCESS)

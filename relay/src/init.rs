@@ -7,7 +7,7 @@ use tokio_postgres::types::PgLsn;
 use crate::config::Settings;
 use crate::database::{DatabaseError, Session};
 use crate::error::Error;
-use crate::ledger;
+use crate::ledger::{self, Origin};
 use crate::lsn::Lsn;
 use crate::preflight::{self, PreflightError, Unsafe};
 use crate::replication::Stream;
@@ -59,7 +59,7 @@ async fn slot(session: &Session, settings: &Settings, system: &str) -> Result<St
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, system, at).await?;
+                ledger::begin(session, &source.slot, system, at, Origin::TakenOver).await?;
                 Ok(format!(
                     "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
                     source.slot
@@ -68,7 +68,7 @@ async fn slot(session: &Session, settings: &Settings, system: &str) -> Result<St
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             let at = make_slot(session, &source.slot, settings.timing.slot_timeout).await?;
-            ledger::begin(session, &source.slot, system, at).await?;
+            ledger::begin(session, &source.slot, system, at, Origin::Made).await?;
             Ok(format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot

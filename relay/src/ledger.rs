@@ -28,11 +28,12 @@ create table if not exists walpost.slot (
     slot_name text primary key,
     system_identifier text not null,
     confirmed_lsn pg_lsn not null,
+    streamed_from xid8,
     backfilled_at timestamptz,
     updated_at timestamptz not null default clock_timestamp()
 );
 comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
-comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost.';
+comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream.';
 ";
 
 /// Makes the schema where it is not there.
@@ -71,20 +72,34 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
     }))
 }
 
+/// Whose slot is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Made just now: whatever starts from here on is in its stream.
+    Made,
+    /// Found: nothing is known of what its stream has held.
+    TakenOver,
+}
+
 /// Remembers a slot from its beginning, whose earlier rows are not published yet.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn begin(session: &Session, slot: &str, system: &str, confirmed: Lsn) -> Result<(), DatabaseError> {
-    let sql = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn) values ($1, $2, $3) \
+pub async fn begin(
+    session: &Session,
+    slot: &str,
+    system: &str,
+    confirmed: Lsn,
+    origin: Origin,
+) -> Result<(), DatabaseError> {
+    let sql = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, streamed_from) \
+               values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end) \
                on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
-               confirmed_lsn = excluded.confirmed_lsn, backfilled_at = null, updated_at = clock_timestamp()";
-    let confirmed = PgLsn::from(confirmed.0);
-    session
-        .client()
-        .execute(sql, &[&slot, &system, &confirmed])
-        .await
-        .map_err(session.error("write walpost.slot"))?;
+               confirmed_lsn = excluded.confirmed_lsn, streamed_from = excluded.streamed_from, \
+               backfilled_at = null, updated_at = clock_timestamp()";
+    let (confirmed, made) = (PgLsn::from(confirmed.0), origin == Origin::Made);
+    let written = session.client().execute(sql, &[&slot, &system, &confirmed, &made]).await;
+    written.map_err(session.error("write walpost.slot"))?;
     Ok(())
 }
 

@@ -33,3 +33,6 @@ pub mod telemetry; //   its log
 pub mod init; //        publication, schema and slot
 pub mod status; //      the facts on one screen
 pub mod tail; //        the topic, as it grows
+
+#[cfg(test)]
+mod imports; // the rules of who may name what

@@ -6,13 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat};
 use logistic_package_proto::package_event::{EventType, PackageEvent};
 use prost::Message as _;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 
-use crate::config::{KafkaSettings, TimingSettings};
-use crate::sink::SinkError;
+use crate::sink::kafka::reader::{StoredRecord, TopicReader};
 
 /// What is shown of the topic.
 #[derive(Debug, Clone, Copy)]
@@ -33,113 +29,51 @@ const POLL: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the topic cannot be read, or `out` not be written to.
 pub fn run(
-    kafka: &KafkaSettings,
-    timing: &TimingSettings,
+    mut reader: TopicReader,
     options: TailOptions,
     out: &mut dyn Write,
     stopped: &dyn Fn() -> bool,
 ) -> anyhow::Result<()> {
-    let consumer = consumer(kafka)?;
-    let mut ends = assign(&consumer, kafka, timing, options)?;
-    let at_end = |ends: &[_]| options.until_end && ends.is_empty();
-    while !stopped() && !at_end(&ends) {
-        let Some(message) = consumer.poll(POLL) else { continue };
-        let message = message?;
-        let line = if options.json { as_json(&message).to_string() } else { as_text(&message) };
+    while !stopped() {
+        if options.until_end && reader.is_at_end() {
+            break;
+        }
+        let Some(record) = reader.next(POLL)? else { continue };
+        let line = if options.json { as_json(&record).to_string() } else { as_text(&record) };
         writeln!(out, "{line}")?;
-        ends.retain(|(partition, end)| *partition != message.partition() || message.offset() + 1 < *end);
     }
     Ok(())
 }
 
-fn consumer(kafka: &KafkaSettings) -> anyhow::Result<BaseConsumer> {
-    let mut config = ClientConfig::new();
-    for (name, value) in kafka.properties.iter().filter(|(name, _)| is_connection_property(name)) {
-        config.set(name, value);
-    }
-    // A group's name is asked for even though none is joined: partitions are assigned by hand, nothing is committed.
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("group.id", "walpost-tail")
-        .set("enable.auto.commit", "false");
-    Ok(config.create()?)
-}
-
-/// Those that say how to connect; the others are a producer's.
-fn is_connection_property(name: &str) -> bool {
-    ["security.", "sasl.", "ssl.", "socket.", "client.", "broker."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-}
-
-/// Assigns every partition; returns those that hold records to be shown, with their ends.
-fn assign(
-    consumer: &BaseConsumer,
-    kafka: &KafkaSettings,
-    timing: &TimingSettings,
-    options: TailOptions,
-) -> anyhow::Result<Vec<(i32, i64)>> {
-    let metadata = consumer.fetch_metadata(Some(&kafka.topic), timing.connect_timeout).map_err(|error| {
-        SinkError::Unreachable { brokers: kafka.brokers.clone(), reason: error.to_string() }
-    })?;
-    let topic = metadata.topics().first().filter(|topic| !topic.partitions().is_empty());
-    let topic = topic.ok_or_else(|| SinkError::TopicMissing {
-        topic: kafka.topic.clone(),
-        brokers: kafka.brokers.clone(),
-    })?;
-    let mut assignment = TopicPartitionList::new();
-    let mut ends = Vec::new();
-    for partition in topic.partitions() {
-        let (start, end) = consumer.fetch_watermarks(&kafka.topic, partition.id(), timing.connect_timeout)?;
-        let from = if options.from_start { start } else { end };
-        assignment.add_partition_offset(&kafka.topic, partition.id(), Offset::Offset(from))?;
-        if from < end {
-            ends.push((partition.id(), end));
-        }
-    }
-    consumer.assign(&assignment)?;
-    Ok(ends)
-}
-
-fn as_text(message: &BorrowedMessage<'_>) -> String {
-    let event = PackageEvent::decode(message.payload().unwrap_or_default());
-    let what = match &event {
-        Ok(event) => format!("{:?} package {} event {}", event_type(event), event.package_id, event.id),
-        Err(_) => format!("{} bytes", message.payload().map_or(0, <[u8]>::len)),
+fn as_text(record: &StoredRecord) -> String {
+    let (what, payload) = match PackageEvent::decode(record.value.as_slice()) {
+        Ok(event) => (
+            format!("{:?} package {} event {}", event_type(&event), event.package_id, event.id),
+            text(&event.payload),
+        ),
+        Err(_) => (format!("{} bytes", record.value.len()), String::new()),
     };
-    let payload = event.map(|event| String::from_utf8_lossy(&event.payload).into_owned()).unwrap_or_default();
-    let place = format!("{}@{}", message.partition(), message.offset());
-    format!(
-        "{} {place:>8} key={} {what} {payload}",
-        timestamp(message),
-        text(message.key().unwrap_or_default())
-    )
+    let place = format!("{}@{}", record.partition, record.offset);
+    format!("{} {place:>8} key={} {what} {payload}", timestamp(record), text(&record.key))
 }
 
-fn as_json(message: &BorrowedMessage<'_>) -> Value {
-    let headers: Map<String, Value> = message
-        .headers()
-        .map(|headers| {
-            headers
-                .iter()
-                .map(|one| (one.key.to_owned(), text(one.value.unwrap_or_default()).into()))
-                .collect()
-        })
-        .unwrap_or_default();
-    let value = match PackageEvent::decode(message.payload().unwrap_or_default()) {
+fn as_json(record: &StoredRecord) -> Value {
+    let headers: Map<String, Value> =
+        record.headers.iter().map(|(name, value)| (name.clone(), text(value).into())).collect();
+    let value = match PackageEvent::decode(record.value.as_slice()) {
         Ok(event) => json!({
             "ID": event.id,
             "PackageID": event.package_id,
             "Type": format!("{:?}", event_type(&event)),
             "Payload": serde_json::from_slice::<Value>(&event.payload).unwrap_or(Value::Null),
         }),
-        Err(_) => text(message.payload().unwrap_or_default()).into(),
+        Err(_) => text(&record.value).into(),
     };
     json!({
-        "partition": message.partition(),
-        "offset": message.offset(),
-        "timestamp": timestamp(message),
-        "key": text(message.key().unwrap_or_default()),
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": timestamp(record),
+        "key": text(&record.key),
         "headers": headers,
         "value": value,
     })
@@ -149,11 +83,51 @@ fn event_type(event: &PackageEvent) -> EventType {
     EventType::try_from(event.r#type).unwrap_or_default()
 }
 
-fn timestamp(message: &BorrowedMessage<'_>) -> String {
-    let time = message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis);
+fn timestamp(record: &StoredRecord) -> String {
+    let time = record.timestamp_ms.and_then(DateTime::from_timestamp_millis);
     time.map_or_else(|| "-".into(), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> StoredRecord {
+        let event = PackageEvent {
+            id: 9,
+            package_id: 7,
+            r#type: EventType::Updated.into(),
+            created: None,
+            payload: b"{\"ID\": 7}".to_vec(),
+        };
+        StoredRecord {
+            partition: 2,
+            offset: 14,
+            timestamp_ms: Some(1_700_000_000_123),
+            key: b"7".to_vec(),
+            value: event.encode_to_vec(),
+            headers: vec![("ce_id".into(), b"x".to_vec())],
+        }
+    }
+
+    #[test]
+    fn a_record_is_shown_as_a_line_of_text_or_of_json() {
+        assert_eq!(
+            as_text(&record()),
+            "2023-11-14T22:13:20.123Z     2@14 key=7 Updated package 7 event 9 {\"ID\": 7}"
+        );
+        let json = as_json(&record());
+        assert_eq!(json["value"]["Payload"]["ID"], 7);
+        assert_eq!(json["headers"]["ce_id"], "x");
+    }
+
+    #[test]
+    fn a_value_that_is_no_package_event_is_shown_all_the_same() {
+        let record = StoredRecord { value: b"\xff\xff\xff".to_vec(), ..record() };
+        assert!(as_text(&record).contains("3 bytes"), "{}", as_text(&record));
+    }
 }

@@ -44,7 +44,7 @@ pub const TABLE: Table = Table {
         Setting::new("watch-interval-ms", "MS", "10000", "How often publication, table and slot are looked at while streaming, 100 to 3600000."),
         Setting::new("connect-timeout-ms", "MS", "10000", "How long a connection to Postgres or a question to Kafka may take, 100 to 600000."),
         Setting::new("slot-timeout-ms", "MS", "60000", "How long `init` waits for the slot while older transactions are open, 100 to 3600000."),
-        Setting::new("retry-max-ms", "MS", "10000", "The longest wait between two tries, 100 to 600000."),
+        Setting::new("retry-max-ms", "MS", "5000", "The longest wait between two tries, 100 to 600000."),
         Setting::new("drain-timeout-ms", "MS", "10000", "How long a stop waits for Kafka's acknowledgements, 0 to 600000."),
         Setting::switch("exit-on-halt", "Exit with code 3 on a halt instead of staying up to say why."),
         Setting::new("log-level", "LEVEL", "info", "error, warn, info, debug, trace, or a filter such as `info,walpost=debug`."),

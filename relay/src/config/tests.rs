@@ -98,3 +98,22 @@ fn settings_are_shown_without_secrets() {
     assert!(!text.contains("hunter2") && !text.contains("secret@"), "{text}");
     assert!(text.contains("sasl.password"), "{text}");
 }
+
+/// `UPDATE_DOCS=1 cargo test -p walpost` writes the page anew.
+#[test]
+fn the_page_of_settings_is_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/walpost-settings.md");
+    let page = format!(
+        "# Settings of walpost\n\nA flag wins over the environment, that over the file (`--config`, `WALPOST_CONFIG`, else \
+         `walpost.toml` where there is one), that over the default.\n\n{}",
+        settings::markdown(&TABLE)
+    );
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        page,
+        "run UPDATE_DOCS=1 cargo test -p walpost"
+    );
+}

@@ -13,14 +13,17 @@
 //! assumed. When a record fails for good librdkafka turns fatal, so nothing behind it is delivered; a new producer then
 //! sends again from the oldest that is not acknowledged.
 
+pub mod reader;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
-use rdkafka::{ClientConfig, Statistics};
 use tokio::sync::mpsc;
 
 use super::{Report, Sink, SinkError};
@@ -167,7 +170,25 @@ struct Reporter {
 }
 
 impl ClientContext for Reporter {
-    fn stats(&self, _statistics: Statistics) {}
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            // It warns that the gapless guarantee is experimental: known, chosen, and tested here.
+            RDKafkaLogLevel::Warning if facility == "CONFWARN" => {
+                tracing::debug!(facility, message, "librdkafka")
+            }
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
+                tracing::error!(facility, message, "librdkafka");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, message, "librdkafka")
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "Kafka client");

@@ -30,7 +30,9 @@ pub enum SinkError {
     #[error("Kafka denies access: {0}")]
     Denied(String),
     /// The topic is not there.
-    #[error("the topic `{topic}` does not exist on {brokers}")]
+    #[error(
+        "the topic `{topic}` does not exist on {brokers}: create it (kafka-topics.sh --create --topic {topic})"
+    )]
     TopicMissing {
         /// The topic.
         topic: String,
