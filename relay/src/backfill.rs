@@ -50,27 +50,30 @@ pub async fn run<S: Sink>(
     let columns = needed(relation, source);
     let plan = Plan::new(&source.table, &columns)?;
     let rows = Cursor::open(session, source, &columns).await?;
+    let count = FETCHED_ROWS.min(window.records);
     let mut published = 0;
     loop {
-        let batch = rows.fetch(session).await?;
+        while !window.has_room_for(count, publisher) {
+            if !settled(publisher, stop).await? {
+                return Ok(None);
+            }
+        }
+        let batch = rows.fetch(session, count).await?;
         if batch.is_empty() {
             break;
         }
         for row in &batch {
             let (event, bytes) = read(&plan, row)?;
             let position = Position { lsn: slot_at, ordinal: published, committed_at: event.created_at };
-            publisher.progress_mut().push(PlacedEvent { event, position, bytes }, bytes);
+            let placed = PlacedEvent { event, position, bytes };
+            let weight = placed.weight();
+            publisher.progress_mut().push(placed, weight);
             published += 1;
             if published % LOGGED_ROWS == 0 {
                 tracing::info!(rows = published, "publishing rows from before the slot");
             }
         }
         publisher.send()?;
-        while !window.has_room(publisher) {
-            if !settled(publisher, stop).await? {
-                return Ok(None);
-            }
-        }
     }
     while publisher.progress().records() > 0 {
         if !settled(publisher, stop).await? {
@@ -126,8 +129,8 @@ impl Cursor {
         Ok(Self)
     }
 
-    async fn fetch(&self, session: &Session) -> Result<Vec<Row>, Error> {
-        let sql = format!("fetch {FETCHED_ROWS} from walpost_backfill");
+    async fn fetch(&self, session: &Session, count: usize) -> Result<Vec<Row>, Error> {
+        let sql = format!("fetch {count} from walpost_backfill");
         let rows = session.client().query(&sql, &[]).await;
         Ok(rows.map_err(session.error("read the rows from before the slot"))?)
     }

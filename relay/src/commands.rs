@@ -11,7 +11,7 @@ use walpost::config::Settings;
 use walpost::error::{Error, Verdict};
 use walpost::http::{self, Shown};
 use walpost::metrics::Metrics;
-use walpost::relay::{Halt, Relay};
+use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
 use walpost::state::StateCell;
 use walpost::tail::TailOptions;
@@ -56,7 +56,8 @@ async fn relay(settings: Settings) -> anyhow::Result<ExitCode> {
     let exit_on_halt = settings.exit_on_halt;
     let relay = Relay::new(settings, shown.state, shown.metrics)?;
     match Box::pin(relay.run(stop.clone())).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(Stopped::Drained) => Ok(ExitCode::SUCCESS),
+        Ok(Stopped::CutShort) => Ok(ExitCode::FAILURE),
         Err(Halt { .. }) if exit_on_halt => Ok(ExitCode::from(HALTED)),
         Err(Halt { .. }) => {
             // It stays up to say why: in /ready, in the metrics and in the log.

@@ -40,6 +40,17 @@ pub struct PlacedEvent {
     pub bytes: usize,
 }
 
+/// What an event weighs in memory beside its row: its place, its record's headers, the producer's own bookkeeping.
+const OVERHEAD_BYTES: usize = 512;
+
+impl PlacedEvent {
+    /// What it counts against the window's bound, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.bytes + OVERHEAD_BYTES
+    }
+}
+
 /// The transaction that is being read, and its rows as long as they are held.
 #[derive(Debug, Default)]
 pub struct Transaction {

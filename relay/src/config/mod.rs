@@ -38,7 +38,7 @@ pub const TABLE: Table = Table {
         Setting::new("format", "FORMAT", "package-event", "The value's format: `package-event`, the protobuf message hablof.proto.v1.PackageEvent."),
         Setting::new("ce-source", "URI", "/logistic-package-api", "The header `ce_source`."),
         Setting::new("ce-type-prefix", "TEXT", "hablof.logistic_package_api.package.", "What stands before the event's type in the header `ce_type`."),
-        Setting::new("window-records", "N", "20000", "Records in flight at most, 1 to 1000000; when so many await Kafka's acknowledgement, nothing more is read."),
+        Setting::new("window-records", "N", "20000", "Records in flight at most, 1 to 1000000; when so many await Kafka's acknowledgement, nothing more is read. A transaction of up to 1000 rows is taken whole."),
         Setting::new("window-bytes", "BYTES", "67108864", "Bytes of rows in flight at most, 65536 to 4294967296."),
         Setting::new("confirm-interval-ms", "MS", "500", "At most this often is a position remembered and then confirmed to Postgres, 10 to 60000."),
         Setting::new("watch-interval-ms", "MS", "10000", "How often publication, table and slot are looked at while streaming, 100 to 3600000."),

@@ -38,6 +38,15 @@ pub struct Halt {
     pub remedy: String,
 }
 
+/// How the relay stopped when it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything that was read is acknowledged and confirmed.
+    Drained,
+    /// The deadline, or a server that was away, came first: what is not confirmed comes again.
+    CutShort,
+}
+
 /// The relay.
 pub struct Relay {
     settings: Settings,
@@ -64,21 +73,24 @@ impl Relay {
     ///
     /// # Errors
     /// The reason of the halt.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Halt> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<Stopped, Halt> {
         let mut backoff = Backoff::new(RETRY_FIRST, self.settings.timing.retry_max);
         loop {
             let started = Instant::now();
-            let Err(error) = self.session(&stop).await else { return Ok(()) };
+            let error = match self.session(&stop).await {
+                Ok(stopped) => return Ok(stopped),
+                Err(error) => error,
+            };
             if stop.is_cancelled() {
                 tracing::warn!(%error, "stopped while something was away: what is not confirmed comes again");
-                return Ok(());
+                return Ok(Stopped::CutShort);
             }
             if started.elapsed() > self.settings.timing.retry_max {
                 backoff.reset();
             }
             let wait = self.after(&error, &mut backoff)?;
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(self.stopped()),
                 () = tokio::time::sleep(wait) => {}
             }
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::Relay;
 use super::confirm::{Confirming, Next};
+use super::{Relay, Stopped};
 use crate::backfill;
 use crate::config::WindowSettings;
 use crate::database::Session;
@@ -26,14 +26,20 @@ use crate::transaction::PlacedEvent;
 /// Messages taken from the stream before reports and timers are looked at again.
 const BATCH_MESSAGES: usize = 512;
 
-/// What an event weighs in memory beside its row: its place, its record's headers, librdkafka's own bookkeeping.
-const EVENT_OVERHEAD_BYTES: usize = 512;
-
 impl WindowSettings {
     /// Whether more may be read.
     pub(crate) fn has_room<S: Sink>(&self, publisher: &Publisher<S>) -> bool {
+        self.has_room_for(1, publisher)
+    }
+
+    /// Whether so many more records may be read.
+    pub(crate) fn has_room_for<S: Sink>(&self, records: usize, publisher: &Publisher<S>) -> bool {
+        publisher.is_caught_up() && self.is_open(records, publisher)
+    }
+
+    fn is_open<S: Sink>(&self, records: usize, publisher: &Publisher<S>) -> bool {
         let progress = publisher.progress();
-        publisher.is_caught_up() && progress.records() < self.records && progress.bytes() < self.bytes
+        progress.records() + records <= self.records && progress.bytes() < self.bytes
     }
 }
 
@@ -53,9 +59,37 @@ struct Found {
     memory: Memory,
 }
 
+/// A session that is open and holds the slot.
+struct Opened {
+    session: Session,
+    found: Found,
+    stream: Stream,
+    server: Server,
+}
+
 impl Relay {
-    /// Runs one session; returns when it has drained.
-    pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+    /// Runs one session, until a stop.
+    pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<Stopped, Error> {
+        let Opened { session, found, stream, server } = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(self.stopped()),
+            opened = Box::pin(self.open()) => opened?,
+        };
+        let system = server.system.clone();
+        self.begin(server);
+        if !found.memory.backfilled && !self.backfill(&session, &found, stop).await? {
+            return Ok(self.stopped());
+        }
+        self.state.set(State::Streaming);
+        let guard =
+            Guard::start(session, self.settings.source.clone(), system, self.settings.timing.watch_interval);
+        let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
+        let confirming = Confirming::new(found.memory.confirmed, self.publisher.counts().acknowledged);
+        Box::pin(self.follow(stream, guard, reading, confirming, stop)).await
+    }
+
+    /// Connects, checks everything that must hold, and takes the slot.
+    async fn open(&self) -> Result<Opened, Error> {
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
         let found = self.preflight(&session).await?;
@@ -71,17 +105,12 @@ impl Relay {
             partitions,
             "streaming"
         );
-        let system = server.system.clone();
-        self.begin(server);
-        if !found.memory.backfilled && !self.backfill(&session, &found, stop).await? {
-            return Ok(());
-        }
-        self.state.set(State::Streaming);
-        let guard =
-            Guard::start(session, self.settings.source.clone(), system, self.settings.timing.watch_interval);
-        let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
-        let confirming = Confirming::new(found.memory.confirmed, self.publisher.counts().acknowledged);
-        Box::pin(self.follow(stream, guard, reading, confirming, stop)).await
+        Ok(Opened { session, found, stream, server })
+    }
+
+    /// What a stop leaves behind when no stream is there to confirm to.
+    pub(super) fn stopped(&self) -> Stopped {
+        if self.publisher.progress().records() == 0 { Stopped::Drained } else { Stopped::CutShort }
     }
 
     async fn preflight(&self, session: &Session) -> Result<Found, Error> {
@@ -135,7 +164,7 @@ impl Relay {
         mut reading: Reading,
         mut confirming: Confirming,
         stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    ) -> Result<Stopped, Error> {
         let mut ticks = interval(self.settings.timing.confirm_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -180,9 +209,7 @@ impl Relay {
     fn read(&mut self, first: StreamEvent, stream: &mut Stream, reading: &mut Reading) -> Result<(), Error> {
         self.enter(first, reading)?;
         for _ in 1..BATCH_MESSAGES {
-            let progress = self.publisher.progress();
-            let window = &self.settings.window;
-            if progress.records() >= window.records || progress.bytes() >= window.bytes {
+            if !self.settings.window.is_open(1, &self.publisher) {
                 break;
             }
             match stream.try_next()? {
@@ -250,7 +277,7 @@ impl Relay {
         stream: Stream,
         mut guard: Guard,
         mut confirming: Confirming,
-    ) -> Result<(), Error> {
+    ) -> Result<Stopped, Error> {
         self.state.set(State::Draining);
         let timeout = self.settings.timing.drain_timeout;
         let deadline = Instant::now() + timeout;
@@ -274,21 +301,21 @@ impl Relay {
         }
         let confirmed = confirming.confirmed();
         let told = stream.close(confirmed, timeout.min(std::time::Duration::from_secs(2))).await;
-        report_drained(self.publisher.progress().records(), confirmed, told);
-        Ok(())
+        Ok(report(self.publisher.progress().records(), confirmed, told))
     }
 }
 
 fn push(progress: &mut crate::progress::Progress<PlacedEvent>, placed: PlacedEvent) -> Result<(), Error> {
-    let (ordinal, bytes) = (placed.position.ordinal, placed.bytes + EVENT_OVERHEAD_BYTES);
-    progress.push_event(ordinal, placed, bytes)?;
+    let (ordinal, weight) = (placed.position.ordinal, placed.weight());
+    progress.push_event(ordinal, placed, weight)?;
     Ok(())
 }
 
-fn report_drained(left: usize, confirmed: Lsn, told: bool) {
+fn report(left: usize, confirmed: Lsn, told: bool) -> Stopped {
     if left == 0 && told {
         tracing::info!(%confirmed, "drained");
-    } else {
-        tracing::warn!(in_flight = left, %confirmed, told, "stopped before everything was confirmed: it comes again");
+        return Stopped::Drained;
     }
+    tracing::warn!(in_flight = left, %confirmed, told, "stopped before everything was confirmed: it comes again");
+    Stopped::CutShort
 }

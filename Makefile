@@ -1,0 +1,62 @@
+# Every task a person runs, a line or two each. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint bench proto dev-up dev-down up down docker clean
+
+STACK := python3 dev/stack/stack.py
+BINARIES := -p logistic-package-api -p walpost -p demo
+BUF := npx --yes @bufbuild/buf@1.60.0
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the whole system at work, and a relay that is killed under load: from nothing, on this machine
+	@$(STACK) up
+	@cargo build $(BINARIES)
+	@target/debug/demo
+
+run: ## the same system, up until Ctrl-C, with commands to paste
+	@$(STACK) up
+	@cargo build $(BINARIES)
+	@target/debug/demo run
+
+test: ## unit, property and integration tests, against real servers
+	@$(STACK) up
+	cargo test --workspace
+
+lint: ## formatting, clippy and docs, warnings denied; licences and bans where cargo-deny is installed
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "licences and bans not checked: cargo install cargo-deny --locked"; fi
+
+bench: ## drain a slot with walpost and with pg_recvlogical, and compare
+	@$(STACK) up
+	@cargo build --release -p walpost -p bench
+	@target/release/bench
+
+proto: ## lint, format and compatibility of the .proto files
+	cd proto && $(BUF) lint
+	cd proto && $(BUF) format --diff --exit-code
+	cd proto && $(BUF) breaking --against '../.git#branch=main,subdir=proto'
+
+dev-up: ## PostgreSQL and Kafka on loopback, without containers; prints where they are
+	@$(STACK) up
+
+dev-down: ## stop them
+	@$(STACK) down
+
+up: ## the whole system in containers
+	docker compose up --build --detach --wait
+
+down: ## stop the containers; volumes stay
+	docker compose down
+
+docker: ## the two images
+	docker build --file deploy/docker/Dockerfile --target walpost --tag walpost .
+	docker build --file deploy/docker/Dockerfile --target logistic-package-api --tag logistic-package-api .
+
+clean: ## everything that was built or fetched here
+	$(STACK) clean
+	cargo clean

@@ -1,0 +1,148 @@
+use anyhow::{Result, ensure};
+use harness::{Database, RelayProcess, Stack};
+
+use crate::case::{Case, SOON};
+
+/// Waits for the halt and checks how it is told: on `/ready` with reason and remedy that name `names`, in the log, and
+/// with the process still there to say so.
+pub(crate) async fn halts(relay: &mut RelayProcess, names: &[&str]) -> Result<()> {
+    let said = relay.halted().await?;
+    let part = |part: &str| said.get(part).and_then(|text| text.as_str()).unwrap_or_default().to_owned();
+    let (reason, remedy) = (part("reason"), part("remedy"));
+    ensure!(!reason.is_empty() && !remedy.is_empty(), "a halt without reason or remedy: {said}");
+    let all = format!("{reason} {remedy}");
+    for name in names {
+        ensure!(all.contains(name), "the halt does not name {name}: {all}");
+    }
+    ensure!(relay.get("/live").await?.status == 200, "a halted relay lives");
+    let log = relay.log();
+    ensure!(log.contains(&reason), "the log does not give the reason: {reason}\n{}", relay.log_tail());
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_dropped_publication_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute("drop publication package_event_pub").await?;
+    halts(&mut relay, &["package_event_pub"]).await
+}
+
+#[tokio::test]
+async fn a_publication_that_lost_the_table_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute("alter publication package_event_pub drop table package_event").await?;
+    halts(&mut relay, &["package_event_pub", "package_event", "alter publication"]).await
+}
+
+#[tokio::test]
+async fn a_publication_without_inserts_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute("alter publication package_event_pub set (publish = 'delete')").await?;
+    halts(&mut relay, &["package_event_pub", "insert"]).await
+}
+
+#[tokio::test]
+async fn a_dropped_slot_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let slot = case.database.slot_name();
+    case.database.drop_slot(&slot).await?;
+    halts(&mut relay, &[&slot, "walpost init"]).await
+}
+
+#[tokio::test]
+async fn a_recreated_slot_halts_the_relay_and_skips_nothing() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    relay.terminate(SOON).await?;
+    let slot = case.database.slot_name();
+    case.database.drop_slot(&slot).await?;
+    case.commit(10, 3, 1).await?;
+    let create = "select pg_create_logical_replication_slot($1, 'pgoutput')";
+    case.client().await?.execute(create, &[&slot]).await?;
+
+    case.commit(10, 3, 1).await?;
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, &[&slot]).await?;
+    assert_eq!(case.audit_now().await?.published, 10, "nothing behind the gap may be published");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_renamed_column_halts_the_relay_and_skips_nothing() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit_one(1).await?;
+    case.topic.read(1, SOON).await?;
+    case.database
+        .execute(
+            "begin; alter table package_event rename package_id to parcel_id; \
+             insert into package_event (parcel_id, event_type) values (2, 'Removed'); commit",
+        )
+        .await?;
+    halts(&mut relay, &["package_id"]).await?;
+
+    case.database.execute("alter table package_event rename parcel_id to package_id").await?;
+    assert_eq!(case.topic.read_all().await?.len(), 1);
+    Ok(())
+}
+
+/// A table with no rules: what a service of somebody else's may have.
+async fn loose_table(database: &Database) -> Result<()> {
+    let table = "create table loose (package_event_id bigserial, package_id bigint, event_type text, payload jsonb, \
+                 created_at timestamptz default now(), event_id uuid default gen_random_uuid(), traceparent text)";
+    database.execute(table).await
+}
+
+async fn loose_case() -> Result<Case> {
+    let database = Database::fresh(&Stack::shared().await?.database_url).await?;
+    loose_table(&database).await?;
+    let case = Case::of(database, &Stack::shared().await?.brokers).await?;
+    Ok(case.with("WALPOST_TABLE", "public.loose").with("WALPOST_PUBLICATION", "loose_pub"))
+}
+
+#[tokio::test]
+async fn a_row_without_a_key_halts_the_relay_and_is_never_skipped() -> Result<()> {
+    poisoned_by("(null, 'Removed')", &["package_id"]).await
+}
+
+#[tokio::test]
+async fn a_row_of_an_unknown_type_halts_the_relay_and_is_never_skipped() -> Result<()> {
+    poisoned_by("(2, 'Exploded')", &["Exploded"]).await
+}
+
+async fn poisoned_by(row: &str, names: &[&str]) -> Result<()> {
+    let case = loose_case().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let insert = |row: &str| format!("insert into loose (package_id, event_type) values {row}");
+    case.database.execute(&insert("(1, 'Removed')")).await?;
+    case.topic.read(1, SOON).await?;
+    let before = case.wal_end().await?;
+    case.database.execute(&insert(row)).await?;
+    case.database.execute(&insert("(3, 'Removed')")).await?;
+    halts(&mut relay, names).await?;
+
+    // Another life makes no difference: the row is still before the others.
+    relay.terminate(SOON).await?;
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, names).await?;
+    assert!(case.topic.read_all().await?.iter().all(|record| record.key == b"1"));
+    assert!(case.confirmed().await? <= before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_halted_relay_exits_with_3_when_told_to() -> Result<()> {
+    let case = Case::new().await?;
+    case.relay.init().await?;
+    case.database.drop_slot(&case.database.slot_name()).await?;
+    let mut relay = case.relay.run_with(&["--exit-on-halt"])?;
+    let status = relay.exit(SOON).await?;
+    assert_eq!(status.code(), Some(3), "{}", relay.log_tail());
+    assert!(relay.log().contains(&case.database.slot_name()), "{}", relay.log_tail());
+    Ok(())
+}

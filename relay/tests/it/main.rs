@@ -1,0 +1,38 @@
+//! walpost as its users see it: the program, a real Postgres, a real Kafka, and the faults that befall them. Each test
+//! is named for the promise that it holds walpost to.
+
+/// What most tests start from.
+mod case;
+
+/// What a record is, byte by byte.
+mod record;
+
+/// In which order events arrive, and which never do.
+mod order;
+
+/// The relay dies, or is told to end.
+mod life;
+
+/// Kafka or Postgres goes away for a while.
+mod outage;
+
+/// Nothing happens, and the relay does nothing.
+mod idle;
+
+/// However much is to be done, memory and window stay bounded.
+mod bounds;
+
+/// Two relays, one slot.
+mod standby;
+
+/// Rows from before the slot.
+mod backfill;
+
+/// What is unsafe halts the relay, loudly.
+mod halt;
+
+/// What is not as it must be when the relay starts.
+mod start;
+
+/// Settings and exit codes.
+mod settings;

@@ -1,0 +1,93 @@
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use harness::wait::holds_for;
+use harness::{PrivateKafka, PrivatePostgres};
+
+use crate::case::{Case, SOON};
+
+#[tokio::test]
+async fn nothing_is_confirmed_while_kafka_is_away_and_nothing_is_lost() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let _relay = case.relay.init_and_run().await?;
+    case.commit(50, 5, 1).await?;
+    case.audit().await?;
+    case.confirmed_to(case.wal_end().await?.saturating_sub(WAL_OF_OTHERS)).await?;
+
+    kafka.stop().await?;
+    let first_unpublished = case.wal_end().await?;
+    case.commit(200, 5, 10).await?;
+    holds_for("the slot stays before the first unpublished event", Duration::from_secs(4), async || {
+        // The position before the first insert is no event's: it may be confirmed.
+        Ok(case.confirmed().await? <= first_unpublished)
+    })
+    .await?;
+    kafka.start_again().await?;
+
+    let audit = case.audit().await?;
+    assert_eq!(audit.published, 250);
+    Ok(())
+}
+
+/// What other tests write to the same log meanwhile is no measure of this one's relay.
+const WAL_OF_OTHERS: u64 = 64 << 20;
+
+#[tokio::test]
+async fn a_restart_of_postgres_repeats_nothing_that_was_acknowledged() -> Result<()> {
+    survives_postgres(async |postgres| postgres.restart().await).await
+}
+
+#[tokio::test]
+async fn a_crash_of_postgres_repeats_nothing_that_was_acknowledged() -> Result<()> {
+    survives_postgres(async |postgres| {
+        postgres.kill().await?;
+        postgres.start_again().await
+    })
+    .await
+}
+
+async fn survives_postgres(fault: impl AsyncFn(&PrivatePostgres) -> Result<()>) -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(300, 5, 3).await?;
+    case.audit().await?;
+    fault(&postgres).await?;
+    case.commit(300, 5, 3).await?;
+    let audit = case.audit().await?;
+    relay.expect_running()?;
+    assert_eq!((audit.published, audit.duplicates), (600, 0), "{}", relay.log_tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_stops_promptly_while_the_relay_streams() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(1000, 5, 10).await?;
+    let started = Instant::now();
+    postgres.stop().await?;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "it took {took:?}\n{}", relay.log_tail());
+    relay.expect_running()?;
+
+    postgres.start_again().await?;
+    assert_eq!(case.audit().await?.published, 1000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_that_lost_postgres_is_not_ready_until_it_is_back() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    postgres.stop().await?;
+    let answer = relay.status("the relay says that it lost Postgres", |answer| answer.status == 503).await?;
+    assert!(answer.body.contains("\"reason\""), "{}", answer.body);
+    assert_eq!(relay.get("/live").await?.status, 200);
+    postgres.start_again().await?;
+    tokio::time::timeout(SOON, relay.ready()).await??;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+use anyhow::Result;
+
+use crate::case::Case;
+
+#[tokio::test]
+async fn every_mistake_in_the_settings_is_told_at_once() -> Result<()> {
+    let case = Case::new().await?;
+    let wrong = [
+        ("WALPOST_HTTP_ADDR", "nowhere"),
+        ("WALPOST_SLOT", "Bad Slot"),
+        ("WALPOST_WINDOW_RECORDS", "0"),
+        ("WALPOST_CONFIRM_INTERVAL_MS", "soon"),
+    ];
+    let case = wrong.iter().fold(case, |case, (name, value)| case.with(name, value));
+    let ended = case.relay.command(&["run"]).await?;
+    assert_eq!(ended.code(), 2, "{}", ended.stderr);
+    for (name, value) in wrong {
+        assert!(ended.stderr.contains(name), "{name} is not named: {}", ended.stderr);
+        assert!(ended.stderr.contains(value), "{value} is not shown: {}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kafka_property_that_would_break_a_promise_is_refused_by_name() -> Result<()> {
+    let case = Case::new().await?;
+    for property in ["enable.idempotence=false", "acks=1", "message.timeout.ms=1000", "partitioner=random"] {
+        let ended = case.relay.command(&["run", "--kafka-property", property]).await?;
+        let name = property.split('=').next().unwrap_or_default();
+        assert_eq!(ended.code(), 2, "{property}: {}", ended.stderr);
+        assert!(ended.stderr.contains(name), "{}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_usage_is_exit_code_2() -> Result<()> {
+    let case = Case::new().await?;
+    for arguments in [&["runn"] as &[&str], &["run", "--no-such-flag"], &[]] {
+        assert_eq!(case.relay.command(arguments).await?.code(), 2, "{arguments:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_database_url_is_named() -> Result<()> {
+    let case = Case::new().await?;
+    let relay = case.relay.clone().without_env("WALPOST_DATABASE_URL");
+    let ended = relay.command(&["run"]).await?;
+    assert_ne!(ended.code(), 0);
+    assert!(ended.stderr.contains("WALPOST_DATABASE_URL"), "{}", ended.stderr);
+    Ok(())
+}
