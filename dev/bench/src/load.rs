@@ -12,7 +12,7 @@ const CLIENTS: u64 = 4;
 /// A payload such that key and payload are about 300 bytes, as an event of the package API is with a long title.
 const INSERT: &str = "\\set package random(1, 10000)\n\
     insert into package_event (package_id, event_type, payload) values (:package, 'Updated', \
-    jsonb_build_object('ID', :package, 'Title', repeat('x', 200), 'Material', 'cardboard', 'MaximumVolume', 700.5));\n";
+    jsonb_build_object('ID', :package::bigint, 'Title', repeat('x', 200), 'Material', 'cardboard', 'MaximumVolume', 700.5));\n";
 
 /// Writes one-row transactions with pgbench, which is not what is measured: commits are not waited for. Returns the
 /// end of the log.

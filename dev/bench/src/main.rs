@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
     let database = Database::with_outbox(&stack.database_url).await?;
     let topic = Topic::fresh(&stack.brokers, PARTITIONS).await?;
     let binary = std::env::current_exe()?.with_file_name("walpost");
-    let relay = Relay::new(binary, &database, &topic)?;
+    let relay = Relay::new(binary, &database, &topic)?.with_program(|program| program.log_on_drop(false));
 
     println!("{events} one-row transactions of about 300 bytes, {rounds} rounds");
     prepare(&relay, &database, rounds).await?;
