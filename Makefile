@@ -11,7 +11,7 @@ help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole system at work, and a relay that is killed under load: from nothing, on this machine
-	@$(STACK) up
+	@$(STACK) fetch
 	@cargo build $(BINARIES)
 	@target/debug/demo
 

@@ -16,7 +16,7 @@
 -- it in pg_hba.conf by user, database and source, for instance
 --
 --   hostssl  logistic_package_api  logistic_package_relay  10.0.0.7/32  scram-sha-256
---   host     all                   logistic_package_relay  all          reject
+--   host     all,replication       logistic_package_relay  all          reject
 --
 -- (a logical walsender matches the database's own name; the keyword `replication` is for physical ones only).
 

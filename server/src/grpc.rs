@@ -11,6 +11,7 @@ use logistic_package_proto::package_api::{
     ListPackagesV1Request, ListPackagesV1Response, RemovePackageV1Request, RemovePackageV1Response,
     UpdatePackageV1Request, UpdatePackageV1Response,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::config::PAGE_SIZE_MAX;
@@ -28,15 +29,16 @@ pub struct PackageApi {
     store: Store,
     metrics: Metrics,
     page_size_default: u32,
+    cut_off: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl PackageApi {
-    /// `page_size_default` packages answer a list that names no limit.
+    /// `page_size_default` packages answer a list that names no limit. `cut_off` ends the calls that are under way.
     #[must_use]
-    pub fn new(store: Store, metrics: Metrics, page_size_default: u32) -> Self {
-        Self { store, metrics, page_size_default }
+    pub fn new(store: Store, metrics: Metrics, page_size_default: u32, cut_off: CancellationToken) -> Self {
+        Self { store, metrics, page_size_default, cut_off }
     }
 
     async fn create(
@@ -98,7 +100,16 @@ impl PackageApi {
         Ok(UpdatePackageV1Response { suc: true })
     }
 
-    fn answer<T>(&self, rpc: &'static str, result: Result<T, CallError>) -> Answer<T> {
+    async fn answer<T>(
+        &self,
+        rpc: &'static str,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<Response<T>, Status> {
+        let result = tokio::select! {
+            biased;
+            result = call => result,
+            () = self.cut_off.cancelled() => Err(CallError::CutOff),
+        };
         if matches!(result, Err(CallError::NotFound)) {
             self.metrics.not_found.inc();
         }
@@ -128,35 +139,35 @@ impl LogisticPackageApiService for PackageApi {
         &self,
         request: Request<CreatePackageV1Request>,
     ) -> Answer<CreatePackageV1Response> {
-        self.answer("CreatePackageV1", self.create(request).await)
+        self.answer("CreatePackageV1", self.create(request)).await
     }
 
     async fn describe_package_v1(
         &self,
         request: Request<DescribePackageV1Request>,
     ) -> Answer<DescribePackageV1Response> {
-        self.answer("DescribePackageV1", self.describe(request.into_inner()).await)
+        self.answer("DescribePackageV1", self.describe(request.into_inner())).await
     }
 
     async fn list_packages_v1(
         &self,
         request: Request<ListPackagesV1Request>,
     ) -> Answer<ListPackagesV1Response> {
-        self.answer("ListPackagesV1", self.list(request.into_inner()).await)
+        self.answer("ListPackagesV1", self.list(request.into_inner())).await
     }
 
     async fn remove_package_v1(
         &self,
         request: Request<RemovePackageV1Request>,
     ) -> Answer<RemovePackageV1Response> {
-        self.answer("RemovePackageV1", self.remove(request).await)
+        self.answer("RemovePackageV1", self.remove(request)).await
     }
 
     async fn update_package_v1(
         &self,
         request: Request<UpdatePackageV1Request>,
     ) -> Answer<UpdatePackageV1Response> {
-        self.answer("UpdatePackageV1", self.update(request).await)
+        self.answer("UpdatePackageV1", self.update(request)).await
     }
 }
 

@@ -8,6 +8,7 @@ mod drain;
 use std::io;
 use std::net::SocketAddr;
 
+use drain::Draining;
 use logistic_package_proto::package_api::logistic_package_api_service_server::LogisticPackageApiServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -123,11 +124,12 @@ impl Server {
         serve_http(listeners.status, status_router(store.clone(), shutdown.clone(), version), http.clone());
         serve_http(listeners.metrics, metrics_router(metrics.clone()), http);
 
-        let health = Health::serving().await;
-        let api = PackageApi::new(store.clone(), metrics, settings.grpc.page_size_default);
+        let (health, cut_off) = (Health::serving().await, CancellationToken::new());
+        let api = PackageApi::new(store.clone(), metrics, settings.grpc.page_size_default, cut_off.clone());
         let router = grpc_router(api, &health, settings.grpc.reflection)?;
         let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-        drain::serve(router, incoming, health, shutdown, settings.shutdown_timeout).await?;
+        let draining = Draining { shutdown, health, timeout: settings.shutdown_timeout, cut_off };
+        drain::serve(router, incoming, draining).await?;
         drain::close(&store).await;
         tracing::info!("stopped");
         Ok(())

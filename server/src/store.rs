@@ -1,6 +1,8 @@
 //! Packages in Postgres: one statement, one round trip, for each rpc.
 //!
-//! The connection is checked out of a bounded pool, and both the wait for it and the statement are bounded in time.
+//! The connection is checked out of a bounded pool, and both the wait for it and the statement are bounded in time. A
+//! statement that a connection has not run before takes one round trip more, to prepare it; and the pool tests a
+//! connection with one of its own after the call has been answered.
 
 mod connect;
 mod error;

@@ -32,8 +32,16 @@ impl Database {
     /// # Errors
     /// When it cannot be created.
     pub async fn fresh(server_url: &str) -> Result<Self> {
+        Self::fresh_for("test", server_url).await
+    }
+
+    /// The same, with the name of `user` in front of its own, for people who look at the server meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn fresh_for(user: &str, server_url: &str) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let name = format!("test_{}", &id[..16]);
+        let name = format!("{user}_{}", &id[..12]);
         let url = with_database(server_url, &name)?;
         let server = connect(server_url).await?;
         // template0 never has sessions on it, so that tests beside each other can all copy it.
@@ -130,9 +138,20 @@ async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
 /// When the server does not let one in.
 pub async fn connect(url: &str) -> Result<Client> {
     let connecting = tokio::time::timeout(CONNECT_DEADLINE, tokio_postgres::connect(url, NoTls));
-    let (client, connection) = connecting.await.context("Postgres does not answer")?.context("Postgres")?;
+    let place = place(url);
+    let (client, connection) = connecting
+        .await
+        .with_context(|| format!("{place} did not answer in {CONNECT_DEADLINE:?}"))?
+        .with_context(|| place.to_owned())?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Where a URL leads, without who goes there.
+fn place(url: &str) -> &str {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = place.split_once('?').map_or(place, |(place, _)| place);
+    place.rsplit_once('@').map_or(place, |(_, place)| place)
 }
 
 /// The migrations that lead upwards, in their order.
@@ -163,6 +182,11 @@ pub fn with_database(url: &str, name: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_has_no_password() {
+        assert_eq!(place("postgres://u:p%40@h:1/a?sslmode=disable"), "h:1/a");
+    }
 
     #[test]
     fn only_the_database_of_a_url_is_replaced() {

@@ -78,8 +78,11 @@ pub async fn script(arguments: &[&str], output: Output) -> Result<String> {
     let child = command.spawn().context("python3 does not start: dev/stack needs Python 3.9 or newer")?;
     let ended = tokio::time::timeout(FIRST_START_DEADLINE, child.wait_with_output()).await;
     let ended = ended.with_context(|| format!("{name} did not end in {FIRST_START_DEADLINE:?}"))??;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(ended.status.success(), "{name} failed ({}):\n{}", ended.status, tail(&said));
+    let said = match output {
+        Output::Quiet => format!(":\n{}", tail(&String::from_utf8_lossy(&ended.stderr))),
+        Output::Shown => ": see above".to_owned(),
+    };
+    ensure!(ended.status.success(), "{name} failed ({}){said}", ended.status);
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 

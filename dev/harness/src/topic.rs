@@ -73,10 +73,20 @@ impl Topic {
     /// # Errors
     /// When fewer have arrived after `within`.
     pub async fn read(&self, count: usize, within: Duration) -> Result<Vec<Received>> {
-        self.read_until(&format!("{count} records"), within, |received| received.len() >= count).await
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut left = count;
+        let what = format!("{count} records");
+        let enough = |_: &Received| {
+            left -= 1;
+            left == 0
+        };
+        self.read_until(&what, within, enough).await
     }
 
-    /// The records from the beginning until `enough` says so; `what` names what that takes.
+    /// The records from the beginning up to the one at which `enough`, which sees each of them once, says so. `what`
+    /// names what that takes.
     ///
     /// # Errors
     /// When it has not said so after `within`.
@@ -84,18 +94,20 @@ impl Topic {
         &self,
         what: &str,
         within: Duration,
-        enough: impl Fn(&[Received]) -> bool,
+        mut enough: impl FnMut(&Received) -> bool,
     ) -> Result<Vec<Received>> {
         let (reader, started) = (self.reader()?, Instant::now());
         let mut received = Vec::new();
-        while !enough(&received) {
-            let left = within.saturating_sub(started.elapsed());
-            match reader.next(left).await? {
-                Some(record) if !left.is_zero() => received.push(record),
-                _ => bail!("waited {within:?} for {what}: {} records on {}", received.len(), self.name),
+        while let Some(left) = within.checked_sub(started.elapsed())
+            && let Some(record) = reader.next(left).await?
+        {
+            let done = enough(&record);
+            received.push(record);
+            if done {
+                return Ok(received);
             }
         }
-        Ok(received)
+        bail!("waited {within:?} for {what}: {} records on {}", received.len(), self.name)
     }
 
     /// All records that are there now.

@@ -19,10 +19,10 @@ pub async fn wait_for<T>(
     let started = Instant::now();
     while let Some(left) = within.checked_sub(started.elapsed()) {
         // The probe is bounded too: a server that hangs must not make the wait hang with it.
-        if let Ok(found) = tokio::time::timeout(left, probe()).await {
-            if let Some(value) = found.with_context(|| format!("waiting until {what}"))? {
-                return Ok(value);
-            }
+        if let Ok(found) = tokio::time::timeout(left, probe()).await
+            && let Some(value) = found.with_context(|| format!("waiting until {what}"))?
+        {
+            return Ok(value);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

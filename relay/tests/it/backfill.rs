@@ -74,3 +74,15 @@ async fn a_lost_slot_loses_no_event_that_the_table_holds() -> Result<()> {
     assert_eq!(case.audit().await?.published, 300);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_slot_that_someone_else_made_is_taken_over_with_the_rows_before_it() -> Result<()> {
+    let case = Case::new().await?;
+    case.commit(100, 10, 10).await?;
+    let create = "select pg_create_logical_replication_slot($1, 'pgoutput')";
+    case.client().await?.execute(create, &[&case.database.slot_name()]).await?;
+    case.commit(100, 10, 10).await?;
+    let _relay = case.relay.init_and_run().await?;
+    assert_eq!(case.audit().await?.published, 200);
+    Ok(())
+}

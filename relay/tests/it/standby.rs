@@ -1,7 +1,8 @@
 use anyhow::Result;
 use harness::http::Response;
+use harness::{PrivatePostgres, wait_until};
 
-use crate::case::{Case, SOON};
+use crate::case::{Case, SOON, write_concurrently};
 
 fn stands_by(response: &Response) -> bool {
     response.status == 503 && response.body.contains("\"standby\"")
@@ -34,5 +35,26 @@ async fn a_relay_that_ends_in_good_order_hands_over_without_a_repetition() -> Re
     second.ready().await?;
     case.commit(100, 5, 1).await?;
     assert_eq!(case.audit().await?.duplicates, 0);
+    Ok(())
+}
+
+/// A machine that swaps, a container that is frozen: to Postgres the relay is dead, and it does not know.
+#[tokio::test]
+async fn a_paused_relay_that_wakes_behind_its_successor_breaks_no_order() -> Result<()> {
+    let postgres = PrivatePostgres::start_with(&["wal_sender_timeout=2s"]).await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut first = case.relay.init_and_run().await?;
+    let mut second = case.relay.beside()?.run()?;
+    second.status("the second relay stands by", stands_by).await?;
+    let pause_and_resume = async {
+        let what = "the stream is in full flow";
+        wait_until(what, SOON, async || Ok(case.topic.ends().await?.values().sum::<i64>() >= 100)).await?;
+        first.pause().await?;
+        second.ready().await?;
+        first.resume().await?;
+        first.status("the first relay stands by", stands_by).await.map(drop)
+    };
+    tokio::try_join!(write_concurrently(&case.database, 4, 200, 5), pause_and_resume)?;
+    assert_eq!(case.audit().await?.published, 800);
     Ok(())
 }

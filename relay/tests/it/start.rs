@@ -31,6 +31,14 @@ async fn a_missing_table_is_named() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_missing_publication_is_named() -> Result<()> {
+    let case = Case::new().await?;
+    case.relay.init().await?;
+    case.database.execute("drop publication package_event_pub").await?;
+    halts(&mut case.relay.run()?, &["package_event_pub", "walpost init"]).await
+}
+
+#[tokio::test]
 async fn a_missing_slot_is_named_and_never_made_by_run() -> Result<()> {
     let case = Case::new().await?;
     case.relay.init().await?;

@@ -47,7 +47,11 @@ impl Database {
             sqlx::Error::Configuration(cause) => format!("not a URL of a Postgres database: {cause}"),
             other => format!("not a URL of a Postgres database: {other}"),
         })?;
-        Ok(Self { options: options.application_name(env!("CARGO_PKG_NAME")) })
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name(env!("CARGO_PKG_NAME")),
+        };
+        Ok(Self { options })
     }
 
     /// `database \`name\` at host:port as \`user\``.

@@ -168,7 +168,8 @@ fn traced<T>(message: T, traceparent: &'static str) -> Request<T> {
 #[tokio::test]
 async fn concurrent_updates_of_a_package_never_go_back_in_time() -> Result<()> {
     const UPDATES: usize = 200;
-    let mut setup = Setup::with(&["--database-connections", "20"]).await?;
+    let mut setup =
+        Setup::with(&["--database-connections", "20", "--database-acquire-timeout-ms", "20000"]).await?;
     let id = setup.create("box").await?;
     let calls = (0..UPDATES).map(|number| {
         let mut client = setup.client.clone();
