@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{SourceSettings, WindowSettings};
 use crate::database::Session;
-use crate::error::Error;
+use crate::error::{BadRow, Error};
 use crate::lsn::Lsn;
-use crate::outbox::{OutboxEvent, Plan, Role};
+use crate::outbox::{OutboxError, OutboxEvent, Plan, Role};
 use crate::pgoutput::{Column, Relation, Tuple};
 use crate::publish::Publisher;
 use crate::sink::Sink;
@@ -63,7 +63,10 @@ pub async fn run<S: Sink>(
             break;
         }
         for row in &batch {
-            let (event, bytes) = read(&plan, row)?;
+            let (event, bytes) = read(&plan, row).map_err(|error| {
+                let place = format!("row {published}, counted from 0 in the order of ids,");
+                Box::new(BadRow { place, table: source.table.name(), error })
+            })?;
             let position = Position { lsn: slot_at, ordinal: published, committed_at: event.created_at };
             let placed = PlacedEvent { event, position, bytes };
             let weight = placed.weight();
@@ -142,7 +145,7 @@ impl Cursor {
 }
 
 /// A row in the form in which the stream gives rows; values come in the same binary form.
-fn read(plan: &Plan, row: &Row) -> Result<(OutboxEvent, usize), Error> {
+fn read(plan: &Plan, row: &Row) -> Result<(OutboxEvent, usize), OutboxError> {
     let values: Vec<Option<Raw<'_>>> = (0..row.len()).map(|index| row.get(index)).collect();
     let tuple = Tuple::from_values(values.iter().map(|value| value.as_ref().map(|raw| raw.0)));
     Ok((plan.event(&tuple)?, tuple.bytes()))

@@ -20,9 +20,12 @@ pub enum Error {
     /// A message does not decode.
     #[error("the replication stream does not decode: {0}")]
     Decode(#[from] DecodeError),
-    /// A row does not decode, or the table changed.
+    /// The table changed.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// A row of the outbox is not an event.
+    #[error(transparent)]
+    Row(#[from] Box<BadRow>),
     /// The stream is not in order.
     #[error(transparent)]
     Progress(#[from] ProgressError),
@@ -35,6 +38,18 @@ pub enum Error {
     /// A fault of the relay itself.
     #[error("a fault in walpost: {0}; please report it")]
     Internal(&'static str),
+}
+
+/// A row of the outbox that is not an event.
+#[derive(Debug, thiserror::Error)]
+#[error("{place} of {table} is not an event: {error}")]
+pub struct BadRow {
+    /// Which row, as far as it can be told.
+    pub place: String,
+    /// The outbox.
+    pub table: String,
+    /// What is wrong with it.
+    pub error: OutboxError,
 }
 
 impl From<PreflightError> for Error {
@@ -71,7 +86,7 @@ impl Error {
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
                 sink_verdict(error)
             }
-            Self::Outbox(_) | Self::Publish(PublishError::Encode { .. }) => halt(
+            Self::Outbox(_) | Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(
                 "nothing was skipped and nothing behind it is confirmed; mend the row's table or the column settings, then start walpost again",
             ),
             Self::Decode(_)

@@ -71,6 +71,12 @@ impl Transaction {
         self.bytes = 0;
     }
 
+    /// Where its commit record starts.
+    #[must_use]
+    pub fn commit_lsn(&self) -> Lsn {
+        self.commit_lsn
+    }
+
     /// Counts a row, whether it is published or was on an earlier connection.
     pub fn count(&mut self, bytes: usize) {
         self.rows += 1;

@@ -174,10 +174,10 @@ pub enum OutboxError {
         now: String,
     },
     /// A value is NULL that an event needs.
-    #[error("a row has NULL in its {0} column")]
+    #[error("NULL in its {0} column")]
     Null(&'static str),
     /// A value does not decode.
-    #[error("a row's {role} column does not decode: {reason}")]
+    #[error("its {role} column does not decode: {reason}")]
     Malformed {
         /// The column's role.
         role: &'static str,

@@ -10,11 +10,11 @@ use super::{Relay, Stopped};
 use crate::backfill;
 use crate::config::WindowSettings;
 use crate::database::Session;
-use crate::error::Error;
+use crate::error::{BadRow, Error};
 use crate::guard::{Guard, GuardEvent};
 use crate::ledger::{self, Memory};
 use crate::lsn::Lsn;
-use crate::outbox::Plan;
+use crate::outbox::{OutboxError, Plan};
 use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation};
 use crate::preflight::{self, SlotFacts, Unsafe};
 use crate::publish::Publisher;
@@ -260,15 +260,24 @@ impl Relay {
         }
         let bytes = insert.row.bytes();
         self.transaction.count(bytes);
-        let progress = self.publisher.progress_mut();
-        match progress.admit()? {
-            Some(ordinal) => self.transaction.hold(plan.event(&insert.row)?, ordinal, bytes),
+        match self.publisher.progress_mut().admit()? {
+            Some(ordinal) => {
+                let event = plan.event(&insert.row).map_err(|error| self.bad_row(ordinal, error))?;
+                self.transaction.hold(event, ordinal, bytes);
+            }
             None => self.metrics.count_repeated(),
         }
+        let progress = self.publisher.progress_mut();
         for placed in self.transaction.overflow() {
             push(progress, placed)?;
         }
         Ok(())
+    }
+
+    fn bad_row(&self, ordinal: u64, error: OutboxError) -> Box<BadRow> {
+        let place =
+            format!("row {ordinal} of the transaction that committed at {}", self.transaction.commit_lsn());
+        Box::new(BadRow { place, table: self.settings.source.table.name(), error })
     }
 
     /// Reads no more, waits for what is in flight, confirms it and lets the slot go; bounded by the deadline.
