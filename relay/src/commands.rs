@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ArgMatches;
-use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use walpost::config::Settings;
 use walpost::error::{Error, Verdict};
@@ -23,7 +22,8 @@ const HALTED: u8 = 3;
 /// Runs the subcommand that was given and turns its outcome into an exit code.
 pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
     telemetry::start(&settings.log_level, settings.log_json);
-    let runtime = match Runtime::new() {
+    // One thread: see `Relay::run`.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };

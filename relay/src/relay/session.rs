@@ -6,6 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::confirm::{Confirming, Next};
+use super::pace::Pace;
 use super::{Relay, Stopped};
 use crate::backfill;
 use crate::config::WindowSettings;
@@ -24,7 +25,7 @@ use crate::state::State;
 use crate::transaction::PlacedEvent;
 
 /// Messages taken from the stream before reports and timers are looked at again.
-const BATCH_MESSAGES: usize = 512;
+const BATCH_MESSAGES: u32 = 512;
 
 impl WindowSettings {
     /// Whether more may be read.
@@ -167,6 +168,7 @@ impl Relay {
     ) -> Result<Stopped, Error> {
         let mut ticks = interval(self.settings.timing.confirm_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pace = Pace::new(Instant::now().into_std());
         loop {
             let room = self.settings.window.has_room(&self.publisher);
             tokio::select! {
@@ -186,8 +188,12 @@ impl Relay {
                     self.act(next, &stream, &guard);
                 }
                 event = stream.next(), if room => {
-                    self.read(event?, &mut stream, &mut reading)?;
+                    let messages = self.read(event?, &mut stream, &mut reading)?;
                     self.publisher.send()?;
+                    if let Some(rest) = pace.rest(messages, Instant::now().into_std()) {
+                        // The thread itself rests, not the task: a reactor that waits would be woken all the same.
+                        std::thread::sleep(rest);
+                    }
                 }
             }
             self.metrics.show_window(self.publisher.progress(), self.publisher.counts());
@@ -205,19 +211,19 @@ impl Relay {
         }
     }
 
-    /// Enters what has come in, a batch at the most.
-    fn read(&mut self, first: StreamEvent, stream: &mut Stream, reading: &mut Reading) -> Result<(), Error> {
+    /// Enters what has come in, a batch at the most; returns the number of messages.
+    fn read(&mut self, first: StreamEvent, stream: &mut Stream, reading: &mut Reading) -> Result<u32, Error> {
         self.enter(first, reading)?;
-        for _ in 1..BATCH_MESSAGES {
+        for messages in 1..BATCH_MESSAGES {
             if !self.settings.window.is_open(1, &self.publisher) {
-                break;
+                return Ok(messages);
             }
             match stream.try_next()? {
                 Some(event) => self.enter(event, reading)?,
-                None => break,
+                None => return Ok(messages),
             }
         }
-        Ok(())
+        Ok(BATCH_MESSAGES)
     }
 
     fn enter(&mut self, event: StreamEvent, reading: &mut Reading) -> Result<(), Error> {
