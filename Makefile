@@ -5,7 +5,7 @@
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p demo
-BUF := npx --yes @bufbuild/buf@1.60.0
+BUF := npx --yes @bufbuild/buf@1.75.0
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
