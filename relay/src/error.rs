@@ -87,13 +87,15 @@ impl Error {
                 sink_verdict(error)
             }
             Self::Outbox(_) | Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(
-                "nothing was skipped and nothing behind it is confirmed; mend the row's table or the column settings, then start walpost again",
+                "nothing was skipped and nothing behind it is confirmed; mend the row's table or the column \
+                    settings, then start walpost again",
             ),
             Self::Decode(_)
             | Self::Progress(_)
             | Self::Publish(PublishError::Progress(_))
             | Self::Internal(_) => halt(
-                "start walpost again: it goes on from the last confirmed position; if it halts again, report it with this message",
+                "start walpost again: it goes on from the last confirmed position; if it halts again, report \
+                    it with this message",
             ),
         }
     }
@@ -114,19 +116,22 @@ fn database_verdict(error: &DatabaseError) -> Verdict {
         "55006" => Verdict::StandBy,
         // invalid_password, invalid_authorization_specification.
         "28P01" | "28000" => halt(
-            "check the user and password in WALPOST_DATABASE_URL, and pg_hba.conf for this user, database and replication; then start walpost again",
+            "check the user and password in WALPOST_DATABASE_URL, and pg_hba.conf for this user, database and \
+                replication; then start walpost again",
         ),
         // invalid_catalog_name.
         "3D000" => halt("check the database's name in WALPOST_DATABASE_URL, then start walpost again"),
         // insufficient_privilege.
         "42501" => halt(
-            "grant the role what it lacks (LOGIN, REPLICATION, SELECT on the outbox, usage of the schema walpost), then start walpost again",
+            "grant the role what it lacks (LOGIN, REPLICATION, SELECT on the outbox, usage of the schema \
+                walpost), then start walpost again",
         ),
         // undefined_object: slot or publication. The checks before streaming name which, so this is a race with a drop.
         "42704" => halt("run `walpost init`, then start walpost again"),
         // object_not_in_prerequisite_state: the slot was invalidated, or wal_level is too low.
         "55000" => halt(
-            "see `walpost status`; a lost slot is dropped with pg_drop_replication_slot and made again by `walpost init`, and `walpost run` then publishes what the table holds",
+            "see `walpost status`; a lost slot is dropped with pg_drop_replication_slot and made again by \
+                `walpost init`, and `walpost run` then publishes what the table holds",
         ),
         // Class 42, syntax or access rule: a table or column is not what it was.
         code if code.starts_with("42") => {
@@ -144,10 +149,12 @@ fn sink_verdict(error: &SinkError) -> Verdict {
         | SinkError::Unreachable { .. }
         | SinkError::Broken(_) => Verdict::Retry,
         SinkError::Refused(_) => halt(
-            "the topic's max.message.bytes or the broker's limits refuse this event; raise them (and the kafka property message.max.bytes), then start walpost again: nothing was skipped",
+            "the topic's max.message.bytes or the broker's limits refuse this event; raise them (and the \
+                kafka property message.max.bytes), then start walpost again: nothing was skipped",
         ),
         SinkError::Denied(_) => halt(
-            "grant the client WRITE and DESCRIBE on the topic and IDEMPOTENT_WRITE on the cluster, then start walpost again",
+            "grant the client WRITE and DESCRIBE on the topic and IDEMPOTENT_WRITE on the cluster, then start \
+                walpost again",
         ),
         SinkError::Settings(_) => halt("correct the kafka properties, then start walpost again"),
     }

@@ -110,7 +110,12 @@ async fn waited_for(session: &Session, error: DatabaseError) -> Error {
     match session.client().query(sql, &[]).await {
         Ok(rows) => {
             let open = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; ");
-            error.with_detail(format!("it waits for transactions that are open: {open}; end them (pg_terminate_backend) or wait, and run `walpost init` again")).into()
+            error
+                .with_detail(format!(
+                    "it waits for transactions that are open: {open}; end them \
+                (pg_terminate_backend) or wait, and run `walpost init` again"
+                ))
+                .into()
         }
         Err(_) => error.into(),
     }

@@ -32,7 +32,10 @@ fn command() -> Command {
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
     Command::new("walpost")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Follows an outbox table through a Postgres replication slot and publishes every committed event to Kafka.")
+        .about(
+            "Follows an outbox table through a Postgres replication slot and publishes every committed \
+            event to Kafka.",
+        )
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args(TABLE.args())
@@ -42,13 +45,29 @@ fn command() -> Command {
             Command::new("status")
                 .about("Show the slot, its lags and what is wrong, if anything")
                 .arg(json())
-                .arg(Arg::new("watch").long("watch").action(ArgAction::SetTrue).conflicts_with("json").help("Refresh every second")),
+                .arg(
+                    Arg::new("watch")
+                        .long("watch")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("json")
+                        .help("Refresh every second"),
+                ),
         )
         .subcommand(
             Command::new("tail")
                 .about("Print the topic's records as they come")
                 .arg(json())
-                .arg(Arg::new("from-start").long("from-start").action(ArgAction::SetTrue).help("Begin with the oldest record"))
-                .arg(Arg::new("until-end").long("until-end").action(ArgAction::SetTrue).help("Stop at the end instead of waiting")),
+                .arg(
+                    Arg::new("from-start")
+                        .long("from-start")
+                        .action(ArgAction::SetTrue)
+                        .help("Begin with the oldest record"),
+                )
+                .arg(
+                    Arg::new("until-end")
+                        .long("until-end")
+                        .action(ArgAction::SetTrue)
+                        .help("Stop at the end instead of waiting"),
+                ),
         )
 }

@@ -41,7 +41,8 @@ impl Metrics {
             published: IntCounter::new("walpost_events_published_total", "Events that Kafka acknowledged.")?,
             repeated: IntCounter::new(
                 "walpost_events_repeated_total",
-                "Events that a reconnect sent again and that were already in flight or published: not published twice.",
+                "Events that a reconnect sent again and that were already in flight or published: not \
+                    published twice.",
             )?,
             reconnects: IntCounter::new(
                 "walpost_sessions_lost_total",

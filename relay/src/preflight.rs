@@ -30,7 +30,8 @@ pub enum Unsafe {
     PublicationMissing(String),
     /// The publication does not have the table.
     #[error(
-        "the publication `{publication}` does not hold the table {table}: its rows would be skipped without an error"
+        "the publication `{publication}` does not hold the table {table}: its rows would be skipped without \
+            an error"
     )]
     PublicationLacksTable {
         /// The publication.
@@ -80,12 +81,14 @@ pub enum Unsafe {
     },
     /// Nothing is remembered about the slot.
     #[error(
-        "the slot `{0}` is not known to walpost in this database: nothing says whether earlier rows were published"
+        "the slot `{0}` is not known to walpost in this database: nothing says whether earlier rows were \
+            published"
     )]
     SlotUnknown(String),
     /// The slot was moved, or made anew.
     #[error(
-        "the slot `{slot}` is at {at}, ahead of {remembered}, the last position walpost meant to confirm: it was made anew or moved by someone else, and events between the two may never have been seen"
+        "the slot `{slot}` is at {at}, ahead of {remembered}, the last position walpost meant to confirm: it \
+            was made anew or moved by someone else, and events between the two may never have been seen"
     )]
     SlotAhead {
         /// The slot.
@@ -97,7 +100,8 @@ pub enum Unsafe {
     },
     /// The database is on another server.
     #[error(
-        "this server is not the one that the slot `{slot}` was made on (system identifier {found}, remembered {remembered})"
+        "this server is not the one that the slot `{slot}` was made on (system identifier {found}, remembered \
+            {remembered})"
     )]
     SystemChanged {
         /// The slot.
@@ -115,17 +119,49 @@ impl Unsafe {
     pub fn remedy(&self) -> String {
         match self {
             Self::WalLevel(_) => "set wal_level = logical in postgresql.conf and restart Postgres".into(),
-            Self::TableMissing(table) => format!("apply the migrations that make {table}, or name the table with --table"),
-            Self::Outbox(_) => "put the column back, or name another with the setting, then start walpost again".into(),
-            Self::PublicationMissing(_) => "run `walpost init`, which makes it; rows that were inserted without it are in the table still: drop the slot first if it was in use, so that they are published again".into(),
-            Self::PublicationLacksTable { publication, table } => format!("run `alter publication {publication} add table {table}`; rows inserted meanwhile are not in the stream: drop the slot and run `walpost init`, then `walpost run` publishes what the table holds"),
-            Self::PublicationLacksInserts(publication) => format!("run `alter publication {publication} set (publish = 'insert')`; rows inserted meanwhile are not in the stream: drop the slot and run `walpost init`"),
-            Self::PublicationFilters { publication, table, .. } => format!("run `alter publication {publication} set table {table}`, without a filter; rows inserted meanwhile may not be in the stream: drop the slot and run `walpost init`"),
-            Self::SlotMissing(_) => "run `walpost init`: it makes the slot, and `walpost run` then publishes what the table holds before it goes on".into(),
-            Self::SlotForeignPlugin { .. } | Self::SlotForeignDatabase { .. } => "name another slot with --slot, and run `walpost init`".into(),
-            Self::SlotLost { slot, .. } | Self::SlotAhead { slot, .. } => format!("no event in the table is lost: run `select pg_drop_replication_slot('{slot}')` and `walpost init`; `walpost run` then publishes what the table holds before it goes on"),
+            Self::TableMissing(table) => format!(
+                "apply the migrations that make {table}, or name the table \
+                with --table"
+            ),
+            Self::Outbox(_) => {
+                "put the column back, or name another with the setting, then start walpost again".into()
+            }
+            Self::PublicationMissing(_) => "run `walpost init`, which makes it; rows that were inserted \
+                without it are in the table still: drop the slot first if it was in use, so that they are \
+                published again"
+                .into(),
+            Self::PublicationLacksTable { publication, table } => format!(
+                "run `alter publication \
+                {publication} add table {table}`; rows inserted meanwhile are not in the stream: drop the \
+                slot and run `walpost init`, then `walpost run` publishes what the table holds"
+            ),
+            Self::PublicationLacksInserts(publication) => format!(
+                "run `alter publication {publication} set \
+                (publish = 'insert')`; rows inserted meanwhile are not in the stream: drop the slot and run \
+                `walpost init`"
+            ),
+            Self::PublicationFilters { publication, table, .. } => format!(
+                "run `alter publication \
+                {publication} set table {table}`, without a filter; rows inserted meanwhile may not be in the \
+                stream: drop the slot and run `walpost init`"
+            ),
+            Self::SlotMissing(_) => {
+                "run `walpost init`: it makes the slot, and `walpost run` then publishes \
+                what the table holds before it goes on"
+                    .into()
+            }
+            Self::SlotForeignPlugin { .. } | Self::SlotForeignDatabase { .. } => "name another slot with \
+                --slot, and run `walpost init`"
+                .into(),
+            Self::SlotLost { slot, .. } | Self::SlotAhead { slot, .. } => format!(
+                "no event in the table is \
+                lost: run `select pg_drop_replication_slot('{slot}')` and `walpost init`; `walpost run` then \
+                publishes what the table holds before it goes on"
+            ),
             Self::SlotUnknown(_) => "run `walpost init`, which takes the slot over".into(),
-            Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), drop the slot if there is one and run `walpost init`".into(),
+            Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
+                drop the slot if there is one and run `walpost init`"
+                .into(),
         }
     }
 }
@@ -213,7 +249,8 @@ pub async fn check_publication(session: &Session, source: &SourceSettings) -> Re
     if !row.get::<_, bool>(0) {
         return Err(Unsafe::PublicationLacksInserts(publication.clone()).into());
     }
-    let sql = "select to_jsonb(t) from pg_publication_tables t where pubname = $1 and schemaname = $2 and tablename = $3";
+    let sql = "select to_jsonb(t) from pg_publication_tables t where pubname = $1 and schemaname = $2 and \
+        tablename = $3";
     let row =
         session.client().query_opt(sql, &[publication, &source.table.schema, &source.table.table]).await;
     let row = row.map_err(session.error("read pg_publication_tables"))?.ok_or_else(|| {

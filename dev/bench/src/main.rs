@@ -78,7 +78,8 @@ fn report(who: &str, events: u64, drained: &Drained) {
     let events = u32::try_from(events).map_or(f64::MAX, f64::from);
     let per_million = |seconds: f64| seconds * 1e6 / events;
     println!(
-        "  {who:<15} {:>8.0} events/s   {:>6.2} s   client CPU {:>5.1} s/M   walsender CPU {:>5.1} s/M   peak RSS {:>4} MiB",
+        "  {who:<15} {:>8.0} events/s   {:>6.2} s   client CPU {:>5.1} s/M   walsender CPU {:>5.1} s/M   peak \
+            RSS {:>4} MiB",
         events / drained.seconds,
         drained.seconds,
         per_million(drained.client_cpu),

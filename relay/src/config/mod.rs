@@ -21,33 +21,144 @@ pub const TABLE: Table = Table {
     env_prefix: "WALPOST",
     default_file: "walpost.toml",
     settings: &[
-        Setting::optional("database-url", "URL", "The database with the outbox, `postgres://user@host:5432/db?sslmode=verify-full` or `host=… user=…`; PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT fill what is absent.").secret().or_env(&["DATABASE_URL"]),
-        Setting::new("kafka-brokers", "HOST:PORT,…", "localhost:9092", "The brokers to ask first.").or_env(&["KAFKA_BROKERS"]),
-        Setting::new("topic", "NAME", "omp-package-events", "The topic events are published to; it must exist."),
+        Setting::optional(
+            "database-url",
+            "URL",
+            "The database with the outbox, \
+            `postgres://user@host:5432/db?sslmode=verify-full` or `host=… user=…`; PGHOST, PGPORT, PGUSER, \
+            PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT fill what is \
+            absent.",
+        )
+        .secret()
+        .or_env(&["DATABASE_URL"]),
+        Setting::new("kafka-brokers", "HOST:PORT,…", "localhost:9092", "The brokers to ask first.")
+            .or_env(&["KAFKA_BROKERS"]),
+        Setting::new(
+            "topic",
+            "NAME",
+            "omp-package-events",
+            "The topic events are published to; it must exist.",
+        ),
         Setting::new("slot", "NAME", "package_event_relay", "The replication slot, made by `walpost init`."),
-        Setting::new("publication", "NAME", "package_event_pub", "The publication that holds the outbox table, insert only."),
-        Setting::new("http-addr", "HOST:PORT", "0.0.0.0:9101", "Where /live, /ready and /metrics are served."),
+        Setting::new(
+            "publication",
+            "NAME",
+            "package_event_pub",
+            "The publication that holds the outbox \
+            table, insert only.",
+        ),
+        Setting::new(
+            "http-addr",
+            "HOST:PORT",
+            "0.0.0.0:9101",
+            "Where /live, /ready and /metrics are served.",
+        ),
         Setting::new("table", "SCHEMA.TABLE", "public.package_event", "The outbox table."),
-        Setting::new("column-id", "COLUMN", "package_event_id", "The row's number; rows from before the slot are published in its order."),
-        Setting::new("column-key", "COLUMN", "package_id", "What the event is about: the record's key and `ce_subject`."),
-        Setting::new("column-type", "COLUMN", "event_type", "What happened: the end of `ce_type`, in lower case."),
+        Setting::new(
+            "column-id",
+            "COLUMN",
+            "package_event_id",
+            "The row's number; rows from before the slot \
+            are published in its order.",
+        ),
+        Setting::new(
+            "column-key",
+            "COLUMN",
+            "package_id",
+            "What the event is about: the record's key and \
+            `ce_subject`.",
+        ),
+        Setting::new(
+            "column-type",
+            "COLUMN",
+            "event_type",
+            "What happened: the end of `ce_type`, in lower \
+            case.",
+        ),
         Setting::new("column-payload", "COLUMN", "payload", "The event's content."),
         Setting::new("column-created-at", "COLUMN", "created_at", "When the row was written: `ce_time`."),
         Setting::new("column-event-id", "COLUMN", "event_id", "The UUID to deduplicate by: `ce_id`."),
-        Setting::new("column-traceparent", "COLUMN", "traceparent", "The W3C trace context; empty: the table has none."),
-        Setting::new("format", "FORMAT", "package-event", "The value's format: `package-event`, the protobuf message hablof.proto.v1.PackageEvent."),
+        Setting::new(
+            "column-traceparent",
+            "COLUMN",
+            "traceparent",
+            "The W3C trace context; empty: the table \
+            has none.",
+        ),
+        Setting::new(
+            "format",
+            "FORMAT",
+            "package-event",
+            "The value's format: `package-event`, the protobuf \
+            message hablof.proto.v1.PackageEvent.",
+        ),
         Setting::new("ce-source", "URI", "/logistic-package-api", "The header `ce_source`."),
-        Setting::new("ce-type-prefix", "TEXT", "hablof.logistic_package_api.package.", "What stands before the event's type in the header `ce_type`."),
-        Setting::new("window-records", "N", "20000", "Records in flight at most, 1 to 1000000; when so many await Kafka's acknowledgement, nothing more is read. A transaction of up to 1000 rows is taken whole."),
-        Setting::new("window-bytes", "BYTES", "67108864", "Bytes of rows in flight at most, 65536 to 4294967296."),
-        Setting::new("confirm-interval-ms", "MS", "500", "At most this often is a position remembered and then confirmed to Postgres, 10 to 60000."),
-        Setting::new("watch-interval-ms", "MS", "10000", "How often publication, table and slot are looked at while streaming, 100 to 3600000."),
-        Setting::new("connect-timeout-ms", "MS", "10000", "How long a connection to Postgres or a question to Kafka may take, 100 to 600000."),
-        Setting::new("slot-timeout-ms", "MS", "60000", "How long `init` waits for the slot while older transactions are open, 100 to 3600000."),
+        Setting::new(
+            "ce-type-prefix",
+            "TEXT",
+            "hablof.logistic_package_api.package.",
+            "What stands before \
+            the event's type in the header `ce_type`.",
+        ),
+        Setting::new(
+            "window-records",
+            "N",
+            "20000",
+            "Records in flight at most, 1 to 1000000; when so many \
+            await Kafka's acknowledgement, nothing more is read. A transaction of up to 1000 rows is taken \
+            whole.",
+        ),
+        Setting::new(
+            "window-bytes",
+            "BYTES",
+            "67108864",
+            "Bytes of rows in flight at most, 65536 to \
+            4294967296.",
+        ),
+        Setting::new(
+            "confirm-interval-ms",
+            "MS",
+            "500",
+            "At most this often is a position remembered and \
+            then confirmed to Postgres, 10 to 60000.",
+        ),
+        Setting::new(
+            "watch-interval-ms",
+            "MS",
+            "10000",
+            "How often publication, table and slot are looked at \
+            while streaming, 100 to 3600000.",
+        ),
+        Setting::new(
+            "connect-timeout-ms",
+            "MS",
+            "10000",
+            "How long a connection to Postgres or a question to \
+            Kafka may take, 100 to 600000.",
+        ),
+        Setting::new(
+            "slot-timeout-ms",
+            "MS",
+            "60000",
+            "How long `init` waits for the slot while older \
+            transactions are open, 100 to 3600000.",
+        ),
         Setting::new("retry-max-ms", "MS", "5000", "The longest wait between two tries, 100 to 600000."),
-        Setting::new("drain-timeout-ms", "MS", "10000", "How long a stop waits for Kafka's acknowledgements, 0 to 600000."),
+        Setting::new(
+            "drain-timeout-ms",
+            "MS",
+            "10000",
+            "How long a stop waits for Kafka's acknowledgements, \
+            0 to 600000.",
+        ),
         Setting::switch("exit-on-halt", "Exit with code 3 on a halt instead of staying up to say why."),
-        Setting::new("log-level", "LEVEL", "info", "error, warn, info, debug, trace, or a filter such as `info,walpost=debug`."),
+        Setting::new(
+            "log-level",
+            "LEVEL",
+            "info",
+            "error, warn, info, debug, trace, or a filter such as \
+            `info,walpost=debug`.",
+        ),
         Setting::new("log-format", "FORMAT", "text", "`text` for people, `json` for collectors."),
     ],
     maps: &[MapSetting {

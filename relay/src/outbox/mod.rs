@@ -151,7 +151,8 @@ pub enum OutboxError {
     },
     /// A column has a type that its role cannot take.
     #[error(
-        "column `{column}` of table {table} has a type (oid {oid}) that does not fit column-{role}: expected {expected}"
+        "column `{column}` of table {table} has a type (oid {oid}) that does not fit column-{role}: expected \
+            {expected}"
     )]
     WrongType {
         /// Schema and table.
