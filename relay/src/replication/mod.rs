@@ -128,7 +128,7 @@ impl Stream {
 
     /// Confirms to Postgres that everything below `lsn` is in Kafka: the one call that does.
     ///
-    /// Goes out within [`STATUS_INTERVAL`]; a position at or below an earlier one changes nothing.
+    /// Goes out within a tenth of a second; a position at or below an earlier one changes nothing.
     ///
     /// # Panics
     /// When `lsn` is above what this connection was sent: Postgres would accept it and skip everything up to it.
