@@ -103,6 +103,17 @@ pub async fn begin(
     Ok(())
 }
 
+/// Makes what is written on this connection last, where the database is set not to wait for that: a crash that took a
+/// remembered position back would leave the slot ahead of it, and the relay would halt for nothing.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn make_durable(session: &Session) -> Result<(), DatabaseError> {
+    let sql = "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'";
+    session.client().execute(sql, &[]).await.map_err(session.error("set synchronous_commit"))?;
+    Ok(())
+}
+
 /// Remembers that the slot may be moved up to `confirmed`, durably. `false`: nothing is remembered about this slot.
 ///
 /// # Errors

@@ -13,8 +13,10 @@ pub(super) struct Confirming {
     remembered: Lsn,
     /// Confirmed on this connection.
     confirmed: Lsn,
-    /// Events acknowledged when a position was last asked to be remembered.
-    acknowledged: u64,
+    /// Events acknowledged when the position that is remembered was asked to be, in this session or an earlier one.
+    settled: u64,
+    /// The same for the position that was asked for last.
+    asked: u64,
 }
 
 /// What is to be done about a position.
@@ -29,8 +31,8 @@ pub(super) enum Next {
 }
 
 impl Confirming {
-    pub(super) fn new(remembered: Lsn, acknowledged: u64) -> Self {
-        Self { remembered, confirmed: Lsn::ZERO, acknowledged }
+    pub(super) fn new(remembered: Lsn, settled: u64) -> Self {
+        Self { remembered, confirmed: Lsn::ZERO, settled, asked: settled }
     }
 
     /// On the timer: `confirmable` as the window says, `acknowledged` events so far.
@@ -39,17 +41,23 @@ impl Confirming {
             return self.confirm(confirmable);
         }
         let moved = confirmable.bytes_since(self.remembered);
-        if acknowledged == self.acknowledged && moved < IDLE_BYTES_MIN {
+        if acknowledged == self.settled && moved < IDLE_BYTES_MIN {
             return Next::Nothing;
         }
-        self.acknowledged = acknowledged;
+        self.asked = acknowledged;
         Next::Remember(confirmable)
     }
 
     /// The guard has remembered a position.
     pub(super) fn remembered(&mut self, lsn: Lsn, confirmable: Lsn) -> Next {
         self.remembered = self.remembered.max(lsn);
+        self.settled = self.asked;
         self.confirm(confirmable.min(self.remembered))
+    }
+
+    /// Events acknowledged up to the position that is remembered: the next session goes on from here.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Whether everything up to this position is confirmed.
@@ -93,6 +101,15 @@ mod tests {
         let mut confirming = Confirming::new(Lsn(300), 5);
         assert_eq!(confirming.next(Lsn(250), 5), Next::Confirm(Lsn(250)));
         assert_eq!(confirming.next(Lsn(250), 5), Next::Nothing);
+    }
+
+    #[test]
+    fn events_acknowledged_between_two_sessions_are_worth_a_write() {
+        let mut before = Confirming::new(Lsn(100), 0);
+        assert_eq!(before.next(Lsn(200), 3), Next::Remember(Lsn(200)));
+        // The connection broke before it was remembered.
+        let mut confirming = Confirming::new(Lsn(100), before.settled());
+        assert_eq!(confirming.next(Lsn(200), 3), Next::Remember(Lsn(200)));
     }
 
     #[test]

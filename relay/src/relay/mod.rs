@@ -53,6 +53,8 @@ pub struct Relay {
     settings: Settings,
     publisher: Publisher<KafkaSink>,
     transaction: Transaction,
+    /// Events acknowledged up to the position that is remembered.
+    settled: u64,
     /// Who was at the other end last.
     server: Option<Server>,
     state: StateCell,
@@ -67,7 +69,15 @@ impl Relay {
     pub fn new(settings: Settings, state: StateCell, metrics: Metrics) -> Result<Self, SinkError> {
         let sink = KafkaSink::new(&settings.kafka, settings.window)?;
         let publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
-        Ok(Self { settings, publisher, transaction: Transaction::default(), server: None, state, metrics })
+        Ok(Self {
+            settings,
+            publisher,
+            transaction: Transaction::default(),
+            settled: 0,
+            server: None,
+            state,
+            metrics,
+        })
     }
 
     /// Runs until `stop`, and then drains; or until it is not safe to go on.

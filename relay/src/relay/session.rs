@@ -81,11 +81,12 @@ impl Relay {
         if !found.memory.backfilled && !self.backfill(&session, &found, stop).await? {
             return Ok(self.stopped());
         }
+        ledger::make_durable(&session).await?;
         self.state.set(State::Streaming);
         let guard =
             Guard::start(session, self.settings.source.clone(), system, self.settings.timing.watch_interval);
         let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
-        let confirming = Confirming::new(found.memory.confirmed, self.publisher.counts().acknowledged);
+        let confirming = Confirming::new(found.memory.confirmed, self.settled);
         Box::pin(self.follow(stream, guard, reading, confirming, stop)).await
     }
 
@@ -178,6 +179,7 @@ impl Relay {
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
                         let next = confirming.remembered(lsn, self.publisher.progress().confirmable());
+                        self.settled = confirming.settled();
                         self.act(next, &stream, &guard);
                     }
                     GuardEvent::Slot(_) => {}

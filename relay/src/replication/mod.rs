@@ -144,7 +144,10 @@ impl Stream {
         let deadline = tokio::time::Instant::now() + timeout;
         while !sent() && tokio::time::Instant::now() < deadline {
             // What still comes in is not wanted; to take it keeps the client's task going.
-            let _ = tokio::time::timeout(STATUS_INTERVAL / 4, self.client.recv()).await;
+            match tokio::time::timeout(STATUS_INTERVAL / 4, self.client.recv()).await {
+                Ok(Ok(Some(_))) | Err(_) => {}
+                Ok(Ok(None) | Err(_)) => return sent(),
+            }
         }
         let sent = sent();
         let _ = tokio::time::timeout(timeout, self.client.shutdown()).await;
