@@ -35,6 +35,16 @@ pub enum Error {
     /// Kafka is not ready to be published to.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The relay stood still.
+    #[error(
+        "walpost stood still for {} ms (stopped, frozen or starved): another relay may have the slot, so it \
+            starts afresh",
+        .0.as_millis()
+    )]
+    Paused(std::time::Duration),
+    /// Another relay took the slot.
+    #[error("another relay has taken the slot")]
+    Superseded,
     /// A fault of the relay itself.
     #[error("a fault in walpost: {0}; please report it")]
     Internal(&'static str),
@@ -81,6 +91,7 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Database(error) => database_verdict(error),
+            Self::Paused(_) | Self::Superseded => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
@@ -130,8 +141,8 @@ fn database_verdict(error: &DatabaseError) -> Verdict {
         "42704" => halt("run `walpost init`, then start walpost again"),
         // object_not_in_prerequisite_state: the slot was invalidated, or wal_level is too low.
         "55000" => halt(
-            "see `walpost status`; a lost slot is dropped with pg_drop_replication_slot and made again by \
-                `walpost init`, and `walpost run` then publishes what the table holds",
+            "see `walpost status`; after a lost slot `walpost recover` makes a new one, publishes what the \
+                table holds and Kafka may lack, and goes on",
         ),
         // Class 42, syntax or access rule: a table or column is not what it was.
         code if code.starts_with("42") => {

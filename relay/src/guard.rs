@@ -35,12 +35,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard on a connection; `system` is the server's identifier.
+    /// Starts the guard on a connection.
     #[must_use]
-    pub fn start(session: Session, source: SourceSettings, system: String, watch_interval: Duration) -> Self {
+    pub fn start(session: Session, watched: Watched, watch_interval: Duration) -> Self {
         let (wanted, want) = watch::channel(Lsn::ZERO);
         let (sender, events) = mpsc::channel(4);
-        let task = Watch { session, source, system, sender };
+        let task = Watch { session, watched, sender };
         Self { wanted, events, task: tokio::spawn(task.run(want, watch_interval)) }
     }
 
@@ -65,10 +65,20 @@ impl Drop for Guard {
     }
 }
 
+/// What the guard watches.
+#[derive(Debug)]
+pub struct Watched {
+    /// What is followed.
+    pub source: SourceSettings,
+    /// The server's identifier.
+    pub system: String,
+    /// The epoch that the session began.
+    pub epoch: i64,
+}
+
 struct Watch {
     session: Session,
-    source: SourceSettings,
-    system: String,
+    watched: Watched,
     sender: mpsc::Sender<GuardEvent>,
 }
 
@@ -98,22 +108,29 @@ impl Watch {
     }
 
     async fn remember(&self, lsn: Lsn) -> Result<GuardEvent, Error> {
-        if ledger::remember(&self.session, &self.source.slot, lsn).await? {
+        let Watched { source, epoch, .. } = &self.watched;
+        let remembering = ledger::remember(&self.session, &source.slot, *epoch, lsn);
+        if self.session.within("remember the position in walpost.slot", remembering).await? {
             return Ok(GuardEvent::Remembered(lsn));
         }
-        Err(Error::Unsafe(Unsafe::SlotUnknown(self.source.slot.clone())))
+        Err(Error::Superseded)
     }
 
     /// A publication without the table skips rows in silence, and a lost slot ends the stream without saying why: both
     /// are looked for here, on a timer.
     async fn look(&self) -> Result<GuardEvent, Error> {
-        let Self { session, source, .. } = self;
+        self.session.within("watch the slot", self.look_now()).await
+    }
+
+    async fn look_now(&self) -> Result<GuardEvent, Error> {
+        let Self { session, watched: Watched { source, system, .. }, .. } = self;
         preflight::check_table(session, &source.table).await?;
-        preflight::check_publication(session, source).await?;
+        let publication = preflight::check_publication(session, source).await?;
         let facts = preflight::check_slot(session, source).await?;
         let memory = ledger::load(session, &source.slot).await?;
         let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
-        preflight::check_memory(&facts, &memory, &self.system)?;
+        preflight::check_kept(source, publication, &memory)?;
+        preflight::check_memory(&facts, &memory, system)?;
         Ok(GuardEvent::Slot(Box::new(facts)))
     }
 }

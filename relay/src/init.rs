@@ -9,7 +9,7 @@ use crate::database::{DatabaseError, Session};
 use crate::error::Error;
 use crate::ledger::{self, Origin};
 use crate::lsn::Lsn;
-use crate::preflight::{self, PreflightError, Unsafe};
+use crate::preflight::{self, PreflightError, PublicationId, Unsafe};
 use crate::replication::Stream;
 
 /// What was done, a line each.
@@ -25,18 +25,19 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_table(&session, &source.table).await?;
     let mut steps = vec![format!("table {}: has every column an event needs", source.table.name())];
-    steps.push(publication(&session, settings).await?);
+    steps.push(make_publication(&session, settings).await?);
+    let publication = preflight::check_publication(&session, source).await?;
     ledger::create(&session).await?;
     steps.push("schema walpost: there".into());
     let (_, server) = Stream::connect(&settings.database, source, timeout).await?;
-    steps.push(slot(&session, settings, &server.system).await?);
+    steps.push(slot(&session, settings, &server.system, publication).await?);
     Ok(steps)
 }
 
-async fn publication(session: &Session, settings: &Settings) -> Result<String, Error> {
+async fn make_publication(session: &Session, settings: &Settings) -> Result<String, Error> {
     let (name, table) = (&settings.source.publication, &settings.source.table);
     match preflight::check_publication(session, &settings.source).await {
-        Ok(()) => Ok(format!("publication {name}: there, with the table")),
+        Ok(_) => Ok(format!("publication {name}: there, with the table")),
         Err(PreflightError::Unsafe(Unsafe::PublicationMissing(_))) => {
             let sql = format!(
                 "create publication \"{name}\" for table \"{}\".\"{}\" with (publish = 'insert')",
@@ -49,17 +50,23 @@ async fn publication(session: &Session, settings: &Settings) -> Result<String, E
     }
 }
 
-async fn slot(session: &Session, settings: &Settings, system: &str) -> Result<String, Error> {
+async fn slot(
+    session: &Session,
+    settings: &Settings,
+    system: &str,
+    publication: PublicationId,
+) -> Result<String, Error> {
     let source = &settings.source;
     match preflight::check_slot(session, source).await {
         Ok(facts) => match ledger::load(session, &source.slot).await? {
             Some(memory) => {
                 preflight::check_memory(&facts, &memory, system)?;
+                preflight::check_kept(source, publication, &memory)?;
                 Ok(format!("slot {}: there, at {}", source.slot, memory.confirmed))
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, system, at, Origin::TakenOver).await?;
+                ledger::begin(session, &source.slot, system, at, publication, Origin::TakenOver).await?;
                 Ok(format!(
                     "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
                     source.slot
@@ -68,7 +75,7 @@ async fn slot(session: &Session, settings: &Settings, system: &str) -> Result<St
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             let at = make_slot(session, &source.slot, settings.timing.slot_timeout).await?;
-            ledger::begin(session, &source.slot, system, at, Origin::Made).await?;
+            ledger::begin(session, &source.slot, system, at, publication, Origin::Made).await?;
             Ok(format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot

@@ -4,11 +4,16 @@
 //! timeline it belongs to, whether the rows that stood in the table before it are published, and a position that it has
 //! never passed. That position is written *before* it is confirmed, so a slot that is found ahead of it was not moved
 //! by walpost: it was made anew, or moved by hand, and what lies between was never seen.
+//!
+//! Each session that takes the slot counts the epoch up. A relay that finds another epoch than its own knows that
+//! another one had the slot meanwhile, and what it still holds is no longer its to send; and only the relay of the
+//! latest epoch can write here.
 
-use tokio_postgres::types::PgLsn;
+use tokio_postgres::types::{PgLsn, ToSql};
 
 use crate::database::{DatabaseError, Session};
 use crate::lsn::Lsn;
+use crate::preflight::PublicationId;
 
 /// What is remembered about a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +24,10 @@ pub struct Memory {
     pub confirmed: Lsn,
     /// Whether the rows from before the slot are published.
     pub backfilled: bool,
+    /// Counted up by each session that takes the slot.
+    pub epoch: i64,
+    /// The publication as it was when the slot was first followed.
+    pub publication: Option<PublicationId>,
 }
 
 /// The tables of the schema. A comment on each says what it is to those who find it in their database.
@@ -30,10 +39,15 @@ create table if not exists walpost.slot (
     confirmed_lsn pg_lsn not null,
     streamed_from xid8,
     backfilled_at timestamptz,
+    backfill_from bigint,
+    published_below xid8,
+    epoch bigint not null default 0,
+    publication_oid oid,
+    publication_table_oid oid,
     updated_at timestamptz not null default clock_timestamp()
 );
 comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
-comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream.';
+comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream; every row of a transaction below published_below is in Kafka.';
 ";
 
 /// Makes the schema where it is not there.
@@ -63,13 +77,47 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
     if !exists(session).await? {
         return Ok(None);
     }
-    let sql = "select system_identifier, confirmed_lsn, backfilled_at is not null from walpost.slot where slot_name = $1";
+    let sql = "select system_identifier, confirmed_lsn, backfilled_at is not null, epoch, publication_oid, \
+               publication_table_oid from walpost.slot where slot_name = $1";
     let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error("read walpost.slot"))?;
     Ok(row.map(|row| Memory {
         system: row.get(0),
         confirmed: Lsn(row.get::<_, PgLsn>(1).into()),
         backfilled: row.get(2),
+        epoch: row.get(3),
+        publication: publication(&row),
     }))
+}
+
+fn publication(row: &tokio_postgres::Row) -> Option<PublicationId> {
+    Some(PublicationId { publication: row.get::<_, Option<_>>(4)?, table: row.get::<_, Option<_>>(5)? })
+}
+
+/// Remembers the publication that the slot's stream is made with from now on.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn adopt_publication(
+    session: &Session,
+    slot: &str,
+    publication: PublicationId,
+) -> Result<(), DatabaseError> {
+    let sql = "update walpost.slot set publication_oid = $2, publication_table_oid = $3 where slot_name = $1";
+    let PublicationId { publication, table } = publication;
+    let written = session.client().execute(sql, &[&slot, &publication, &table]).await;
+    written.map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}
+
+/// Begins a new epoch, once the slot is taken; returns it, or `None` when nothing is remembered about the slot.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn take(session: &Session, slot: &str) -> Result<Option<i64>, DatabaseError> {
+    let sql = "update walpost.slot set epoch = epoch + 1, updated_at = clock_timestamp() where slot_name = $1 \
+               returning epoch";
+    let row = session.client().query_opt(sql, &[&slot]).await;
+    Ok(row.map_err(session.error("write walpost.slot"))?.map(|row| row.get(0)))
 }
 
 /// Whose slot is remembered.
@@ -90,15 +138,24 @@ pub async fn begin(
     slot: &str,
     system: &str,
     confirmed: Lsn,
+    publication: PublicationId,
     origin: Origin,
 ) -> Result<(), DatabaseError> {
-    let sql = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, streamed_from) \
-               values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end) \
+    // On another server transactions have other numbers, and those that are remembered say nothing.
+    let sql = "insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn, streamed_from, \
+                   publication_oid, publication_table_oid) \
+               values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end, $5, $6) \
                on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
                confirmed_lsn = excluded.confirmed_lsn, streamed_from = excluded.streamed_from, \
-               backfilled_at = null, updated_at = clock_timestamp()";
+               publication_oid = excluded.publication_oid, \
+               publication_table_oid = excluded.publication_table_oid, epoch = old.epoch + 1, \
+               published_below = case when old.system_identifier = excluded.system_identifier \
+                   then old.published_below end, \
+               backfilled_at = null, backfill_from = null, updated_at = clock_timestamp()";
     let (confirmed, made) = (PgLsn::from(confirmed.0), origin == Origin::Made);
-    let written = session.client().execute(sql, &[&slot, &system, &confirmed, &made]).await;
+    let PublicationId { publication, table } = publication;
+    let values: [&(dyn ToSql + Sync); 6] = [&slot, &system, &confirmed, &made, &publication, &table];
+    let written = session.client().execute(sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
 }
@@ -114,23 +171,31 @@ pub async fn make_durable(session: &Session) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Remembers that the slot may be moved up to `confirmed`, durably. `false`: nothing is remembered about this slot.
+/// Remembers that the slot may be moved up to `confirmed`, durably. `false`: another relay has taken the slot, or
+/// nothing is remembered about it any more.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn remember(session: &Session, slot: &str, confirmed: Lsn) -> Result<bool, DatabaseError> {
-    let sql = "update walpost.slot set confirmed_lsn = greatest(confirmed_lsn, $2), updated_at = clock_timestamp() where slot_name = $1";
+pub async fn remember(
+    session: &Session,
+    slot: &str,
+    epoch: i64,
+    confirmed: Lsn,
+) -> Result<bool, DatabaseError> {
+    let sql = "update walpost.slot set confirmed_lsn = greatest(confirmed_lsn, $3), updated_at = clock_timestamp() \
+               where slot_name = $1 and epoch = $2";
     let confirmed = PgLsn::from(confirmed.0);
-    let rows = session.client().execute(sql, &[&slot, &confirmed]).await;
+    let rows = session.client().execute(sql, &[&slot, &epoch, &confirmed]).await;
     Ok(rows.map_err(session.error("remember the position in walpost.slot"))? == 1)
 }
 
-/// Remembers that the rows from before the slot are published.
+/// Remembers that the rows from before the slot are published. `false`: another relay has taken the slot.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn finish_backfill(session: &Session, slot: &str) -> Result<(), DatabaseError> {
-    let sql = "update walpost.slot set backfilled_at = clock_timestamp() where slot_name = $1";
-    session.client().execute(sql, &[&slot]).await.map_err(session.error("write walpost.slot"))?;
-    Ok(())
+pub async fn finish_backfill(session: &Session, slot: &str, epoch: i64) -> Result<bool, DatabaseError> {
+    let sql = "update walpost.slot set backfilled_at = clock_timestamp(), backfill_from = null \
+               where slot_name = $1 and epoch = $2";
+    let rows = session.client().execute(sql, &[&slot, &epoch]).await;
+    Ok(rows.map_err(session.error("write walpost.slot"))? == 1)
 }

@@ -11,7 +11,7 @@ use crate::database::{DatabaseError, Session};
 use crate::ledger::Memory;
 use crate::lsn::Lsn;
 use crate::outbox::{OutboxError, OutboxTable, Plan};
-use crate::pgoutput::{Column, Relation};
+use crate::pgoutput::{Column, Oid, Relation};
 
 /// Something on Postgres is not as it must be; going on could lose events.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +34,17 @@ pub enum Unsafe {
             an error"
     )]
     PublicationLacksTable {
+        /// The publication.
+        publication: String,
+        /// The table.
+        table: String,
+    },
+    /// The publication was made anew, or the table was taken out of it and put back.
+    #[error(
+        "the publication `{publication}` is not the one that was followed, or {table} was taken out of it and \
+            put back: rows inserted meanwhile were skipped without an error"
+    )]
+    PublicationChanged {
         /// The publication.
         publication: String,
         /// The table.
@@ -113,6 +124,10 @@ pub enum Unsafe {
     },
 }
 
+/// What follows a publication that let rows pass.
+const RECOVER: &str = "rows inserted meanwhile are not in the stream but in the table: then run `walpost recover`, \
+    which publishes them";
+
 impl Unsafe {
     /// What the operator can do.
     #[must_use]
@@ -126,41 +141,31 @@ impl Unsafe {
             Self::Outbox(_) => {
                 "put the column back, or name another with the setting, then start walpost again".into()
             }
-            Self::PublicationMissing(_) => "run `walpost init`, which makes it; rows that were inserted \
-                without it are in the table still: drop the slot first if it was in use, so that they are \
-                published again"
-                .into(),
-            Self::PublicationLacksTable { publication, table } => format!(
-                "run `alter publication \
-                {publication} add table {table}`; rows inserted meanwhile are not in the stream: drop the \
-                slot and run `walpost init`, then `walpost run` publishes what the table holds"
-            ),
-            Self::PublicationLacksInserts(publication) => format!(
-                "run `alter publication {publication} set \
-                (publish = 'insert')`; rows inserted meanwhile are not in the stream: drop the slot and run \
-                `walpost init`"
-            ),
-            Self::PublicationFilters { publication, table, .. } => format!(
-                "run `alter publication \
-                {publication} set table {table}`, without a filter; rows inserted meanwhile may not be in the \
-                stream: drop the slot and run `walpost init`"
-            ),
-            Self::SlotMissing(_) => {
-                "run `walpost init`: it makes the slot, and `walpost run` then publishes \
-                what the table holds before it goes on"
-                    .into()
+            Self::PublicationMissing(_) => format!("run `walpost init`, which makes it; {RECOVER}"),
+            Self::PublicationLacksTable { publication, table } => {
+                format!("run `alter publication {publication} add table {table}`; {RECOVER}")
             }
+            Self::PublicationLacksInserts(publication) => {
+                format!("run `alter publication {publication} set (publish = 'insert')`; {RECOVER}")
+            }
+            Self::PublicationFilters { publication, table, .. } => {
+                format!("run `alter publication {publication} set table {table}`, without a filter; {RECOVER}")
+            }
+            Self::PublicationChanged { .. } => "run `walpost recover`: it publishes what the table holds and \
+                Kafka may lack"
+                .into(),
+            Self::SlotMissing(_) => "if the slot was never made: run `walpost init`; if it was dropped: run \
+                `walpost recover`, which makes it, publishes what the table holds and Kafka may lack, and goes on"
+                .into(),
             Self::SlotForeignPlugin { .. } | Self::SlotForeignDatabase { .. } => "name another slot with \
                 --slot, and run `walpost init`"
                 .into(),
-            Self::SlotLost { slot, .. } | Self::SlotAhead { slot, .. } => format!(
-                "no event in the table is \
-                lost: run `select pg_drop_replication_slot('{slot}')` and `walpost init`; `walpost run` then \
-                publishes what the table holds before it goes on"
-            ),
+            Self::SlotLost { .. } | Self::SlotAhead { .. } => "no event in the table is lost: run `walpost \
+                recover`, which makes a new slot, publishes what the table holds and Kafka may lack, and goes on"
+                .into(),
             Self::SlotUnknown(_) => "run `walpost init`, which takes the slot over".into(),
             Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
-                drop the slot if there is one and run `walpost init`"
+                run `walpost recover`"
                 .into(),
         }
     }
@@ -233,22 +238,39 @@ pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Relat
     Ok(relation)
 }
 
-/// Checks that the publication holds the table, whole.
+/// Which publication it is, and which entry of the table in it: both are new when either was made anew
+/// (`pg_publication.oid`, `pg_publication_rel.oid`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicationId {
+    /// The publication.
+    pub publication: Oid,
+    /// The table's entry; 0 where the publication has it with all tables, or with its schema.
+    pub table: Oid,
+}
+
+/// Checks that the publication holds the table, whole; says which it is.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
-pub async fn check_publication(session: &Session, source: &SourceSettings) -> Result<(), PreflightError> {
+pub async fn check_publication(
+    session: &Session,
+    source: &SourceSettings,
+) -> Result<PublicationId, PreflightError> {
     let publication = &source.publication;
-    let sql = "select pubinsert from pg_publication where pubname = $1";
+    let sql = "select p.pubinsert, p.oid, coalesce((select r.oid from pg_publication_rel r \
+                   join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace \
+                   where r.prpubid = p.oid and n.nspname = $2 and c.relname = $3), 0::oid) \
+               from pg_publication p where p.pubname = $1";
     let row = session
         .client()
-        .query_opt(sql, &[publication])
+        .query_opt(sql, &[publication, &source.table.schema, &source.table.table])
         .await
         .map_err(session.error("read pg_publication"))?;
     let row = row.ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
     if !row.get::<_, bool>(0) {
         return Err(Unsafe::PublicationLacksInserts(publication.clone()).into());
     }
+    let found = PublicationId { publication: row.get(1), table: row.get(2) };
     let sql = "select to_jsonb(t) from pg_publication_tables t where pubname = $1 and schemaname = $2 and \
         tablename = $3";
     let row =
@@ -257,7 +279,21 @@ pub async fn check_publication(session: &Session, source: &SourceSettings) -> Re
         Unsafe::PublicationLacksTable { publication: publication.clone(), table: source.table.name() }
     })?;
     check_filters(source, &row.get::<_, Value>(0))?;
-    Ok(())
+    Ok(found)
+}
+
+/// Checks that the publication is the one that is remembered, if one is.
+///
+/// # Errors
+/// When it is not: what was inserted while it was away is not in the stream.
+pub fn check_kept(source: &SourceSettings, found: PublicationId, memory: &Memory) -> Result<(), Unsafe> {
+    match memory.publication {
+        Some(remembered) if remembered != found => Err(Unsafe::PublicationChanged {
+            publication: source.publication.clone(),
+            table: source.table.name(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Row filters and column lists came with 15.

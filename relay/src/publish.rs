@@ -148,6 +148,20 @@ impl<S: Sink> Publisher<S> {
         self.send()
     }
 
+    /// Gives up what is in flight: the producer is replaced, and what it still has queued is not sent. Reports of what
+    /// it had sent no longer count.
+    ///
+    /// # Errors
+    /// When the producer cannot be replaced.
+    pub async fn abandon(&mut self) -> Result<(), PublishError> {
+        self.sink.restart(&mut self.reports).await.map_err(PublishError::Restart)?;
+        self.reports.clear();
+        self.broken = None;
+        self.progress.forget();
+        self.next = self.progress.oldest_sequence();
+        Ok(())
+    }
+
     /// Enters acknowledgements; returns why the producer is broken, if it is.
     fn take_reports(&mut self) -> Result<Option<String>, PublishError> {
         let mut broken = None;

@@ -76,10 +76,13 @@ async fn problem(
     let found = async {
         let source = &settings.source;
         preflight::check_table(session, &source.table).await?;
-        preflight::check_publication(session, source).await?;
+        let publication = preflight::check_publication(session, source).await?;
         let facts = preflight::check_slot(session, source).await?;
         match ledger::load(session, &source.slot).await? {
-            Some(memory) => preflight::check_memory(&facts, &memory, &memory.system)?,
+            Some(memory) => {
+                preflight::check_memory(&facts, &memory, &memory.system)?;
+                preflight::check_kept(source, publication, &memory)?;
+            }
             None => return Err(preflight::Unsafe::SlotUnknown(source.slot.clone()).into()),
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use settings::Values;
@@ -25,6 +26,8 @@ pub struct DatabaseSettings {
     pub ssl_mode: SslMode,
     /// A PEM file with the authorities to trust instead of the public ones.
     pub ssl_root_cert: Option<PathBuf>,
+    /// How long the server may be silent until it counts as gone.
+    pub peer_timeout: Duration,
 }
 
 /// Whether a connection is encrypted, and what is verified
@@ -66,7 +69,16 @@ impl fmt::Display for DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    pub(super) fn read(values: &mut Values, env: &[(String, String)]) -> Option<Self> {
+    pub(super) fn read(
+        values: &mut Values,
+        env: &[(String, String)],
+        peer_timeout: Duration,
+    ) -> Option<Self> {
+        let settings = Self::read_place(values, env)?;
+        Some(Self { peer_timeout, ..settings })
+    }
+
+    fn read_place(values: &mut Values, env: &[(String, String)]) -> Option<Self> {
         let variables = LibpqVariables(env);
         if values.text("database-url").is_none() {
             if variables.get("PGHOST").is_none() {
@@ -127,6 +139,7 @@ impl DatabaseSettings {
                 .or_else(|| env.get("PGSSLMODE"))
                 .map_or(Ok(SslMode::Prefer), |mode| mode.parse())?,
             ssl_root_cert: ssl.root_cert.or_else(|| env.get("PGSSLROOTCERT")).map(PathBuf::from),
+            peer_timeout: Duration::ZERO,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Where Kafka is, and what may be told to librdkafka.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use settings::Values;
 
@@ -13,16 +14,19 @@ pub struct KafkaSettings {
     pub topic: String,
     /// Properties that are passed on; some are secret, so they are never shown.
     pub properties: BTreeMap<String, String>,
+    /// How long a broker may take to answer until the connection counts as gone.
+    pub peer_timeout: Duration,
 }
 
 impl std::fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { brokers, topic, properties } = self;
+        let Self { brokers, topic, properties, peer_timeout } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
             .field("brokers", brokers)
             .field("topic", topic)
             .field("properties", &names)
+            .field("peer_timeout", peer_timeout)
             .finish()
     }
 }
@@ -52,7 +56,7 @@ const REFUSED: &[(&[&str], &str)] = &[
 ];
 
 impl KafkaSettings {
-    pub(super) fn read(values: &mut Values) -> Option<Self> {
+    pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let brokers = values.parse_with("kafka-brokers", broker_list);
         let topic = values.parse_with("topic", topic_name);
         let properties = values.map("kafka-property");
@@ -61,7 +65,7 @@ impl KafkaSettings {
                 values.mistake(format!("kafka property `{name}` is refused: {reason}"));
             }
         }
-        Some(Self { brokers: brokers?, topic: topic?, properties })
+        Some(Self { brokers: brokers?, topic: topic?, properties, peer_timeout })
     }
 }
 

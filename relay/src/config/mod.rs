@@ -137,6 +137,14 @@ pub const TABLE: Table = Table {
             Kafka may take, 100 to 600000.",
         ),
         Setting::new(
+            "peer-timeout-ms",
+            "MS",
+            "30000",
+            "How long Postgres or a broker may be silent until it counts as gone, and the relay as gone to \
+            Postgres (`wal_sender_timeout` of its connection), 1000 to 300000. A standby takes over from a \
+            relay whose machine is gone after this time.",
+        ),
+        Setting::new(
             "slot-timeout-ms",
             "MS",
             "60000",
@@ -222,6 +230,8 @@ pub struct TimingSettings {
     pub watch_interval: Duration,
     /// For a connection, and for a question to Kafka.
     pub connect_timeout: Duration,
+    /// Of silence, until a peer counts as gone.
+    pub peer_timeout: Duration,
     /// For the making of a slot.
     pub slot_timeout: Duration,
     /// Between two tries, at most.
@@ -236,12 +246,13 @@ impl Settings {
     /// # Errors
     /// Every mistake, together.
     pub fn read(mut values: Values, env: &[(String, String)]) -> Result<Self, Mistakes> {
-        let database = DatabaseSettings::read(&mut values, env);
-        let kafka = KafkaSettings::read(&mut values);
+        let timing = TimingSettings::read(&mut values);
+        let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
+        let database = DatabaseSettings::read(&mut values, env, peer_timeout);
+        let kafka = KafkaSettings::read(&mut values, peer_timeout);
         let source = SourceSettings::read(&mut values);
         let encoder = read_encoder(&mut values);
         let window = WindowSettings::read(&mut values);
-        let timing = TimingSettings::read(&mut values);
         let http_addr = values.parse_with("http-addr", address);
         let exit_on_halt = values.flag("exit-on-halt");
         let log_level = values.parse_with("log-level", log_level);
@@ -290,6 +301,7 @@ impl TimingSettings {
         let confirm_interval = millis(values, "confirm-interval-ms", 10..=60_000);
         let watch_interval = millis(values, "watch-interval-ms", 100..=3_600_000);
         let connect_timeout = millis(values, "connect-timeout-ms", 100..=600_000);
+        let peer_timeout = millis(values, "peer-timeout-ms", 1_000..=300_000);
         let slot_timeout = millis(values, "slot-timeout-ms", 100..=3_600_000);
         let retry_max = millis(values, "retry-max-ms", 100..=600_000);
         let drain_timeout = millis(values, "drain-timeout-ms", 0..=600_000);
@@ -297,6 +309,7 @@ impl TimingSettings {
             confirm_interval: confirm_interval?,
             watch_interval: watch_interval?,
             connect_timeout: connect_timeout?,
+            peer_timeout: peer_timeout?,
             slot_timeout: slot_timeout?,
             retry_max: retry_max?,
             drain_timeout: drain_timeout?,

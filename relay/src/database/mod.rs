@@ -12,13 +12,11 @@ use tokio_postgres::{Client, NoTls};
 use crate::config::{DatabaseSettings, SslMode};
 pub use error::{DatabaseError, SqlState};
 
-/// A dead server is noticed after this long without an answer to a probe.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-
 /// A connection to the database. It closes when this is dropped.
 pub struct Session {
     client: Client,
     place: String,
+    patience: Duration,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
 
@@ -32,7 +30,9 @@ impl Session {
         let config = client_config(settings, timeout);
         let connecting = connect(&config, settings);
         match tokio::time::timeout(timeout, connecting).await {
-            Ok(Ok((client, connection))) => Ok(Self { client, place, connection }),
+            Ok(Ok((client, connection))) => {
+                Ok(Self { client, place, patience: settings.peer_timeout, connection })
+            }
             Ok(Err(ConnectError::Postgres(error))) => {
                 Err(DatabaseError::of_client("connect", &place, &error))
             }
@@ -50,6 +50,22 @@ impl Session {
     /// Gives a statement's error the name of what was done and where.
     pub fn error(&self, doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> DatabaseError {
         move |error| DatabaseError::of_client(doing, &self.place, &error)
+    }
+
+    /// Bounds statements: a server that is silent for so long counts as gone. Only a real deadline notices every kind
+    /// of it: a proxy on the way may keep the connection alive when nobody is behind it any more.
+    ///
+    /// # Errors
+    /// Those of the statements, and the deadline.
+    pub async fn within<T, E: From<DatabaseError>>(
+        &self,
+        doing: &'static str,
+        statements: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match tokio::time::timeout(self.patience, statements).await {
+            Ok(result) => result,
+            Err(_) => Err(DatabaseError::no_answer(doing, &self.place, self.patience).into()),
+        }
     }
 
     /// Waits until the connection is lost. A server that shuts down says so here first.
@@ -102,8 +118,8 @@ fn client_config(settings: &DatabaseSettings, timeout: Duration) -> tokio_postgr
         .dbname(&settings.database)
         .application_name("walpost")
         .connect_timeout(timeout)
-        .keepalives_idle(KEEPALIVE_IDLE)
-        .tcp_user_timeout(KEEPALIVE_IDLE * 2)
+        .keepalives_idle(settings.peer_timeout / 2)
+        .tcp_user_timeout(settings.peer_timeout)
         .ssl_mode(match settings.ssl_mode {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,

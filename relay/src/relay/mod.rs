@@ -4,8 +4,10 @@
 //! nothing that is already queued. Everything else begins anew with each session, checks included.
 
 mod confirm;
+mod open;
 mod pace;
 mod session;
+mod watchdog;
 
 use rand::RngExt;
 use tokio::time::{Duration, Instant};
@@ -22,6 +24,7 @@ use crate::sink::SinkError;
 use crate::sink::kafka::KafkaSink;
 use crate::state::{State, StateCell};
 use crate::transaction::Transaction;
+use watchdog::Patience;
 
 /// The first wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -57,6 +60,9 @@ pub struct Relay {
     settled: u64,
     /// Who was at the other end last.
     server: Option<Server>,
+    /// The epoch of the last session that had the slot.
+    epoch: Option<i64>,
+    patience: Patience,
     state: StateCell,
     metrics: Metrics,
 }
@@ -68,6 +74,7 @@ impl Relay {
     /// When librdkafka refuses its settings.
     pub fn new(settings: Settings, state: StateCell, metrics: Metrics) -> Result<Self, SinkError> {
         let sink = KafkaSink::new(&settings.kafka, settings.window)?;
+        let patience = Patience::new(settings.timing.peer_timeout);
         let publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
         Ok(Self {
             settings,
@@ -75,6 +82,8 @@ impl Relay {
             transaction: Transaction::default(),
             settled: 0,
             server: None,
+            epoch: None,
+            patience,
             state,
             metrics,
         })
@@ -96,6 +105,10 @@ impl Relay {
                 Ok(stopped) => return Ok(stopped),
                 Err(error) => error,
             };
+            if matches!(error, Error::Paused(_) | Error::Superseded) {
+                // Before anything else: a queue that is still being sent is the successor's by now.
+                self.give_up().await;
+            }
             if stop.is_cancelled() {
                 tracing::warn!(%error, "stopped while something was away: what is not confirmed comes again");
                 return Ok(Stopped::CutShort);
@@ -108,6 +121,12 @@ impl Relay {
                 () = stop.cancelled() => return Ok(self.stopped()),
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    async fn give_up(&mut self) {
+        if let Err(error) = self.abandon().await {
+            tracing::error!(%error, "the producer cannot be replaced");
         }
     }
 

@@ -1,4 +1,4 @@
-//! One session: connect, check, publish what stood there before, follow the stream, drain.
+//! One session: open, publish what stood there before, follow the stream, drain.
 
 use std::sync::Arc;
 
@@ -6,20 +6,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::confirm::{Confirming, Next};
+use super::open::Opened;
 use super::pace::Pace;
+use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
-use crate::backfill;
 use crate::config::WindowSettings;
-use crate::database::Session;
 use crate::error::{BadRow, Error};
-use crate::guard::{Guard, GuardEvent};
-use crate::ledger::{self, Memory};
+use crate::guard::{Guard, GuardEvent, Watched};
+use crate::ledger;
 use crate::lsn::Lsn;
 use crate::outbox::{OutboxError, Plan};
 use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation};
-use crate::preflight::{self, SlotFacts, Unsafe};
 use crate::publish::Publisher;
-use crate::replication::{Server, Stream, StreamEvent, unix_micros};
+use crate::replication::{Stream, StreamEvent, unix_micros};
 use crate::sink::Sink;
 use crate::state::State;
 use crate::transaction::PlacedEvent;
@@ -53,112 +52,29 @@ struct Reading {
     outbox: Oid,
 }
 
-/// What was found before streaming.
-struct Found {
-    relation: Relation,
-    slot: SlotFacts,
-    memory: Memory,
-}
-
-/// A session that is open and holds the slot.
-struct Opened {
-    session: Session,
-    found: Found,
-    stream: Stream,
-    server: Server,
-}
-
 impl Relay {
     /// Runs one session, until a stop.
     pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<Stopped, Error> {
-        let Opened { session, found, stream, server } = tokio::select! {
+        let Opened { session, found, stream, epoch } = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(self.stopped()),
             opened = Box::pin(self.open()) => opened?,
         };
-        let system = server.system.clone();
-        self.begin(server);
-        if !found.memory.backfilled && !self.backfill(&session, &found, stop).await? {
+        if !found.memory.backfilled && !self.backfill(&session, &found, epoch, stop).await? {
             return Ok(self.stopped());
         }
         ledger::make_durable(&session).await?;
         self.state.set(State::Streaming);
-        let guard =
-            Guard::start(session, self.settings.source.clone(), system, self.settings.timing.watch_interval);
+        let watched =
+            Watched { source: self.settings.source.clone(), system: found.memory.system.clone(), epoch };
+        let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
         let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
         let confirming = Confirming::new(found.memory.confirmed, self.settled);
         Box::pin(self.follow(stream, guard, reading, confirming, stop)).await
     }
 
-    /// Connects, checks everything that must hold, and takes the slot.
-    async fn open(&self) -> Result<Opened, Error> {
-        let timeout = self.settings.timing.connect_timeout;
-        let session = Session::connect(&self.settings.database, timeout).await?;
-        let found = self.preflight(&session).await?;
-        let partitions = self.publisher.sink().check_topic(timeout).await?;
-        let (mut stream, server) =
-            Stream::connect(&self.settings.database, &self.settings.source, timeout).await?;
-        preflight::check_memory(&found.slot, &found.memory, &server.system)?;
-        stream.start(timeout).await?;
-        tracing::info!(
-            slot = self.settings.source.slot,
-            at = %found.memory.confirmed,
-            topic = self.settings.kafka.topic,
-            partitions,
-            "streaming"
-        );
-        Ok(Opened { session, found, stream, server })
-    }
-
-    /// What a stop leaves behind when no stream is there to confirm to.
-    pub(super) fn stopped(&self) -> Stopped {
-        if self.publisher.progress().records() == 0 { Stopped::Drained } else { Stopped::CutShort }
-    }
-
-    async fn preflight(&self, session: &Session) -> Result<Found, Error> {
-        let source = &self.settings.source;
-        let relation = preflight::check_table(session, &source.table).await?;
-        preflight::check_publication(session, source).await?;
-        // The slot before the memory, which is never behind it.
-        let slot = preflight::check_slot(session, source).await?;
-        let memory = ledger::load(session, &source.slot).await?;
-        let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
-        Ok(Found { relation, slot, memory })
-    }
-
-    /// The window goes on where it was, unless the server is on another timeline now.
-    fn begin(&mut self, server: Server) {
-        self.transaction.abandon();
-        if self.server.as_ref().is_some_and(|last| *last != server) {
-            tracing::warn!(timeline = server.timeline, "another timeline: events in flight are read again");
-            self.publisher.progress_mut().forget();
-        }
-        self.publisher.progress_mut().connected();
-        self.server = Some(server);
-    }
-
-    /// Publishes the rows from before the slot; `false` when it was stopped.
-    async fn backfill(
-        &mut self,
-        session: &Session,
-        found: &Found,
-        stop: &CancellationToken,
-    ) -> Result<bool, Error> {
-        self.state.set(State::Backfilling);
-        let source = &self.settings.source;
-        let at = found.slot.confirmed().unwrap_or(found.memory.confirmed);
-        tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
-        let window = self.settings.window;
-        let rows =
-            backfill::run(session, source, &found.relation, at, window, &mut self.publisher, stop).await?;
-        let Some(rows) = rows else { return Ok(false) };
-        ledger::finish_backfill(session, &source.slot).await?;
-        tracing::info!(rows, "the rows from before the slot are published");
-        Ok(true)
-    }
-
-    /// The loop. Its order: a stop; reports, which make room; what the guard says; the timer; and the stream, while
-    /// there is room. A full window stops the reading only: status updates go out from the client's own task.
+    /// The loop. Its order: a stop; the watchdog, which comes before anything that a relay which stood still could do;
+    /// reports, which make room; what the guard says; the timer; and the stream, while there is room. A full window stops the reading only: status updates go out from the client's own task.
     async fn follow(
         &mut self,
         mut stream: Stream,
@@ -169,12 +85,17 @@ impl Relay {
     ) -> Result<Stopped, Error> {
         let mut ticks = interval(self.settings.timing.confirm_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pace = Pace::new(Instant::now().into_std());
+        let peer_timeout = self.settings.timing.peer_timeout;
+        let mut looks = interval(Watchdog::interval(peer_timeout));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now().into_std();
+        let (mut pace, mut watchdog) = (Pace::new(now), Watchdog::new(peer_timeout, now));
         loop {
             let room = self.settings.window.has_room(&self.publisher);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.drain(stream, guard, confirming).await,
+                _ = looks.tick() => self.look(&mut watchdog, room, &stream)?,
                 () = self.publisher.wait() => self.publisher.settle().await?,
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
@@ -192,13 +113,24 @@ impl Relay {
                 event = stream.next(), if room => {
                     let messages = self.read(event?, &mut stream, &mut reading)?;
                     self.publisher.send()?;
-                    if let Some(rest) = pace.rest(messages, Instant::now().into_std()) {
+                    let now = Instant::now().into_std();
+                    watchdog.heard(self.publisher.progress().sent(), &mut self.patience, now);
+                    if let Some(rest) = pace.rest(messages, now) {
                         // The thread itself rests, not the task: a reactor that waits would be woken all the same.
                         std::thread::sleep(rest);
                     }
                 }
             }
             self.metrics.show_window(self.publisher.progress(), self.publisher.counts());
+        }
+    }
+
+    fn look(&mut self, watchdog: &mut Watchdog, reads: bool, stream: &Stream) -> Result<(), Error> {
+        let sent = self.publisher.progress().sent();
+        match watchdog.look(reads, sent, &mut self.patience, Instant::now().into_std()) {
+            None => Ok(()),
+            Some(Alarm::Silence(silence)) => Err(stream.silent(silence).into()),
+            Some(Alarm::Pause(pause)) => Err(Error::Paused(pause)),
         }
     }
 

@@ -8,6 +8,12 @@
 //!
 //! Status updates go out from the client's own task, on a timer and when asked, whether or not the events it has read
 //! are taken: a full window never makes Postgres think that the relay is dead.
+//!
+//! # How a dead peer is noticed
+//!
+//! The connection sets its own `wal_sender_timeout`. At half of it a walsender that has heard nothing asks for a reply,
+//! and after all of it gives up and frees the slot; so both sides know within that time. When nothing flows the client
+//! waits for that question instead of reporting on its own: the question is the sign of life that this side needs.
 
 use std::time::Duration;
 
@@ -25,9 +31,6 @@ const READ_AHEAD: usize = 256;
 
 /// How often the position is reported while data flows: this bounds how long a confirm may wait to be sent.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How often a status goes out when nothing flows: well within the 60 s after which a walsender gives up.
-const IDLE_STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Microseconds from 1970 to 2000, where Postgres counts from.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -98,6 +101,12 @@ impl Stream {
             Ok(result) => result.map_err(|error| stream_error(DOING, &self.place, &error)),
             Err(_) => Err(DatabaseError::no_answer(DOING, &self.place, timeout)),
         }
+    }
+
+    /// The error of a server that has been silent for so long.
+    #[must_use]
+    pub fn silent(&self, silence: Duration) -> DatabaseError {
+        DatabaseError::no_answer("follow the stream", &self.place, silence)
     }
 
     /// Waits for what comes in next. Safe to drop while it waits.
@@ -216,7 +225,8 @@ fn client_config(database: &DatabaseSettings, source: &SourceSettings) -> Replic
     .with_binary(true)
     .with_buffer_size(READ_AHEAD)
     .with_status_interval(STATUS_INTERVAL)
-    .with_wakeup_interval(IDLE_STATUS_INTERVAL)
+    .with_wakeup_interval(database.peer_timeout)
+    .with_options(format!("-c wal_sender_timeout={}", database.peer_timeout.as_millis()))
     .with_application_name("walpost")
 }
 

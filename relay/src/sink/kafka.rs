@@ -146,7 +146,12 @@ fn start(
 fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     // What may be changed first.
-    config.set("client.id", "walpost").set("compression.type", "lz4").set("linger.ms", "1");
+    config
+        .set("client.id", "walpost")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "1")
+        .set("socket.timeout.ms", kafka.peer_timeout.as_millis().to_string())
+        .set("socket.keepalive.enable", "true");
     for (name, value) in &kafka.properties {
         config.set(name, value);
     }

@@ -153,3 +153,29 @@ async fn a_halted_relay_exits_with_3_when_told_to() -> Result<()> {
     assert!(relay.log().contains(&case.database.slot_name()), "{}", relay.log_tail());
     Ok(())
 }
+
+/// Between two looks of the watch nobody sees that the table was away; its entry is a new one all the same.
+#[tokio::test]
+async fn a_table_that_was_taken_out_of_the_publication_and_put_back_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    case.audit().await?;
+    relay.terminate(SOON).await?;
+    case.database.execute("alter publication package_event_pub drop table package_event").await?;
+    case.commit(10, 3, 1).await?;
+    case.database.execute("alter publication package_event_pub add table package_event").await?;
+
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, &["package_event_pub", "put back", "walpost recover"]).await
+}
+
+#[tokio::test]
+async fn a_publication_that_was_made_anew_halts_the_relay_while_it_streams() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let anew = "begin; drop publication package_event_pub; \
+                create publication package_event_pub for table package_event with (publish = 'insert'); commit";
+    case.database.execute(anew).await?;
+    halts(&mut relay, &["package_event_pub", "walpost recover"]).await
+}

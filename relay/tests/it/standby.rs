@@ -1,6 +1,6 @@
 use anyhow::Result;
 use harness::http::Response;
-use harness::{PrivatePostgres, wait_until};
+use harness::{PrivateKafka, wait_until};
 
 use crate::case::{Case, SOON, write_concurrently};
 
@@ -41,8 +41,7 @@ async fn a_relay_that_ends_in_good_order_hands_over_without_a_repetition() -> Re
 /// A machine that swaps, a container that is frozen: to Postgres the relay is dead, and it does not know.
 #[tokio::test]
 async fn a_paused_relay_that_wakes_behind_its_successor_breaks_no_order() -> Result<()> {
-    let postgres = PrivatePostgres::start_with(&["wal_sender_timeout=2s"]).await?;
-    let case = Case::on_postgres(postgres.url()).await?;
+    let case = Case::new().await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
     let mut first = case.relay.init_and_run().await?;
     let mut second = case.relay.beside()?.run()?;
     second.status("the second relay stands by", stands_by).await?;
@@ -56,5 +55,38 @@ async fn a_paused_relay_that_wakes_behind_its_successor_breaks_no_order() -> Res
     };
     tokio::try_join!(write_concurrently(&case.database, 4, 200, 5), pause_and_resume)?;
     assert_eq!(case.audit().await?.published, 800);
+    Ok(())
+}
+
+/// A relay that slept through the loss of its slot has a queue that is its successor's by now.
+#[tokio::test]
+async fn a_relay_that_was_paused_for_too_long_gives_up_its_queue_and_stands_by() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
+    let mut first = case.relay.init_and_run().await?;
+    let mut second = case.relay.beside()?.run()?;
+    second.status("the second relay stands by", stands_by).await?;
+    case.commit(50, 5, 1).await?;
+    case.audit().await?;
+
+    // What is committed now waits in the first relay's queue.
+    kafka.stop().await?;
+    case.commit(500, 5, 1).await?;
+    wait_until("the queue is filled", SOON, async || {
+        Ok(first.metric("logistic_package_api_retranslator_events_processing").await? >= 500.0)
+    })
+    .await?;
+    first.pause().await?;
+    kafka.start_again().await?;
+    second.ready().await?;
+    case.audit().await?;
+    let before = case.audit_now().await?.duplicates;
+
+    first.resume().await?;
+    first.status("the first relay stands by", stands_by).await?;
+    assert!(first.log().contains("stood still"), "{}", first.log_tail());
+    case.commit(50, 5, 1).await?;
+    let audit = case.audit().await?;
+    assert_eq!((audit.published, audit.duplicates), (600, before), "{}", first.log_tail());
     Ok(())
 }
