@@ -3,7 +3,7 @@
 //! First start, takeover from a poller and recovery after a lost slot are this one operation. The slot was made
 //! earlier, so a snapshot taken now sees every transaction that committed before the slot's position. Of those that
 //! committed later, the ones that began after the slot was made are left to the stream (a row's `xmin` tells); the few
-//! others come twice, with the same `ce_id`. Rows go out in id order: writers of one key are serialised by its row's
+//! others come twice, with the same `ce_id`. Rows that a checkpoint proves to be in Kafka are left out. Rows go out in id order: writers of one key are serialised by its row's
 //! lock, so for one key that is the order of commits.
 //!
 //! The relay holds the slot meanwhile, so a second one stands by, and nothing is confirmed until all is acknowledged.
@@ -13,23 +13,41 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{SourceSettings, WindowSettings};
-use crate::database::Session;
+use crate::database::{DatabaseError, Session};
 use crate::error::{BadRow, Error};
 use crate::lsn::Lsn;
 use crate::outbox::{OutboxError, OutboxEvent, Plan, Role};
 use crate::pgoutput::{Column, Relation, Tuple};
 use crate::publish::Publisher;
+use crate::published::IS_PUBLISHED;
 use crate::sink::Sink;
 use crate::transaction::{PlacedEvent, Position};
 
 /// Rows fetched at a time: a few hundred kilobytes of the usual few hundred bytes each.
 const FETCHED_ROWS: usize = 500;
 
-/// Transactions after which the age of a slot says nothing any more: half of what ids can tell apart.
-const OLD_SLOT_AGE: u32 = 1 << 30;
+/// A row is left to the stream when its transaction began after the slot was made. Ages count transactions, so this
+/// holds over a wrap-around of their ids; with an old slot (half of what ids can tell apart), or an xmin that says
+/// nothing, it is published.
+const IS_STREAMED: &str = "coalesce(age(memory.streamed_from::xid) between 0 and 1073741824 \
+    and age(outbox.xmin) between 0 and age(memory.streamed_from::xid), false)";
 
 /// Progress is logged so often.
 const LOGGED_ROWS: u64 = 50_000;
+
+/// How many rows are to be published.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn count(session: &Session, source: &SourceSettings) -> Result<i64, DatabaseError> {
+    let table = format!("{}.{}", quoted(&source.table.schema), quoted(&source.table.table));
+    let sql = format!(
+        "select count(*) from {table} outbox, walpost.slot memory where memory.slot_name = $1 \
+         and not {IS_PUBLISHED}"
+    );
+    let row = session.client().query_one(&sql, &[&source.slot]).await;
+    Ok(row.map_err(session.error("count the rows to publish"))?.get(0))
+}
 
 /// Publishes the rows of the table.
 ///
@@ -112,15 +130,10 @@ impl Cursor {
             relation.columns.iter().map(|column| format!("outbox.{}", quoted(&column.name))).collect();
         let table = format!("{}.{}", quoted(&relation.namespace), quoted(&relation.name));
         let order = format!("outbox.{}", quoted(source.table.column(Role::Id).unwrap_or_default()));
-        // A row is left to the stream when its transaction began after the slot was made. Ages count transactions, so
-        // this holds over a wrap-around of their ids; with an old slot, or an xmin that says nothing, it is published.
         let sql = format!(
             "begin isolation level repeatable read, read only; \
              declare walpost_backfill no scroll cursor for select {columns} from {table} outbox, walpost.slot memory \
-             where memory.slot_name = '{slot}' and not coalesce( \
-                 age(memory.streamed_from::xid) between 0 and {OLD_SLOT_AGE} \
-                 and age(outbox.xmin) between 0 and age(memory.streamed_from::xid), false) \
-             order by {order}",
+             where memory.slot_name = '{slot}' and not {IS_STREAMED} and not {IS_PUBLISHED} order by {order}",
             columns = columns.join(", "),
             slot = source.slot,
         );
@@ -164,6 +177,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
     }
 }
 
-fn quoted(name: &str) -> String {
+/// A name as SQL has it.
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

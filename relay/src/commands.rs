@@ -14,7 +14,7 @@ use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
 use walpost::state::StateCell;
 use walpost::tail::TailOptions;
-use walpost::{init, status, tail, telemetry};
+use walpost::{init, recover, status, tail, telemetry};
 
 /// `--exit-on-halt`.
 const HALTED: u8 = 3;
@@ -28,7 +28,8 @@ pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     let outcome = match matches.subcommand() {
-        Some(("run", _)) => runtime.block_on(relay(settings)),
+        Some(("run", _)) => runtime.block_on(relay(settings, Serving::Required)),
+        Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches.get_flag("dry-run"))),
         Some(("init", _)) => runtime.block_on(initialise(&settings)),
         Some(("status", matches)) => {
             runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
@@ -46,13 +47,23 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn relay(settings: Settings) -> anyhow::Result<ExitCode> {
+/// Whether the relay runs without its pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Serving {
+    Required,
+    /// A relay that has halted may still be serving there.
+    WhereFree,
+}
+
+async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal()?;
     let shown = Shown { state: StateCell::default(), metrics: Metrics::new()? };
     let addr = settings.http_addr;
-    http::serve(addr, shown.clone(), stop.clone())
-        .await
-        .map_err(|error| anyhow::anyhow!("cannot listen on {addr} (--http-addr): {error}"))?;
+    match http::serve(addr, shown.clone(), stop.clone()).await {
+        Ok(()) => {}
+        Err(error) if serving == Serving::WhereFree => tracing::warn!(%addr, %error, "no pages are served"),
+        Err(error) => anyhow::bail!("cannot listen on {addr} (--http-addr): {error}"),
+    }
     let exit_on_halt = settings.exit_on_halt;
     let relay = Relay::new(settings, shown.state, shown.metrics)?;
     match Box::pin(relay.run(stop.clone())).await {
@@ -96,6 +107,18 @@ async fn initialise(settings: &Settings) -> anyhow::Result<ExitCode> {
         println!("{step}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Recovers, and goes on as `run` does.
+async fn recover_slot(settings: Settings, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let plan = recover::plan(&settings).await.map_err(with_remedy)?;
+    println!("{plan}");
+    if dry_run || !plan.is_needed() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    recover::prepare(&settings, &plan).await.map_err(with_remedy)?;
+    println!("ready    publishing; it then goes on as `walpost run` does, until it is stopped");
+    relay(settings, Serving::WhereFree).await
 }
 
 async fn show_status(settings: &Settings, json: bool, watch: bool) -> anyhow::Result<ExitCode> {

@@ -88,7 +88,7 @@ async fn slot(
 /// Makes the slot. Postgres waits for every transaction that is open; past the deadline they are named instead.
 ///
 /// From 17 on the slot is copied to standbys that ask for it (`failover`).
-async fn make_slot(session: &Session, slot: &str, timeout: Duration) -> Result<Lsn, Error> {
+pub(crate) async fn make_slot(session: &Session, slot: &str, timeout: Duration) -> Result<Lsn, Error> {
     let version = session.client().query_one("select current_setting('server_version_num')::int", &[]).await;
     let version: i32 = version.map_err(session.error("read the server's version"))?.get(0);
     let failover = if version >= 170_000 { ", failover => true" } else { "" };

@@ -39,7 +39,6 @@ create table if not exists walpost.slot (
     confirmed_lsn pg_lsn not null,
     streamed_from xid8,
     backfilled_at timestamptz,
-    backfill_from bigint,
     published_below xid8,
     epoch bigint not null default 0,
     publication_oid oid,
@@ -151,7 +150,7 @@ pub async fn begin(
                publication_table_oid = excluded.publication_table_oid, epoch = old.epoch + 1, \
                published_below = case when old.system_identifier = excluded.system_identifier \
                    then old.published_below end, \
-               backfilled_at = null, backfill_from = null, updated_at = clock_timestamp()";
+               backfilled_at = null, updated_at = clock_timestamp()";
     let (confirmed, made) = (PgLsn::from(confirmed.0), origin == Origin::Made);
     let PublicationId { publication, table } = publication;
     let values: [&(dyn ToSql + Sync); 6] = [&slot, &system, &confirmed, &made, &publication, &table];
@@ -189,12 +188,40 @@ pub async fn remember(
     Ok(rows.map_err(session.error("remember the position in walpost.slot"))? == 1)
 }
 
+/// Remembers that every row of a transaction below `below` is in Kafka.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn cover(session: &Session, slot: &str, epoch: i64, below: i64) -> Result<(), DatabaseError> {
+    let sql = "update walpost.slot set published_below = $3::bigint::text::xid8, updated_at = clock_timestamp() \
+               where slot_name = $1 and epoch = $2";
+    let written = session.client().execute(sql, &[&slot, &epoch, &below]).await;
+    written.map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}
+
+/// Remembers that what the table holds is to be published again, as far as it is not known to be in Kafka: rows may
+/// be missing in the stream. The slot stays.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn republish(
+    session: &Session,
+    slot: &str,
+    publication: PublicationId,
+) -> Result<(), DatabaseError> {
+    adopt_publication(session, slot, publication).await?;
+    let sql = "update walpost.slot set backfilled_at = null, streamed_from = null where slot_name = $1";
+    session.client().execute(sql, &[&slot]).await.map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}
+
 /// Remembers that the rows from before the slot are published. `false`: another relay has taken the slot.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn finish_backfill(session: &Session, slot: &str, epoch: i64) -> Result<bool, DatabaseError> {
-    let sql = "update walpost.slot set backfilled_at = clock_timestamp(), backfill_from = null \
+    let sql = "update walpost.slot set backfilled_at = clock_timestamp() \
                where slot_name = $1 and epoch = $2";
     let rows = session.client().execute(sql, &[&slot, &epoch]).await;
     Ok(rows.map_err(session.error("write walpost.slot"))? == 1)

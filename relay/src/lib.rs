@@ -20,6 +20,8 @@ pub mod config; //      every setting
 pub mod database; //    SQL connections
 pub mod preflight; //   what must hold before anything is streamed
 pub mod ledger; //      what is remembered beside the outbox
+pub mod published; //   which rows are in Kafka
+pub mod cleaner; //     removes them
 pub mod guard; //       remembers, and watches the ground, while streaming
 pub mod error; //       what ends a session, and what follows from it
 pub mod retry; //       waits between tries
@@ -31,6 +33,7 @@ pub mod metrics; //     its numbers
 pub mod http; //        the pages on :9101
 pub mod telemetry; //   its log
 pub mod init; //        publication, schema and slot
+pub mod recover; //     after a lost slot
 pub mod status; //      the facts on one screen
 pub mod tail; //        the topic, as it grows
 

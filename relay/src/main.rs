@@ -42,6 +42,16 @@ fn command() -> Command {
         .subcommand(Command::new("run").about("Publish events until stopped"))
         .subcommand(Command::new("init").about("Make publication, schema and slot; safe to repeat"))
         .subcommand(
+            Command::new("recover")
+                .about("After a lost slot: make a new one, publish what the table holds and Kafka may lack, go on")
+                .arg(
+                    Arg::new("dry-run")
+                        .long("dry-run")
+                        .action(ArgAction::SetTrue)
+                        .help("Say what it would do, and change nothing"),
+                ),
+        )
+        .subcommand(
             Command::new("status")
                 .about("Show the slot, its lags and what is wrong, if anything")
                 .arg(json())

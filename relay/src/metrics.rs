@@ -19,6 +19,7 @@ pub struct Metrics {
     repeated: IntCounter,
     reconnects: IntCounter,
     producer_restarts: IntCounter,
+    cleaned: IntCounter,
     sent: Gauge,
     confirmed: Gauge,
     state: GaugeVec,
@@ -52,6 +53,10 @@ impl Metrics {
                 "walpost_producer_restarts_total",
                 "Kafka producers replaced after a fatal error.",
             )?,
+            cleaned: IntCounter::new(
+                "walpost_outbox_rows_removed_total",
+                "Published rows removed from the outbox.",
+            )?,
             sent: Gauge::new(
                 "walpost_received_lsn_bytes",
                 "End of what Postgres has sent on this connection, as a number.",
@@ -80,6 +85,7 @@ impl Metrics {
             Box::new(self.repeated.clone()),
             Box::new(self.reconnects.clone()),
             Box::new(self.producer_restarts.clone()),
+            Box::new(self.cleaned.clone()),
             Box::new(self.sent.clone()),
             Box::new(self.confirmed.clone()),
             Box::new(self.state.clone()),
@@ -100,6 +106,11 @@ impl Metrics {
     #[allow(clippy::cast_precision_loss)]
     pub fn show_confirmed(&self, lsn: Lsn) {
         self.confirmed.set(lsn.0 as f64);
+    }
+
+    /// Counts published rows that were removed from the outbox.
+    pub fn count_cleaned(&self, rows: u64) {
+        self.cleaned.inc_by(rows);
     }
 
     /// Counts events that a reconnect sent again.

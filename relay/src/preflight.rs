@@ -90,6 +90,14 @@ pub enum Unsafe {
         /// Postgres' word for it.
         reason: String,
     },
+    /// Another relay has the slot, where nobody may.
+    #[error("the slot `{slot}` is in use by the walsender with pid {pid}")]
+    SlotActive {
+        /// The slot.
+        slot: String,
+        /// The walsender.
+        pid: i64,
+    },
     /// Nothing is remembered about the slot.
     #[error(
         "the slot `{0}` is not known to walpost in this database: nothing says whether earlier rows were \
@@ -163,6 +171,7 @@ impl Unsafe {
             Self::SlotLost { .. } | Self::SlotAhead { .. } => "no event in the table is lost: run `walpost \
                 recover`, which makes a new slot, publishes what the table holds and Kafka may lack, and goes on"
                 .into(),
+            Self::SlotActive { .. } => "stop the relay that streams from it first".into(),
             Self::SlotUnknown(_) => "run `walpost init`, which takes the slot over".into(),
             Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
                 run `walpost recover`"

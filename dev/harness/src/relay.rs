@@ -112,6 +112,15 @@ impl Relay {
         Ok(RelayProcess { process, http_addr: self.http_addr })
     }
 
+    /// Starts `walpost recover`, which goes on as `walpost run` does.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn recover(&self) -> Result<RelayProcess> {
+        let process = self.program.spawn(&["recover"])?;
+        Ok(RelayProcess { process, http_addr: self.http_addr })
+    }
+
     /// Starts `walpost run` and waits until it streams.
     ///
     /// # Errors

@@ -151,6 +151,38 @@ pub const TABLE: Table = Table {
             "How long `init` waits for the slot while older \
             transactions are open, 100 to 3600000.",
         ),
+        Setting::new(
+            "clean",
+            "RULE",
+            "off",
+            "Whether published rows are removed from the outbox: `off`, by `age` or by `count`. A row that is \
+            not known to be in Kafka is never removed.",
+        ),
+        Setting::new(
+            "clean-age-s",
+            "SECONDS",
+            "86400",
+            "By age: rows stay so long after they were written, 0 to 31536000.",
+        ),
+        Setting::new(
+            "clean-keep-rows",
+            "N",
+            "100000",
+            "By count: so many of the newest rows stay, 0 to 1000000.",
+        ),
+        Setting::new(
+            "clean-batch-rows",
+            "N",
+            "1000",
+            "Rows removed in one transaction at most, 1 to 10000; after each the cleaner rests as long as it \
+            took.",
+        ),
+        Setting::new(
+            "clean-interval-ms",
+            "MS",
+            "10000",
+            "How often the outbox is looked through for rows to remove, 100 to 3600000.",
+        ),
         Setting::new("retry-max-ms", "MS", "5000", "The longest wait between two tries, 100 to 600000."),
         Setting::new(
             "drain-timeout-ms",
@@ -187,6 +219,8 @@ pub struct Settings {
     pub source: SourceSettings,
     /// How a record is made of an event.
     pub encoder: EncoderSettings,
+    /// When published rows are removed.
+    pub clean: Option<CleanSettings>,
     /// Bounds of what is in flight.
     pub window: WindowSettings,
     /// Intervals and deadlines.
@@ -210,6 +244,26 @@ pub struct SourceSettings {
     pub publication: String,
     /// The outbox.
     pub table: OutboxTable,
+}
+
+/// When published rows are removed from the outbox, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct CleanSettings {
+    /// Which of them.
+    pub rule: CleanRule,
+    /// In one transaction.
+    pub batch_rows: i64,
+    /// Between two looks.
+    pub interval: Duration,
+}
+
+/// Which published rows are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanRule {
+    /// Those written so many seconds ago.
+    OlderThan(u32),
+    /// Those that so many newer rows follow.
+    AllButNewest(u32),
 }
 
 /// Bounds of what is in flight.
@@ -252,6 +306,7 @@ impl Settings {
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
         let source = SourceSettings::read(&mut values);
         let encoder = read_encoder(&mut values);
+        let clean = CleanSettings::read(&mut values);
         let window = WindowSettings::read(&mut values);
         let http_addr = values.parse_with("http-addr", address);
         let exit_on_halt = values.flag("exit-on-halt");
@@ -263,6 +318,7 @@ impl Settings {
                 kafka: kafka?,
                 source: source?,
                 encoder: encoder?,
+                clean: clean?,
                 window: window?,
                 timing: timing?,
                 http_addr: http_addr?,
@@ -285,6 +341,26 @@ impl SourceSettings {
         let columns: Vec<_> = Role::ALL.into_iter().filter_map(|role| column(values, role)).collect();
         let (schema, table) = table?;
         Some(Self { slot: slot?, publication: publication?, table: OutboxTable { schema, table, columns } })
+    }
+}
+
+impl CleanSettings {
+    fn read(values: &mut Values) -> Option<Option<Self>> {
+        let rule = values.parse_with("clean", |text| match text {
+            "off" | "age" | "count" => Ok(text.to_owned()),
+            _ => Err("expected off, age or count".into()),
+        });
+        let age = values.number("clean-age-s", 0..=31_536_000).and_then(|age| u32::try_from(age).ok());
+        let rows = values.number("clean-keep-rows", 0..=1_000_000).and_then(|rows| u32::try_from(rows).ok());
+        let batch = values.number("clean-batch-rows", 1..=10_000).and_then(|rows| i64::try_from(rows).ok());
+        let interval = millis(values, "clean-interval-ms", 100..=3_600_000);
+        let (age, rows, batch_rows, interval) = (age?, rows?, batch?, interval?);
+        let rule = match rule?.as_str() {
+            "age" => CleanRule::OlderThan(age),
+            "count" => CleanRule::AllButNewest(rows),
+            _ => return Some(None),
+        };
+        Some(Some(Self { rule, batch_rows, interval }))
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Confirming {
     settled: u64,
     /// The same for the position that was asked for last.
     asked: u64,
+    /// A checkpoint waits for this position: worth a write even when nothing else has happened.
+    wanted: Lsn,
 }
 
 /// What is to be done about a position.
@@ -32,7 +34,7 @@ pub(super) enum Next {
 
 impl Confirming {
     pub(super) fn new(remembered: Lsn, settled: u64) -> Self {
-        Self { remembered, confirmed: Lsn::ZERO, settled, asked: settled }
+        Self { remembered, confirmed: Lsn::ZERO, settled, asked: settled, wanted: Lsn::ZERO }
     }
 
     /// On the timer: `confirmable` as the window says, `acknowledged` events so far.
@@ -41,7 +43,8 @@ impl Confirming {
             return self.confirm(confirmable);
         }
         let moved = confirmable.bytes_since(self.remembered);
-        if acknowledged == self.settled && moved < IDLE_BYTES_MIN {
+        let is_wanted = self.remembered < self.wanted && self.wanted <= confirmable;
+        if acknowledged == self.settled && moved < IDLE_BYTES_MIN && !is_wanted {
             return Next::Nothing;
         }
         self.asked = acknowledged;
@@ -53,6 +56,11 @@ impl Confirming {
         self.remembered = self.remembered.max(lsn);
         self.settled = self.asked;
         self.confirm(confirmable.min(self.remembered))
+    }
+
+    /// A checkpoint waits for this position.
+    pub(super) fn want(&mut self, lsn: Option<Lsn>) {
+        self.wanted = lsn.unwrap_or(Lsn::ZERO);
     }
 
     /// Events acknowledged up to the position that is remembered: the next session goes on from here.
@@ -110,6 +118,16 @@ mod tests {
         // The connection broke before it was remembered.
         let mut confirming = Confirming::new(Lsn(100), before.settled());
         assert_eq!(confirming.next(Lsn(200), 3), Next::Remember(Lsn(200)));
+    }
+
+    #[test]
+    fn a_position_that_a_checkpoint_waits_for_is_worth_a_write_and_no_other() {
+        let mut confirming = Confirming::new(Lsn(100), 5);
+        confirming.want(Some(Lsn(150)));
+        assert_eq!(confirming.next(Lsn(149), 5), Next::Nothing);
+        assert_eq!(confirming.next(Lsn(150), 5), Next::Remember(Lsn(150)));
+        assert_eq!(confirming.remembered(Lsn(150), Lsn(150)), Next::Confirm(Lsn(150)));
+        assert_eq!(confirming.next(Lsn(160), 5), Next::Nothing, "it has been reached");
     }
 
     #[test]

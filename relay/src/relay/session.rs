@@ -10,6 +10,7 @@ use super::open::Opened;
 use super::pace::Pace;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
+use crate::cleaner::Cleaner;
 use crate::config::WindowSettings;
 use crate::error::{BadRow, Error};
 use crate::guard::{Guard, GuardEvent, Watched};
@@ -68,9 +69,12 @@ impl Relay {
         let watched =
             Watched { source: self.settings.source.clone(), system: found.memory.system.clone(), epoch };
         let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
+        let cleaner = Cleaner::start(&self.settings, &self.metrics);
         let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
         let confirming = Confirming::new(found.memory.confirmed, self.settled);
-        Box::pin(self.follow(stream, guard, reading, confirming, stop)).await
+        let followed = Box::pin(self.follow(stream, guard, reading, confirming, stop)).await;
+        drop(cleaner);
+        followed
     }
 
     /// The loop. Its order: a stop; the watchdog, which comes before anything that a relay which stood still could do;
@@ -103,7 +107,7 @@ impl Relay {
                         self.settled = confirming.settled();
                         self.act(next, &stream, &guard);
                     }
-                    GuardEvent::Slot(_) => {}
+                    GuardEvent::Looked(looked) => confirming.want(looked.wanted),
                     GuardEvent::Failed(error) => return Err(error),
                 },
                 _ = ticks.tick() => {
@@ -137,7 +141,7 @@ impl Relay {
     fn act(&self, next: Next, stream: &Stream, guard: &Guard) {
         match next {
             Next::Nothing => {}
-            Next::Remember(lsn) => guard.remember(lsn),
+            Next::Remember(lsn) => guard.remember(lsn, self.publisher.counts().acknowledged),
             Next::Confirm(lsn) => {
                 stream.confirm(lsn);
                 self.metrics.show_confirmed(lsn);
@@ -243,7 +247,7 @@ impl Relay {
                 Ok(GuardEvent::Remembered(lsn)) => {
                     self.act(confirming.remembered(lsn, target), &stream, &guard)
                 }
-                Ok(GuardEvent::Slot(_)) => {}
+                Ok(GuardEvent::Looked(_)) => {}
                 Ok(GuardEvent::Failed(error)) => return Err(error),
                 Err(_) => break,
             }

@@ -28,6 +28,12 @@ mod standby;
 /// Rows from before the slot.
 mod backfill;
 
+/// A lost slot loses nothing.
+mod recover;
+
+/// What is in Kafka may go from the table, and nothing else.
+mod clean;
+
 /// What is unsafe halts the relay, loudly.
 mod halt;
 

@@ -1,0 +1,112 @@
+//! Which rows of the outbox are in Kafka: a rule that cannot be wrong.
+//!
+//! Ids and times prove nothing, since both are handed out before the commit. Transaction ids do, together with a
+//! position. A *checkpoint* is taken in this order: first X, the oldest transaction that still runs
+//! (`pg_snapshot_xmin`); then L, the end of the log. Every transaction below X had ended when X was read, so its commit
+//! record lies below L. Once the slot is confirmed up to L, every row of a transaction below X is in Kafka.
+//!
+//! X counts only after the look that also found the publication untouched, and only once the rows from before the slot
+//! are published. A row's own `xmin` tells its transaction, so the table needs no column of ours; a subtransaction's id
+//! is above its parent's. Ids wrap around: they are compared by age, and where an age says nothing (an old X, a special
+//! `xmin`) the row counts as not published.
+
+use tokio_postgres::types::PgLsn;
+
+use crate::database::{DatabaseError, Session};
+use crate::lsn::Lsn;
+
+/// True for a row `outbox` that is in Kafka, by what is remembered in the row `memory` of walpost.slot; else false.
+///
+/// Half of the ids that there are lie in the past of a transaction (PostgreSQL, "Preventing Transaction ID Wraparound
+/// Failures"): an X that is older says nothing.
+pub const IS_PUBLISHED: &str = "coalesce( \
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint - memory.published_below::text::bigint < 2147483648 \
+    and outbox.xmin::text::bigint >= 3 and age(outbox.xmin) > age(memory.published_below::xid), false)";
+
+/// A checkpoint that is not proven yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// X: every transaction below it had ended.
+    pub below: i64,
+    /// L: once the slot is confirmed up to here, their rows are in Kafka.
+    pub lsn: Lsn,
+    /// Events acknowledged so far: when no more are, there is no need for another.
+    acknowledged: u64,
+}
+
+/// Takes a checkpoint. The order of the two questions is what makes it true.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
+    let oldest = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+    let oldest = session.client().query_one(oldest, &[]).await;
+    let below = oldest.map_err(session.error("read the oldest transaction"))?.get(0);
+    let end = session.client().query_one("select pg_current_wal_insert_lsn()", &[]).await;
+    let end: PgLsn = end.map_err(session.error("read the end of the log"))?.get(0);
+    Ok(Checkpoint { below, lsn: Lsn(end.into()), acknowledged })
+}
+
+/// When a checkpoint is taken, and when it is proven.
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    pending: Option<Checkpoint>,
+    /// Events acknowledged at the last that was proven.
+    proven: Option<u64>,
+}
+
+impl Checkpoints {
+    /// The one that a slot confirmed up to `confirmed` proves, if it does.
+    pub fn prove(&mut self, confirmed: Lsn) -> Option<Checkpoint> {
+        let proven = self.pending.take_if(|pending| pending.lsn <= confirmed)?;
+        self.proven = Some(proven.acknowledged);
+        Some(proven)
+    }
+
+    /// Whether another is to be taken: none is waited for, and events were published since the last.
+    #[must_use]
+    pub fn is_due(&self, acknowledged: u64) -> bool {
+        self.pending.is_none() && self.proven != Some(acknowledged)
+    }
+
+    /// Waits for this one.
+    pub fn wait_for(&mut self, checkpoint: Checkpoint) {
+        self.pending = Some(checkpoint);
+    }
+
+    /// The position that proves the one that is waited for.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Lsn> {
+        self.pending.map(|pending| pending.lsn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(lsn: u64, acknowledged: u64) -> Checkpoint {
+        Checkpoint { below: 7, lsn: Lsn(lsn), acknowledged }
+    }
+
+    #[test]
+    fn a_checkpoint_is_proven_only_when_the_slot_is_confirmed_up_to_it() {
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.wait_for(at(100, 5));
+        assert_eq!(checkpoints.prove(Lsn(99)), None);
+        assert_eq!(checkpoints.wanted(), Some(Lsn(100)));
+        assert_eq!(checkpoints.prove(Lsn(100)), Some(at(100, 5)));
+        assert_eq!(checkpoints.prove(Lsn(200)), None, "once");
+    }
+
+    #[test]
+    fn none_is_taken_while_nothing_is_published() {
+        let mut checkpoints = Checkpoints::default();
+        assert!(checkpoints.is_due(0), "what an earlier session left behind is not known");
+        checkpoints.wait_for(at(100, 0));
+        assert!(!checkpoints.is_due(3), "one at a time");
+        checkpoints.prove(Lsn(100));
+        assert!(!checkpoints.is_due(0));
+        assert!(checkpoints.is_due(1));
+    }
+}

@@ -1,0 +1,145 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::wait::holds_for;
+use harness::{PrivateKafka, wait_until};
+use tokio_postgres::Client;
+
+use crate::case::{Case, SOON};
+
+async fn rows(case: &Case) -> Result<i64> {
+    Ok(case.client().await?.query_one("select count(*) from package_event", &[]).await?.get(0))
+}
+
+async fn rows_become(case: &Case, count: i64) -> Result<()> {
+    let what = format!("the outbox has {count} rows");
+    wait_until(&what, SOON, async || Ok(rows(case).await? == count)).await
+}
+
+fn cleaning_at_once(case: Case) -> Case {
+    case.with("WALPOST_CLEAN", "age")
+        .with("WALPOST_CLEAN_AGE_S", "0")
+        .with("WALPOST_CLEAN_INTERVAL_MS", "100")
+}
+
+#[tokio::test]
+async fn published_rows_are_removed_after_the_retention_to_the_last_one() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(2_500, 10, 50).await?;
+    case.audit().await?;
+    assert_eq!(rows(&case).await?, 2_500, "off by default");
+    relay.terminate(SOON).await?;
+
+    let case = cleaning_at_once(case);
+    let relay = case.relay.run_ready().await?;
+    rows_become(&case, 0).await?;
+    assert!((relay.metric("walpost_outbox_rows_removed_total").await? - 2_500.0).abs() < 0.5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_younger_than_the_retention_stay() -> Result<()> {
+    let case = cleaning_at_once(Case::new().await?).with("WALPOST_CLEAN_AGE_S", "3600");
+    let _relay = case.relay.init_and_run().await?;
+    case.commit(10, 10, 1).await?;
+    case.database.execute("insert into package_event (package_id, event_type, created_at) values (1, 'Removed', now() - interval '2 hours')").await?;
+    // The old row is the newest by id; the look stops at the first that is too young, and finds it with a batch.
+    rows_become(&case, 10).await
+}
+
+#[tokio::test]
+async fn by_count_the_newest_rows_stay() -> Result<()> {
+    let case = cleaning_at_once(Case::new().await?)
+        .with("WALPOST_CLEAN", "count")
+        .with("WALPOST_CLEAN_KEEP_ROWS", "100");
+    let _relay = case.relay.init_and_run().await?;
+    case.commit(1_500, 10, 10).await?;
+    rows_become(&case, 100).await?;
+    let oldest = "select min(package_event_id) from package_event";
+    let oldest: i64 = case.client().await?.query_one(oldest, &[]).await?.get(0);
+    assert_eq!(oldest, 1_401);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_kafka_does_not_have_is_never_removed() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = cleaning_at_once(Case::on_kafka(kafka.brokers()).await?);
+    let _relay = case.relay.init_and_run().await?;
+    case.commit(100, 10, 10).await?;
+    rows_become(&case, 0).await?;
+    kafka.stop().await?;
+    case.commit(100, 10, 10).await?;
+    holds_for("unpublished rows stay", Duration::from_secs(3), async || Ok(rows(&case).await? == 100))
+        .await?;
+    kafka.start_again().await?;
+    rows_become(&case, 0).await?;
+    assert_eq!(case.topic.read_all().await?.len(), 200);
+    Ok(())
+}
+
+/// Inserts rows in every way in which a row's transaction may not be what its id suggests: subtransactions, long
+/// transactions that begin before and end after others, rollbacks. Returns what was committed.
+async fn write(client: Client, writer: i64) -> Result<Vec<String>> {
+    let insert = format!(
+        "insert into package_event (package_id, event_type, payload) values ({writer}, 'Updated', '{{}}') \
+         returning event_id::text"
+    );
+    let mut committed = Vec::new();
+    for round in 0..60 {
+        client.batch_execute("begin").await?;
+        let mut ids = vec![client.query_one(&insert, &[]).await?.get::<_, String>(0)];
+        client.batch_execute("savepoint inner_one").await?;
+        let inner = client.query_one(&insert, &[]).await?.get::<_, String>(0);
+        if round % 3 == 0 {
+            client.batch_execute("rollback to inner_one").await?;
+        } else {
+            ids.push(inner);
+        }
+        if round % 5 == writer {
+            client.batch_execute("select pg_sleep(0.3)").await?;
+        }
+        if round % 7 == 6 {
+            client.batch_execute("rollback").await?;
+        } else {
+            client.batch_execute("commit").await?;
+            committed.extend(ids);
+        }
+    }
+    Ok(committed)
+}
+
+#[tokio::test]
+async fn cleaning_under_load_and_kills_removes_nothing_that_was_not_published() -> Result<()> {
+    let case = cleaning_at_once(Case::new().await?);
+    let mut relay = case.relay.init_and_run().await?;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        writers.spawn(write(case.client().await?, writer));
+    }
+    for _ in 0..3 {
+        let before = case.topic.ends().await?.values().sum::<i64>();
+        wait_until("more has arrived", SOON, async || {
+            Ok(case.topic.ends().await?.values().sum::<i64>() > before + 50 || writers.is_empty())
+        })
+        .await?;
+        relay.kill()?;
+        relay = case.relay.run_ready().await?;
+    }
+    let mut committed = HashSet::new();
+    while let Some(ended) = writers.join_next().await {
+        committed.extend(ended.context("a writer panicked")??);
+    }
+    rows_become(&case, 0).await?;
+    let arrived: HashSet<String> = case
+        .topic
+        .read_all()
+        .await?
+        .iter()
+        .map(|record| record.header("ce_id").unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(arrived, committed);
+    Ok(())
+}
