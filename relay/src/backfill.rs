@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{SourceSettings, WindowSettings};
 use crate::database::{DatabaseError, Session};
+use crate::dead_letter::DeadLetter;
 use crate::error::{BadRow, Error};
 use crate::lsn::Lsn;
-use crate::outbox::{OutboxError, OutboxEvent, Plan, Role};
+use crate::outbox::{Plan, Role};
 use crate::pgoutput::{Column, Relation, Tuple};
 use crate::publish::Publisher;
 use crate::published::IS_PUBLISHED;
 use crate::sink::Sink;
-use crate::transaction::{PlacedEvent, Position};
+use crate::transaction::{Entry, PlacedEvent, Position};
 
 /// Rows fetched at a time: a few hundred kilobytes of the usual few hundred bytes each.
 const FETCHED_ROWS: usize = 500;
@@ -81,14 +82,29 @@ pub async fn run<S: Sink>(
             break;
         }
         for row in &batch {
-            let (event, bytes) = read(&plan, row).map_err(|error| {
-                let place = format!("row {published}, counted from 0 in the order of ids,");
-                Box::new(BadRow { place, table: source.table.name(), error })
-            })?;
-            let position = Position { lsn: slot_at, ordinal: published, committed_at: event.created_at };
-            let placed = PlacedEvent { event, position, bytes };
-            let weight = placed.weight();
-            publisher.progress_mut().push(placed, weight);
+            let tuple = tuple(row);
+            let position = Position { lsn: slot_at, ordinal: published, committed_at: 0 };
+            let entry = match plan.event(&tuple) {
+                Ok(event) => {
+                    let position = Position { committed_at: event.created_at, ..position };
+                    PlacedEvent { event, position, bytes: tuple.bytes() }.into()
+                }
+                Err(error) => {
+                    let place = format!("row {published}, counted from 0 in the order of ids,");
+                    let bad = Box::new(BadRow { place, table: source.table.name(), error });
+                    if !publisher.takes_dead_letters() {
+                        return Err(bad.into());
+                    }
+                    publisher.count_dead_letter(&bad.to_string());
+                    let identity = plan.identity(&tuple);
+                    let (table, reason) = (&source.table, bad.to_string());
+                    Entry::Dead(Box::new(DeadLetter::of_row(
+                        table, &columns, &tuple, identity, reason, position,
+                    )))
+                }
+            };
+            let weight = entry.weight();
+            publisher.progress_mut().push(entry, weight);
             published += 1;
             if published % LOGGED_ROWS == 0 {
                 tracing::info!(rows = published, "publishing rows from before the slot");
@@ -158,10 +174,9 @@ impl Cursor {
 }
 
 /// A row in the form in which the stream gives rows; values come in the same binary form.
-fn read(plan: &Plan, row: &Row) -> Result<(OutboxEvent, usize), OutboxError> {
+fn tuple(row: &Row) -> Tuple {
     let values: Vec<Option<Raw<'_>>> = (0..row.len()).map(|index| row.get(index)).collect();
-    let tuple = Tuple::from_values(values.iter().map(|value| value.as_ref().map(|raw| raw.0)));
-    Ok((plan.event(&tuple)?, tuple.bytes()))
+    Tuple::from_values(values.iter().map(|value| value.as_ref().map(|raw| raw.0)))
 }
 
 /// A value's bytes, whatever its type.

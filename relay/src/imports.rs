@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules without I/O, clocks or tasks.
-const PURE: [&str; 7] = ["pgoutput", "outbox", "transaction", "encode", "progress", "retry", "lsn"];
+const PURE: [&str; 8] =
+    ["pgoutput", "outbox", "transaction", "encode", "dead_letter", "progress", "retry", "lsn"];
 
 /// A crate or module, and the only places that may name it.
 const OWNED: [(&str, &[&str]); 3] =

@@ -9,6 +9,7 @@ pub mod pgoutput; //    the plugin's messages
 pub mod outbox; //      a row becomes an event
 pub mod transaction; // an event's place in the log
 pub mod encode; //      an event becomes a record
+pub mod dead_letter; // a row that cannot be published
 pub mod sink; //        records out; a report for each
 pub mod progress; //    which commit is wholly acknowledged
 pub mod publish; //     window → records → sink → acknowledgements

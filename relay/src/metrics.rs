@@ -7,7 +7,7 @@ use crate::lsn::Lsn;
 use crate::progress::Progress;
 use crate::publish::Counts;
 use crate::state::State;
-use crate::transaction::PlacedEvent;
+use crate::transaction::Entry;
 
 /// The relay's metrics. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
@@ -20,6 +20,7 @@ pub struct Metrics {
     reconnects: IntCounter,
     producer_restarts: IntCounter,
     cleaned: IntCounter,
+    dead_letters: IntCounter,
     sent: Gauge,
     confirmed: Gauge,
     state: GaugeVec,
@@ -52,6 +53,10 @@ impl Metrics {
             producer_restarts: IntCounter::new(
                 "walpost_producer_restarts_total",
                 "Kafka producers replaced after a fatal error.",
+            )?,
+            dead_letters: IntCounter::new(
+                "walpost_dead_letters_total",
+                "Rows that could not be published and went to the topic of dead letters.",
             )?,
             cleaned: IntCounter::new(
                 "walpost_outbox_rows_removed_total",
@@ -86,6 +91,7 @@ impl Metrics {
             Box::new(self.reconnects.clone()),
             Box::new(self.producer_restarts.clone()),
             Box::new(self.cleaned.clone()),
+            Box::new(self.dead_letters.clone()),
             Box::new(self.sent.clone()),
             Box::new(self.confirmed.clone()),
             Box::new(self.state.clone()),
@@ -94,11 +100,12 @@ impl Metrics {
 
     /// Shows the window as it is now.
     #[allow(clippy::cast_possible_wrap, clippy::cast_precision_loss)]
-    pub fn show_window(&self, progress: &Progress<PlacedEvent>, counts: Counts) {
+    pub fn show_window(&self, progress: &Progress<Entry>, counts: Counts) {
         self.processing.set(progress.records() as i64);
         self.window_bytes.set(progress.bytes() as i64);
         self.sent.set(progress.sent().0 as f64);
         self.published.inc_by(counts.acknowledged.saturating_sub(self.published.get()));
+        self.dead_letters.inc_by(counts.dead_letters.saturating_sub(self.dead_letters.get()));
         self.producer_restarts.inc_by(counts.restarts.saturating_sub(self.producer_restarts.get()));
     }
 

@@ -255,6 +255,16 @@ impl<R> Progress<R> {
         self.window.get(index).filter(|in_flight| !in_flight.acknowledged).map(|in_flight| &in_flight.record)
     }
 
+    /// The same, to put something else in its place, which counts as it did.
+    #[must_use]
+    pub fn unacknowledged_mut(&mut self, sequence: Sequence) -> Option<&mut R> {
+        let index = index_of(sequence.checked_sub(self.front)?);
+        self.window
+            .get_mut(index)
+            .filter(|in_flight| !in_flight.acknowledged)
+            .map(|in_flight| &mut in_flight.record)
+    }
+
     /// The oldest record in flight.
     #[must_use]
     pub fn oldest(&self) -> Option<&R> {

@@ -4,11 +4,12 @@
 //! events, a queue that was full and a producer that was replaced are the same case to it, so none of them can change
 //! the order of one key.
 
+use crate::dead_letter::DeadLetter;
 use crate::encode::{EncodeError, Encoder};
-use crate::outbox::OutboxEvent;
+use crate::outbox::OutboxTable;
 use crate::progress::{Progress, ProgressError, Sequence};
-use crate::sink::{Report, Sink, SinkError};
-use crate::transaction::PlacedEvent;
+use crate::sink::{Batching, Report, Sink, SinkError};
+use crate::transaction::{Entry, PlacedEvent};
 
 /// Publishing cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +45,13 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Producers replaced.
     pub restarts: u64,
+    /// Rows that went to the topic of dead letters instead.
+    pub dead_letters: u64,
 }
 
 /// Sends what is in the window and takes what is acknowledged out of it.
 pub struct Publisher<S> {
-    progress: Progress<PlacedEvent>,
+    progress: Progress<Entry>,
     encoder: Encoder,
     sink: S,
     /// The first record that was not handed to the sink.
@@ -57,6 +60,12 @@ pub struct Publisher<S> {
     broken: Option<String>,
     reports: Vec<Report>,
     counts: Counts,
+    /// A batch was refused as a whole: up to here records go one by one, to find the one that was meant.
+    careful_until: Option<Sequence>,
+    /// How the producer that reports come from was told to send.
+    batching: Batching,
+    /// The outbox, where rows that cannot be published become dead letters.
+    dead_letters: Option<OutboxTable>,
 }
 
 impl<S: Sink> Publisher<S> {
@@ -70,16 +79,31 @@ impl<S: Sink> Publisher<S> {
             broken: None,
             reports: Vec::new(),
             counts: Counts::default(),
+            careful_until: None,
+            batching: Batching::Together,
+            dead_letters: None,
         }
     }
 
+    /// Rows of this table that cannot be published become dead letters.
+    #[must_use]
+    pub fn with_dead_letters(self, table: OutboxTable) -> Self {
+        Self { dead_letters: Some(table), ..self }
+    }
+
+    /// Whether rows that cannot be published become dead letters.
+    #[must_use]
+    pub fn takes_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
+    }
+
     /// The window and the positions.
-    pub fn progress(&self) -> &Progress<PlacedEvent> {
+    pub fn progress(&self) -> &Progress<Entry> {
         &self.progress
     }
 
     /// The window and the positions, to enter what is read.
-    pub fn progress_mut(&mut self) -> &mut Progress<PlacedEvent> {
+    pub fn progress_mut(&mut self) -> &mut Progress<Entry> {
         &mut self.progress
     }
 
@@ -104,25 +128,61 @@ impl<S: Sink> Publisher<S> {
     /// When an event cannot be encoded or is refused.
     pub fn send(&mut self) -> Result<(), PublishError> {
         self.next = self.next.max(self.progress.oldest_sequence());
-        while self.next < self.progress.next_sequence() {
-            if let Some(placed) = self.progress.unacknowledged(self.next) {
-                let record = self
-                    .encoder
-                    .encode(placed)
-                    .map_err(|error| PublishError::Encode { event: name(&placed.event), error })?;
-                match self.sink.send(self.next, record) {
-                    Ok(()) => {}
-                    Err(SinkError::Full) => return Ok(()),
-                    Err(SinkError::Broken(reason)) => {
-                        self.broken = Some(reason);
-                        return Ok(());
-                    }
-                    Err(error) => return Err(PublishError::Sink { event: name(&placed.event), error }),
+        while self.next < self.limit() {
+            match self.send_next() {
+                Ok(()) => self.next += 1,
+                Err(PublishError::Sink { error: SinkError::Full, .. }) => return Ok(()),
+                Err(PublishError::Sink { error: SinkError::Broken(reason), .. }) => {
+                    self.broken = Some(reason);
+                    return Ok(());
                 }
+                // The same turn again, with the dead letter.
+                Err(error) => self.bury(self.next, error)?,
             }
-            self.next += 1;
         }
         Ok(())
+    }
+
+    /// Up to where records may be handed over now.
+    fn limit(&self) -> Sequence {
+        let end = self.progress.next_sequence();
+        self.careful_until.map_or(end, |until| end.min(until + 1))
+    }
+
+    /// Hands over the next record, if it is still to be acknowledged.
+    fn send_next(&mut self) -> Result<(), PublishError> {
+        let Some(entry) = self.progress.unacknowledged(self.next) else { return Ok(()) };
+        let record = self
+            .encoder
+            .encode_entry(entry)
+            .map_err(|error| PublishError::Encode { event: name(entry), error })?;
+        self.sink.send(self.next, record).map_err(|error| PublishError::Sink { event: name(entry), error })
+    }
+
+    /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.
+    fn bury(&mut self, sequence: Sequence, error: PublishError) -> Result<(), PublishError> {
+        let is_poison = matches!(
+            error,
+            PublishError::Encode { .. } | PublishError::Sink { error: SinkError::Refused(_), .. }
+        );
+        let (Some(table), true) = (&self.dead_letters, is_poison) else { return Err(error) };
+        match self.progress.unacknowledged_mut(sequence) {
+            None => {}
+            Some(Entry::Dead(letter)) => return if letter.cut() { Ok(()) } else { Err(error) },
+            Some(entry @ Entry::Event(_)) => {
+                let Entry::Event(placed) = &*entry else { return Ok(()) };
+                let letter = DeadLetter::of_event(table, placed, error.to_string());
+                *entry = Entry::Dead(Box::new(letter));
+                self.count_dead_letter(&error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a row that goes to the topic of dead letters, and says so.
+    pub fn count_dead_letter(&mut self, reason: &str) {
+        self.counts.dead_letters += 1;
+        tracing::error!(reason, "a row cannot be published and goes to the topic of dead letters");
     }
 
     /// Waits for reports, or for nothing when the producer is known to be broken. Safe to drop while it waits.
@@ -140,12 +200,24 @@ impl<S: Sink> Publisher<S> {
         let reported = self.take_reports()?;
         if let Some(reason) = self.broken.take().or(reported) {
             tracing::warn!(reason, "the producer is broken; a new one sends again what is not acknowledged");
-            self.sink.restart(&mut self.reports).await.map_err(PublishError::Restart)?;
-            self.take_reports()?;
-            self.counts.restarts += 1;
-            self.next = self.progress.oldest_sequence();
+            self.restart().await?;
+        } else if self.careful_until.is_some_and(|until| self.progress.oldest_sequence() > until) {
+            // Nothing is in flight, so this repeats nothing.
+            self.careful_until = None;
+            self.restart().await?;
         }
         self.send()
+    }
+
+    async fn restart(&mut self) -> Result<(), PublishError> {
+        let batching = if self.careful_until.is_some() { Batching::OneByOne } else { Batching::Together };
+        self.sink.restart(batching, &mut self.reports).await.map_err(PublishError::Restart)?;
+        // What the old producer still had to say is judged by how it sent.
+        self.take_reports()?;
+        self.batching = batching;
+        self.counts.restarts += 1;
+        self.next = self.progress.oldest_sequence();
+        Ok(())
     }
 
     /// Gives up what is in flight: the producer is replaced, and what it still has queued is not sent. Reports of what
@@ -154,7 +226,9 @@ impl<S: Sink> Publisher<S> {
     /// # Errors
     /// When the producer cannot be replaced.
     pub async fn abandon(&mut self) -> Result<(), PublishError> {
-        self.sink.restart(&mut self.reports).await.map_err(PublishError::Restart)?;
+        self.careful_until = None;
+        self.batching = Batching::Together;
+        self.sink.restart(self.batching, &mut self.reports).await.map_err(PublishError::Restart)?;
         self.reports.clear();
         self.broken = None;
         self.progress.forget();
@@ -165,7 +239,7 @@ impl<S: Sink> Publisher<S> {
     /// Enters acknowledgements; returns why the producer is broken, if it is.
     fn take_reports(&mut self) -> Result<Option<String>, PublishError> {
         let mut broken = None;
-        let mut refused = None;
+        let mut refused = Vec::new();
         for report in self.reports.drain(..) {
             match report.outcome {
                 Ok(()) => {
@@ -173,23 +247,36 @@ impl<S: Sink> Publisher<S> {
                     self.counts.acknowledged += 1;
                 }
                 Err(error @ (SinkError::Refused(_) | SinkError::Denied(_))) => {
-                    refused.get_or_insert((report.sequence, error));
+                    refused.push((report.sequence, error));
                 }
                 Err(error) => broken = Some(error.to_string()),
             }
         }
-        if let Some((sequence, error)) = refused {
-            let event =
-                self.progress.unacknowledged(sequence).map_or_else(String::new, |placed| name(&placed.event));
-            return Err(PublishError::Sink { event, error });
+        let is_careful = self.batching == Batching::OneByOne;
+        for (sequence, error) in refused {
+            let Some(entry) = self.progress.unacknowledged(sequence) else { continue };
+            // After a record that failed for good the producer delivers nothing more.
+            broken.get_or_insert(error.to_string());
+            if is_careful || matches!(error, SinkError::Denied(_)) {
+                let event = name(entry);
+                self.bury(sequence, PublishError::Sink { event, error })?;
+            } else {
+                self.careful_until = self.careful_until.max(Some(sequence));
+            }
         }
         Ok(broken)
     }
 }
 
 /// The event as messages name it: enough to find the row.
-fn name(event: &OutboxEvent) -> String {
-    format!("{} (row {})", event.event_id, event.id)
+fn name(entry: &Entry) -> String {
+    match entry {
+        Entry::Event(PlacedEvent { event, .. }) => format!("{} (row {})", event.event_id, event.id),
+        Entry::Dead(letter) => {
+            let event_id = letter.event_id.map_or_else(|| "without an id".to_owned(), |id| id.to_string());
+            format!("{event_id}, as a dead letter,")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!
 //! Which of the two it is depends on nothing but the transaction's own rows: a repeat carries the same bytes.
 
+use crate::dead_letter::DeadLetter;
 use crate::lsn::Lsn;
 use crate::outbox::OutboxEvent;
 
@@ -40,6 +41,49 @@ pub struct PlacedEvent {
     pub bytes: usize,
 }
 
+/// What goes into the window: an event, or the dead letter that takes its turn.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// An event.
+    Event(PlacedEvent),
+    /// A row that cannot be published.
+    Dead(Box<DeadLetter>),
+}
+
+impl From<PlacedEvent> for Entry {
+    fn from(placed: PlacedEvent) -> Self {
+        Self::Event(placed)
+    }
+}
+
+impl Entry {
+    /// Its place.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Event(placed) => placed.position,
+            Self::Dead(letter) => letter.position,
+        }
+    }
+
+    /// What it counts against the window's bound, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Event(placed) => placed.weight(),
+            // Names of columns and JSON's own marks come on top of a row.
+            Self::Dead(letter) => 2 * letter.row_bytes().len() + OVERHEAD_BYTES,
+        }
+    }
+
+    fn place_at(&mut self, lsn: Lsn) {
+        match self {
+            Self::Event(placed) => placed.position.lsn = lsn,
+            Self::Dead(letter) => letter.position.lsn = lsn,
+        }
+    }
+}
+
 /// What an event weighs in memory beside its row: its place, its record's headers, the producer's own bookkeeping.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -58,7 +102,7 @@ pub struct Transaction {
     committed_at: i64,
     rows: u64,
     bytes: usize,
-    held: Vec<PlacedEvent>,
+    held: Vec<Entry>,
 }
 
 impl Transaction {
@@ -85,22 +129,32 @@ impl Transaction {
 
     /// Holds an event of the transaction.
     pub fn hold(&mut self, event: OutboxEvent, ordinal: u64, bytes: usize) {
-        let position = Position { lsn: Lsn(self.commit_lsn.0 + 1), ordinal, committed_at: self.committed_at };
-        self.held.push(PlacedEvent { event, position, bytes });
+        self.held.push(PlacedEvent { event, position: self.position(ordinal), bytes }.into());
+    }
+
+    /// Holds a dead letter in the place of an event.
+    pub fn hold_dead(&mut self, letter: DeadLetter) {
+        self.held.push(Entry::Dead(Box::new(letter)));
+    }
+
+    /// The place of a row whose transaction is not complete yet.
+    #[must_use]
+    pub fn position(&self, ordinal: u64) -> Position {
+        Position { lsn: Lsn(self.commit_lsn.0 + 1), ordinal, committed_at: self.committed_at }
     }
 
     /// The events that may go while the transaction is being read: none until it is known to be large.
-    pub fn overflow(&mut self) -> impl Iterator<Item = PlacedEvent> {
+    pub fn overflow(&mut self) -> impl Iterator<Item = Entry> {
         let count = if self.is_large() { self.held.len() } else { 0 };
         self.held.drain(..count)
     }
 
     /// The transaction is complete: the events that are still held, with their position.
-    pub fn commit(&mut self, end_lsn: Lsn) -> impl Iterator<Item = PlacedEvent> {
+    pub fn commit(&mut self, end_lsn: Lsn) -> impl Iterator<Item = Entry> {
         let lsn = if self.is_large() { Lsn(self.commit_lsn.0 + 1) } else { end_lsn };
-        self.held.drain(..).map(move |mut placed| {
-            placed.position.lsn = lsn;
-            placed
+        self.held.drain(..).map(move |mut entry| {
+            entry.place_at(lsn);
+            entry
         })
     }
 
@@ -144,9 +198,9 @@ mod tests {
             if ordinal >= repeated {
                 transaction.hold(event(0), ordinal, 10);
             }
-            published.extend(transaction.overflow().map(|placed| placed.position));
+            published.extend(transaction.overflow().map(|entry| entry.position()));
         }
-        published.extend(transaction.commit(Lsn(0x140)).map(|placed| placed.position));
+        published.extend(transaction.commit(Lsn(0x140)).map(|entry| entry.position()));
         published
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 
@@ -58,6 +58,22 @@ impl Topic {
         let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions };
         topic.wait_for_leaders().await?;
         Ok(topic)
+    }
+
+    /// Sets `max.message.bytes`: a batch that is larger is refused as a whole.
+    ///
+    /// # Errors
+    /// When the broker refuses that.
+    pub async fn refuse_batches_above(&self, bytes: u32) -> Result<()> {
+        let bytes = bytes.to_string();
+        let topic = ResourceSpecifier::Topic(&self.name);
+        let config = AlterConfig::new(topic).set("max.message.bytes", &bytes);
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
+        for result in admin(&self.brokers)?.alter_configs([&config], &options).await? {
+            result
+                .map_err(|(_, code)| anyhow::anyhow!("the topic {} cannot be changed: {code}", self.name))?;
+        }
+        Ok(())
     }
 
     /// A reader of all partitions from their beginning, with no consumer group.

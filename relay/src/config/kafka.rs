@@ -12,6 +12,8 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// The topic.
     pub topic: String,
+    /// Where rows go that cannot be published; without it they halt the relay.
+    pub dead_letter_topic: Option<String>,
     /// Properties that are passed on; some are secret, so they are never shown.
     pub properties: BTreeMap<String, String>,
     /// How long a broker may take to answer until the connection counts as gone.
@@ -20,11 +22,12 @@ pub struct KafkaSettings {
 
 impl std::fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { brokers, topic, properties, peer_timeout } = self;
+        let Self { brokers, topic, dead_letter_topic, properties, peer_timeout } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
             .field("brokers", brokers)
             .field("topic", topic)
+            .field("dead_letter_topic", dead_letter_topic)
             .field("properties", &names)
             .field("peer_timeout", peer_timeout)
             .finish()
@@ -59,14 +62,36 @@ impl KafkaSettings {
     pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let brokers = values.parse_with("kafka-brokers", broker_list);
         let topic = values.parse_with("topic", topic_name);
+        let dead_letter_topic = dead_letter_topic(values, topic.as_deref());
         let properties = values.map("kafka-property");
         for name in properties.keys() {
             if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name.as_str())) {
                 values.mistake(format!("kafka property `{name}` is refused: {reason}"));
             }
         }
-        Some(Self { brokers: brokers?, topic: topic?, properties, peer_timeout })
+        Some(Self { brokers: brokers?, topic: topic?, dead_letter_topic, properties, peer_timeout })
     }
+}
+
+fn dead_letter_topic(values: &mut Values, topic: Option<&str>) -> Option<String> {
+    let is_wanted = values.parse_with("poison", |text| match text {
+        "halt" => Ok(false),
+        "dead-letter" => Ok(true),
+        _ => Err("expected halt or dead-letter".into()),
+    })?;
+    let name = match values.text("dead-letter-topic") {
+        None => String::new(),
+        Some(_) => values.parse_with("dead-letter-topic", topic_name)?,
+    };
+    match (is_wanted, name.as_str()) {
+        (false, _) => return None,
+        (true, "") => values.mistake("poison = dead-letter needs a topic: --dead-letter-topic".to_owned()),
+        (true, name) if Some(name) == topic => {
+            values.mistake("the topic of dead letters must be another than that of events".to_owned());
+        }
+        (true, _) => return Some(name),
+    }
+    None
 }
 
 fn broker_list(text: &str) -> Result<String, String> {

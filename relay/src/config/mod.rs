@@ -101,6 +101,18 @@ pub const TABLE: Table = Table {
             the event's type in the header `ce_type`.",
         ),
         Setting::new(
+            "poison",
+            "POLICY",
+            "halt",
+            "What becomes of a row that cannot be published (it does not decode, does not fit the format, or \
+            Kafka refuses it): `halt`, or `dead-letter`, to --dead-letter-topic, and the rows behind it go on.",
+        ),
+        Setting::optional(
+            "dead-letter-topic",
+            "NAME",
+            "The topic for rows that cannot be published; it must exist. Give it a larger max.message.bytes.",
+        ),
+        Setting::new(
             "window-records",
             "N",
             "20000",

@@ -11,8 +11,12 @@ mod time;
 use std::io::Write as _;
 use std::ops::Range;
 
-use crate::outbox::{Key, OutboxEvent};
-use crate::transaction::PlacedEvent;
+use uuid::Uuid;
+
+use crate::dead_letter::DeadLetter;
+use crate::outbox::Key;
+use crate::transaction::{Entry, PlacedEvent, Position};
+pub(crate) use time::write_rfc3339;
 
 /// How values are encoded and what the headers say of their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +74,18 @@ pub struct Record {
     pub headers: Headers,
     /// The record's timestamp, milliseconds since 1970-01-01 UTC.
     pub timestamp_ms: i64,
+    /// The topic it goes to.
+    pub destination: Destination,
+}
+
+/// Which topic a record goes to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// That of events.
+    #[default]
+    Events,
+    /// That of dead letters.
+    DeadLetters,
 }
 
 /// Names and values of headers, in one buffer.
@@ -115,6 +131,42 @@ impl Encoder {
         Self { settings, record: Record::default() }
     }
 
+    /// The record of an event or of a dead letter.
+    ///
+    /// # Errors
+    /// When the event does not fit the format.
+    pub fn encode_entry(&mut self, entry: &Entry) -> Result<&Record, EncodeError> {
+        match entry {
+            Entry::Event(placed) => self.encode(placed),
+            Entry::Dead(letter) => Ok(self.encode_dead(letter)),
+        }
+    }
+
+    /// The record of a dead letter: the row as JSON, and what is known of it in headers.
+    fn encode_dead(&mut self, letter: &DeadLetter) -> &Record {
+        let Record { key, value, headers, timestamp_ms, destination } = &mut self.record;
+        key.clear();
+        if let Some(known) = &letter.key {
+            write_key(known, key);
+        }
+        *value = letter.row_bytes();
+        *timestamp_ms = letter.position.committed_at.div_euclid(1_000);
+        *destination = Destination::DeadLetters;
+        headers.clear();
+        headers.text("walpost-reason", letter.reason.as_bytes());
+        headers.text("walpost-table", letter.table.as_bytes());
+        if let Some(event_id) = letter.event_id {
+            headers.add("ce_id", |bytes| write_uuid(event_id, bytes));
+        }
+        headers.text("ce_source", self.settings.source.as_bytes());
+        headers.text("content-type", b"application/json");
+        if let Some(bytes) = letter.cut_from {
+            headers.add("walpost-row-cut-from-bytes", |into| write_number(bytes, into));
+        }
+        write_position(letter.position, headers);
+        &self.record
+    }
+
     /// The record of an event.
     ///
     /// # Errors
@@ -127,6 +179,7 @@ impl Encoder {
         match self.settings.format {
             Format::PackageEvent => package_event::encode(event, &mut self.record.value)?,
         }
+        self.record.destination = Destination::Events;
         self.record.timestamp_ms = position.committed_at.div_euclid(1_000);
         self.write_headers(placed);
         Ok(&self.record)
@@ -137,7 +190,7 @@ impl Encoder {
         let Record { key, headers, .. } = &mut self.record;
         headers.clear();
         headers.text("ce_specversion", b"1.0");
-        headers.add("ce_id", |bytes| write_uuid(event, bytes));
+        headers.add("ce_id", |bytes| write_uuid(event.event_id, bytes));
         headers.text("ce_source", self.settings.source.as_bytes());
         headers.add("ce_type", |bytes| {
             bytes.extend_from_slice(self.settings.type_prefix.as_bytes());
@@ -149,10 +202,14 @@ impl Encoder {
         if let Some(traceparent) = &event.traceparent {
             headers.text("traceparent", traceparent);
         }
-        // Writing into a Vec cannot fail.
-        headers.add("wal-lsn", |bytes| drop(write!(bytes, "{}", position.lsn)));
-        headers.add("wal-seq", |bytes| write_number(position.ordinal, bytes));
+        write_position(*position, headers);
     }
+}
+
+fn write_position(position: Position, headers: &mut Headers) {
+    // Writing into a Vec cannot fail.
+    headers.add("wal-lsn", |bytes| drop(write!(bytes, "{}", position.lsn)));
+    headers.add("wal-seq", |bytes| write_number(position.ordinal, bytes));
 }
 
 fn write_key(key: &Key, into: &mut Vec<u8>) {
@@ -163,8 +220,8 @@ fn write_key(key: &Key, into: &mut Vec<u8>) {
     }
 }
 
-fn write_uuid(event: &OutboxEvent, into: &mut Vec<u8>) {
-    into.extend_from_slice(event.event_id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+fn write_uuid(uuid: Uuid, into: &mut Vec<u8>) {
+    into.extend_from_slice(uuid.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
 }
 
 fn write_number(number: impl itoa::Integer, into: &mut Vec<u8>) {

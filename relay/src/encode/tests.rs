@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::lsn::Lsn;
+use crate::outbox::OutboxEvent;
 use crate::transaction::Position;
 
 fn placed(kind: &'static str, payload: Option<&'static [u8]>) -> PlacedEvent {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Timelike};
 ///
 /// A time beyond the calendar (above the year 262,000) is written as the epoch: Postgres has such times, an event's
 /// `created_at` does not.
-pub(super) fn write_rfc3339(micros: i64, into: &mut Vec<u8>) {
+pub(crate) fn write_rfc3339(micros: i64, into: &mut Vec<u8>) {
     let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
     let year = u32::try_from(time.year()).unwrap_or_default();
     digits(year, 4, into);

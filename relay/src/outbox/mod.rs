@@ -4,6 +4,7 @@
 //! time. A column that is gone, a type that does not fit and a value that does not decode are errors: the relay halts
 //! on them and never skips a row.
 
+pub mod readable;
 mod value;
 
 use bytes::Bytes;
@@ -222,13 +223,7 @@ impl Plan {
     /// # Errors
     /// When a value that an event needs is NULL or does not decode.
     pub fn event(&self, row: &Tuple) -> Result<OutboxEvent, OutboxError> {
-        let mut values = [(Datum::Null, Kind::Other); Role::ALL.len()];
-        for (datum, role) in row.iter().zip(&self.roles) {
-            if let Some((role, kind)) = role {
-                values[*role as usize] = (datum, *kind);
-            }
-        }
-        let reader = value::Values { row, values };
+        let reader = self.values(row);
         Ok(OutboxEvent {
             id: reader.integer(Role::Id)?,
             key: reader.key()?,
@@ -238,6 +233,25 @@ impl Plan {
             event_id: reader.uuid(Role::EventId)?,
             traceparent: reader.text(Role::Traceparent)?,
         })
+    }
+}
+
+impl Plan {
+    /// Key and UUID of a row that is not an event, as far as they can be read.
+    #[must_use]
+    pub fn identity(&self, row: &Tuple) -> (Option<Key>, Option<Uuid>) {
+        let reader = self.values(row);
+        (reader.key().ok(), reader.uuid(Role::EventId).ok())
+    }
+
+    fn values<'a>(&self, row: &'a Tuple) -> value::Values<'a> {
+        let mut values = [(Datum::Null, Kind::Other); Role::ALL.len()];
+        for (datum, role) in row.iter().zip(&self.roles) {
+            if let Some((role, kind)) = role {
+                values[*role as usize] = (datum, *kind);
+            }
+        }
+        value::Values { row, values }
     }
 }
 

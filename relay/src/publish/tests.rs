@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::encode::{EncoderSettings, Format, Record};
 use crate::lsn::Lsn;
-use crate::outbox::Key;
+use crate::outbox::{Key, OutboxEvent, Role};
 use crate::transaction::Position;
 
 /// What may befall the broker, a step at a time.
@@ -50,7 +50,7 @@ impl Sink for Broker {
         into.append(&mut self.reports);
     }
 
-    async fn restart(&mut self, _into: &mut Vec<Report>) -> Result<(), SinkError> {
+    async fn restart(&mut self, _batching: Batching, _into: &mut Vec<Report>) -> Result<(), SinkError> {
         self.queue.clear();
         self.appended.clear();
         self.broken = false;
@@ -83,7 +83,7 @@ impl Broker {
     }
 }
 
-fn event(id: i64) -> PlacedEvent {
+fn event(id: i64) -> Entry {
     let event = OutboxEvent {
         id,
         key: Key::Integer(1),
@@ -93,7 +93,7 @@ fn event(id: i64) -> PlacedEvent {
         event_id: Uuid::nil(),
         traceparent: None,
     };
-    PlacedEvent { event, position: Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 }, bytes: 10 }
+    PlacedEvent { event, position: Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 }, bytes: 10 }.into()
 }
 
 fn publisher(room: usize) -> Publisher<Broker> {
@@ -166,24 +166,72 @@ proptest! {
                 step(&mut publisher, &mut id, Step::Deliver { appended: 9, reported: 9 }).await;
             }
             let mut encoder = self::publisher(1).encoder;
-            let expected: Vec<_> = (1..=id).map(|id| encoder.encode(&event(id)).unwrap().value.clone()).collect();
+            let expected: Vec<_> = (1..=id).map(|id| encoder.encode_entry(&event(id)).unwrap().value.clone()).collect();
             assert_eq!(first_appearances(&publisher.sink.log), expected);
             assert!(publisher.is_caught_up());
         });
     }
 }
 
+/// Kafka refuses a record, in a batch with another or alone; returns what comes of it.
+fn refuse(publisher: &mut Publisher<Broker>, sequences: &[Sequence]) -> Result<(), PublishError> {
+    publisher.sink.queue.clear();
+    for sequence in sequences {
+        let outcome = Err(SinkError::Refused("MessageSizeTooLarge".into()));
+        publisher.sink.reports.push(Report { sequence: *sequence, outcome });
+    }
+    block_on(async {
+        publisher.wait().await;
+        publisher.settle().await
+    })
+}
+
 #[test]
-fn a_refused_record_is_an_error_that_names_the_row() {
+fn a_refused_batch_is_sent_one_by_one_until_the_record_that_was_meant_is_known() {
     let mut publisher = publisher(9);
+    for id in 41..=43 {
+        publisher.progress.push(event(id), 10);
+    }
+    publisher.send().unwrap();
+    refuse(&mut publisher, &[0, 1]).unwrap();
+    assert_eq!(publisher.sink.queue.len(), 2, "what was in the batch, and nothing behind it");
+
+    let error = refuse(&mut publisher, &[1]).unwrap_err();
+    assert!(error.to_string().contains("(row 42) cannot be published: Kafka refuses the record"), "{error}");
+    assert_eq!(publisher.progress.records(), 3, "it still counts as in flight");
+}
+
+#[test]
+fn a_refused_record_becomes_a_dead_letter_in_its_turn_where_that_is_the_policy() {
+    let columns = vec![(Role::Id, "id".to_owned())];
+    let table = OutboxTable { schema: "public".into(), table: "outbox".into(), columns };
+    let mut publisher = publisher(9).with_dead_letters(table);
+    for id in 41..=43 {
+        publisher.progress.push(event(id), 10);
+    }
+    publisher.send().unwrap();
+    refuse(&mut publisher, &[0, 1]).unwrap();
+    refuse(&mut publisher, &[1]).unwrap();
+    while publisher.progress.records() > 0 {
+        block_on(step(&mut publisher, &mut 0, Step::Deliver { appended: 1, reported: 1 }));
+    }
+    let log: Vec<_> = publisher.sink.log.iter().map(|value| String::from_utf8_lossy(value)).collect();
+    assert_eq!(log[1], r#"{"id":42}"#);
+    assert_eq!((log.len(), publisher.counts().dead_letters), (3, 1), "{log:?}");
+
+    refuse(&mut publisher, &[]).unwrap();
+    assert!(publisher.is_caught_up());
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_even_when_cut_is_an_error() {
+    let table = OutboxTable { schema: "public".into(), table: "outbox".into(), columns: Vec::new() };
+    let mut publisher = publisher(9).with_dead_letters(table);
     publisher.progress.push(event(41), 10);
     publisher.send().unwrap();
-    let outcome = Err(SinkError::Refused("MessageSizeTooLarge".into()));
-    publisher.sink.reports.push(Report { sequence: 0, outcome });
-    let error = block_on(async {
-        publisher.wait().await;
-        publisher.settle().await.unwrap_err()
-    });
-    assert!(error.to_string().contains("(row 41) cannot be published: Kafka refuses the record"), "{error}");
-    assert_eq!(publisher.progress.records(), 1, "it still counts as in flight");
+    // The batch, the event, the letter; then the letter that was cut.
+    for _ in 0..3 {
+        refuse(&mut publisher, &[0]).unwrap();
+    }
+    assert!(refuse(&mut publisher, &[0]).is_err());
 }

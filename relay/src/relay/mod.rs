@@ -75,7 +75,10 @@ impl Relay {
     pub fn new(settings: Settings, state: StateCell, metrics: Metrics) -> Result<Self, SinkError> {
         let sink = KafkaSink::new(&settings.kafka, settings.window)?;
         let patience = Patience::new(settings.timing.peer_timeout);
-        let publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
+        let mut publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
+        if settings.kafka.dead_letter_topic.is_some() {
+            publisher = publisher.with_dead_letters(settings.source.table.clone());
+        }
         Ok(Self {
             settings,
             publisher,

@@ -33,7 +33,7 @@ impl Relay {
         let session = Session::connect(&self.settings.database, timeout).await?;
         let found = session.within("check the database", self.preflight(&session)).await?;
         self.yield_to_another(found.memory.epoch).await?;
-        let partitions = self.publisher.sink().check_topic(timeout).await?;
+        let partitions = self.publisher.sink().check_topics(timeout).await?;
         let (mut stream, server) =
             Stream::connect(&self.settings.database, &self.settings.source, timeout).await?;
         preflight::check_memory(&found.slot, &found.memory, &server.system)?;

@@ -12,17 +12,19 @@ use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
 use crate::cleaner::Cleaner;
 use crate::config::WindowSettings;
+use crate::dead_letter::DeadLetter;
 use crate::error::{BadRow, Error};
 use crate::guard::{Guard, GuardEvent, Watched};
 use crate::ledger;
 use crate::lsn::Lsn;
 use crate::outbox::{OutboxError, Plan};
-use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation};
+use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation, Tuple};
+use crate::progress::Progress;
 use crate::publish::Publisher;
 use crate::replication::{Stream, StreamEvent, unix_micros};
 use crate::sink::Sink;
 use crate::state::State;
-use crate::transaction::PlacedEvent;
+use crate::transaction::Entry;
 
 /// Messages taken from the stream before reports and timers are looked at again.
 const BATCH_MESSAGES: u32 = 512;
@@ -48,7 +50,7 @@ impl WindowSettings {
 struct Reading {
     decoder: Decoder,
     /// The outbox in the stream's latest description of it.
-    plan: Option<(Oid, Plan)>,
+    plan: Option<(Arc<Relation>, Plan)>,
     /// The outbox as the catalogue has it.
     outbox: Oid,
 }
@@ -190,31 +192,52 @@ impl Relay {
     fn describe(&self, relation: &Arc<Relation>, reading: &mut Reading) -> Result<(), Error> {
         let table = &self.settings.source.table;
         if table.is(relation, reading.outbox)? {
-            reading.plan = Some((relation.id, Plan::new(table, relation)?));
-        } else if reading.plan.as_ref().is_some_and(|(id, _)| *id == relation.id) {
+            reading.plan = Some((Arc::clone(relation), Plan::new(table, relation)?));
+        } else if reading.plan.as_ref().is_some_and(|(outbox, _)| outbox.id == relation.id) {
             reading.plan = None;
         }
         Ok(())
     }
 
     fn insert(&mut self, insert: &Insert, reading: &Reading) -> Result<(), Error> {
-        let Some((id, plan)) = &reading.plan else { return Ok(()) };
-        if *id != insert.relation {
+        let Some((relation, plan)) = &reading.plan else { return Ok(()) };
+        if relation.id != insert.relation {
             return Ok(());
         }
         let bytes = insert.row.bytes();
         self.transaction.count(bytes);
         match self.publisher.progress_mut().admit()? {
-            Some(ordinal) => {
-                let event = plan.event(&insert.row).map_err(|error| self.bad_row(ordinal, error))?;
-                self.transaction.hold(event, ordinal, bytes);
-            }
+            Some(ordinal) => match plan.event(&insert.row) {
+                Ok(event) => self.transaction.hold(event, ordinal, bytes),
+                Err(error) => self.refuse(&insert.row, ordinal, error, relation, plan)?,
+            },
             None => self.metrics.count_repeated(),
         }
         let progress = self.publisher.progress_mut();
         for placed in self.transaction.overflow() {
             push(progress, placed)?;
         }
+        Ok(())
+    }
+
+    /// A row that is not an event: a dead letter, or the end.
+    fn refuse(
+        &mut self,
+        row: &Tuple,
+        ordinal: u64,
+        error: OutboxError,
+        relation: &Relation,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        let bad = self.bad_row(ordinal, error);
+        if !self.publisher.takes_dead_letters() {
+            return Err(bad.into());
+        }
+        let table = &self.settings.source.table;
+        let (identity, position) = (plan.identity(row), self.transaction.position(ordinal));
+        let letter = DeadLetter::of_row(table, relation, row, identity, bad.to_string(), position);
+        self.publisher.count_dead_letter(&letter.reason);
+        self.transaction.hold_dead(letter);
         Ok(())
     }
 
@@ -258,9 +281,9 @@ impl Relay {
     }
 }
 
-fn push(progress: &mut crate::progress::Progress<PlacedEvent>, placed: PlacedEvent) -> Result<(), Error> {
-    let (ordinal, weight) = (placed.position.ordinal, placed.weight());
-    progress.push_event(ordinal, placed, weight)?;
+fn push(progress: &mut Progress<Entry>, entry: Entry) -> Result<(), Error> {
+    let (ordinal, weight) = (entry.position().ordinal, entry.weight());
+    progress.push_event(ordinal, entry, weight)?;
     Ok(())
 }
 

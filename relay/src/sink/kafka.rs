@@ -26,9 +26,9 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::mpsc;
 
-use super::{Report, Sink, SinkError};
+use super::{Batching, Report, Sink, SinkError};
 use crate::config::{KafkaSettings, WindowSettings};
-use crate::encode::Record;
+use crate::encode::{Destination, Record};
 use crate::progress::Sequence;
 
 /// Reports taken at a time.
@@ -42,6 +42,7 @@ pub struct KafkaSink {
     config: ClientConfig,
     brokers: String,
     topic: String,
+    dead_letter_topic: Option<String>,
     producer: Arc<ThreadedProducer<Reporter>>,
     reports: mpsc::UnboundedReceiver<Report>,
 }
@@ -54,25 +55,38 @@ impl KafkaSink {
     pub fn new(kafka: &KafkaSettings, window: WindowSettings) -> Result<Self, SinkError> {
         let config = producer_config(kafka, window);
         let (producer, reports) = start(&config)?;
-        Ok(Self { config, brokers: kafka.brokers.clone(), topic: kafka.topic.clone(), producer, reports })
+        Ok(Self {
+            config,
+            brokers: kafka.brokers.clone(),
+            topic: kafka.topic.clone(),
+            dead_letter_topic: kafka.dead_letter_topic.clone(),
+            producer,
+            reports,
+        })
     }
 
-    /// Asks for the topic, which must exist: auto-creation is not relied upon. Returns its number of partitions.
+    /// Asks for the topics, which must exist: auto-creation is not relied upon. Returns the number of partitions of
+    /// that of events.
     ///
     /// # Errors
-    /// When no broker answers, the topic is missing, or access to it is denied.
-    pub async fn check_topic(&self, timeout: Duration) -> Result<usize, SinkError> {
-        let (producer, topic) = (Arc::clone(&self.producer), self.topic.clone());
+    /// When no broker answers, a topic is missing, or access to it is denied.
+    pub async fn check_topics(&self, timeout: Duration) -> Result<usize, SinkError> {
+        if let Some(topic) = &self.dead_letter_topic {
+            self.check_topic(topic, timeout).await?;
+        }
+        self.check_topic(&self.topic, timeout).await
+    }
+
+    async fn check_topic(&self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
+        let (producer, topic) = (Arc::clone(&self.producer), name.to_owned());
         let unreachable = |reason: String| SinkError::Unreachable { brokers: self.brokers.clone(), reason };
         let asked = tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)).await;
         match asked {
             Ok(Ok(partitions)) => Ok(partitions),
             Ok(Err(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-                Err(SinkError::TopicMissing { topic: self.topic.clone(), brokers: self.brokers.clone() })
+                Err(SinkError::TopicMissing { topic: name.to_owned(), brokers: self.brokers.clone() })
             }
-            Ok(Err(code)) if is_denied(code) => {
-                Err(SinkError::Denied(format!("{code} (topic `{}`)", self.topic)))
-            }
+            Ok(Err(code)) if is_denied(code) => Err(SinkError::Denied(format!("{code} (topic `{name}`)"))),
             Ok(Err(code)) => Err(unreachable(code.to_string())),
             Err(panicked) => Err(unreachable(panicked.to_string())),
         }
@@ -101,7 +115,14 @@ impl Sink for KafkaSink {
         let headers = record.headers.iter();
         let start = OwnedHeaders::new_with_capacity(headers.len());
         let headers = headers.fold(start, |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-        let message = BaseRecord::with_opaque_to(&self.topic, opaque(sequence))
+        let topic = match (record.destination, &self.dead_letter_topic) {
+            (Destination::DeadLetters, Some(topic)) => topic,
+            (Destination::DeadLetters, None) => {
+                return Err(SinkError::Settings("no topic for dead letters is set".into()));
+            }
+            (Destination::Events, _) => &self.topic,
+        };
+        let message = BaseRecord::with_opaque_to(topic, opaque(sequence))
             .key(record.key.as_slice())
             .payload(record.value.as_slice())
             .timestamp(record.timestamp_ms)
@@ -114,9 +135,13 @@ impl Sink for KafkaSink {
         self.reports.recv_many(into, REPORTS_MAX).await;
     }
 
-    async fn restart(&mut self, into: &mut Vec<Report>) -> Result<(), SinkError> {
+    async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
         let broken = Arc::clone(&self.producer);
-        let (producer, reports) = start(&self.config)?;
+        let mut config = self.config.clone();
+        if batching == Batching::OneByOne {
+            config.set("batch.num.messages", "1");
+        }
+        let (producer, reports) = start(&config)?;
         self.producer = producer;
         let mut left = std::mem::replace(&mut self.reports, reports);
         let purged = tokio::task::spawn_blocking(move || {

@@ -55,6 +55,15 @@ pub enum SinkError {
     Settings(String),
 }
 
+/// How records are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batching {
+    /// Many in a batch, which is what makes it fast.
+    Together,
+    /// Each in a batch of its own: a batch is refused as a whole, so only then is it known which record was meant.
+    OneByOne,
+}
+
 /// Takes records and reports on them.
 pub trait Sink {
     /// Enqueues a record; never waits.
@@ -68,5 +77,9 @@ pub trait Sink {
 
     /// Replaces a broken producer. Reports that the old one still had are appended; what it did not acknowledge is to
     /// be sent again.
-    fn restart(&mut self, into: &mut Vec<Report>) -> impl Future<Output = Result<(), SinkError>> + Send;
+    fn restart(
+        &mut self,
+        batching: Batching,
+        into: &mut Vec<Report>,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
 }

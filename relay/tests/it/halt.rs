@@ -105,7 +105,8 @@ async fn loose_table(database: &Database) -> Result<()> {
     database.execute(table).await
 }
 
-async fn loose_case() -> Result<Case> {
+/// A case around a table without rules.
+pub(crate) async fn loose_case() -> Result<Case> {
     let database = Database::fresh(&Stack::shared().await?.database_url).await?;
     loose_table(&database).await?;
     let case = Case::of(database, &Stack::shared().await?.brokers).await?;

@@ -34,6 +34,9 @@ mod recover;
 /// What is in Kafka may go from the table, and nothing else.
 mod clean;
 
+/// Rows that cannot be published, where they are not to halt the relay.
+mod dead_letter;
+
 /// What is unsafe halts the relay, loudly.
 mod halt;
 

@@ -1,0 +1,107 @@
+use anyhow::{Context, Result};
+use harness::{Received, Topic, events};
+use serde_json::Value;
+
+use crate::case::{Case, SOON};
+use crate::halt::{halts, loose_case};
+
+/// The case with a topic for dead letters.
+async fn with_dead_letters(case: Case) -> Result<(Case, Topic)> {
+    let topic = Topic::fresh(&case.topic.brokers, 1).await?;
+    let case = case.with("WALPOST_POISON", "dead-letter").with("WALPOST_DEAD_LETTER_TOPIC", &topic.name);
+    Ok((case, topic))
+}
+
+fn row(letter: &Received) -> Result<Value> {
+    serde_json::from_slice(&letter.value).context("a dead letter is JSON")
+}
+
+#[tokio::test]
+async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and_the_next_go_on() -> Result<()>
+{
+    let (case, letters) = with_dead_letters(loose_case().await?).await?;
+    // One stood there before the slot, one comes in the stream.
+    let insert = |row: &str| format!("insert into loose (package_id, event_type) values {row}");
+    case.database.execute(&insert("(null, 'Updated')")).await?;
+    let relay = case.relay.init_and_run().await?;
+    case.database
+        .execute(&insert("(1, 'Removed'), (2, 'Exploded'), (null, 'Removed'), (3, 'Removed')"))
+        .await?;
+
+    let keys: Vec<_> = case.topic.read(2, SOON).await?.into_iter().map(|record| record.key).collect();
+    assert!(keys.contains(&b"1".to_vec()) && keys.contains(&b"3".to_vec()), "{keys:?}");
+    let letters = letters.read(3, SOON).await?;
+    let reasons: Vec<_> =
+        letters.iter().map(|letter| letter.header("walpost-reason").unwrap_or_default()).collect();
+    assert!(reasons[0].contains("row 0") && reasons[0].contains("NULL in its key column"), "{reasons:?}");
+    assert!(reasons[1].contains("Exploded"), "{reasons:?}");
+    assert!(reasons[2].contains("row 2 of the transaction"), "{reasons:?}");
+    assert_eq!(row(&letters[1])?["event_type"], "Exploded");
+    assert_eq!(row(&letters[1])?["package_id"], 2);
+    assert_eq!(letters[1].key, b"2");
+    assert_eq!(row(&letters[2])?["package_id"], Value::Null);
+    assert_eq!(letters[2].header("walpost-table"), Some("public.loose"));
+    assert_eq!(letters[2].header("wal-seq"), Some("2"));
+    assert_eq!(row(&letters[2])?["event_id"], letters[2].header("ce_id").context("a ce_id")?);
+    assert!((relay.metric("walpost_dead_letters_total").await? - 3.0).abs() < 0.5);
+    assert!(relay.log().contains("dead letters"), "{}", relay.log_tail());
+    Ok(())
+}
+
+/// Events in one transaction, of which the second is too large for the topic: the broker refuses their whole batch.
+async fn with_a_large_one(case: &Case) -> Result<()> {
+    let sql = "insert into package_event (package_id, event_type, payload) \
+               select n, 'Updated', jsonb_build_object('Title', case n when 2 then \
+                   (select string_agg(md5(i::text), '') from generate_series(1, 3000) i) else 'small' end) \
+               from generate_series(1, 20) n";
+    case.database.execute(sql).await
+}
+
+#[tokio::test]
+async fn only_the_record_that_kafka_refuses_becomes_a_dead_letter_and_not_its_batch() -> Result<()> {
+    let (case, letters) = with_dead_letters(Case::new().await?).await?;
+    let case = case.with("WALPOST_KAFKA_PROPERTY_COMPRESSION_TYPE", "none");
+    case.topic.refuse_batches_above(50_000).await?;
+    letters.refuse_batches_above(60_000).await?;
+    let relay = case.relay.init_and_run().await?;
+    with_a_large_one(&case).await?;
+    case.commit(100, 10, 10).await?;
+
+    let arrived = case.topic.read(119, SOON).await?;
+    assert!(arrived.iter().all(|record| record.value.len() < 50_000));
+    let letters = letters.read(1, SOON).await?;
+    assert_eq!(letters.len(), 1, "{}", relay.log_tail());
+    assert_eq!(letters[0].key, b"2");
+    let reason = letters[0].header("walpost-reason").unwrap_or_default();
+    assert!(reason.contains("Kafka refuses the record"), "{reason}");
+    // Its own topic would not have taken the whole of it either.
+    assert!(letters[0].header("walpost-row-cut-from-bytes").is_some());
+    assert_eq!(row(&letters[0])?["package_id"], 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_only_because_of_its_size_is_sent_one_by_one() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_KAFKA_PROPERTY_COMPRESSION_TYPE", "none");
+    let case = case.with("WALPOST_KAFKA_PROPERTY_LINGER_MS", "100");
+    case.topic.refuse_batches_above(2_000).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(200, 3, 50).await?;
+    let audit = case.audit().await?;
+    assert_eq!(audit.published, 200);
+    assert!(relay.metric("walpost_producer_restarts_total").await? > 0.0, "no batch was refused");
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_record_that_kafka_refuses_halts_the_relay_by_default_and_names_the_row() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_KAFKA_PROPERTY_COMPRESSION_TYPE", "none");
+    case.topic.refuse_batches_above(50_000).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    with_a_large_one(&case).await?;
+    halts(&mut relay, &["Kafka refuses the record", "(row 2)", "max.message.bytes"]).await?;
+    for record in case.topic.read_all().await? {
+        assert_ne!(events::decode(&record)?.id, 2);
+    }
+    Ok(())
+}
