@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench proto dev-up dev-down up down docker clean
+.PHONY: help demo run test lint chaos bench proto dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p demo
@@ -30,6 +30,11 @@ lint: ## formatting, clippy and docs, warnings denied; licences and bans where c
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
 	else echo "licences and bans not checked: cargo install cargo-deny --locked"; fi
+
+chaos: ## random faults for CHAOS_MINUTES (5), and a count of what was lost; CHAOS_SEED replays
+	@$(STACK) fetch
+	@cargo build -p walpost -p chaos
+	@target/debug/chaos
 
 bench: ## drain a slot with walpost and with pg_recvlogical, and compare
 	@$(STACK) up

@@ -16,7 +16,8 @@ def up(options):
     with instance.lock():
         instance.reload()
         foreign = {} if options.private else given.urls(instance)
-        changed = _apply_settings(instance, options.pg_set)
+        changed = _apply(instance.pg_settings, options.pg_set, "--pg-set max_slot_wal_keep_size=64MB")
+        _apply(instance.kafka_settings, options.kafka_set, "--kafka-set message.max.bytes=100000")
         instance.save()
         wanted = [server for server in instance.servers
                   if options.only in (None, server.name) and server.variable not in foreign]
@@ -74,18 +75,18 @@ def _side_by_side(tasks):
         raise Failure("\nstack.py: ".join(dict.fromkeys(failures)))  # both may have met the same one
 
 
-def _apply_settings(instance, pairs):
-    """Takes over --pg-set. Says whether that changed anything."""
-    before = dict(instance.pg_settings)
+def _apply(settings, pairs, example):
+    """Takes over --pg-set or --kafka-set. Says whether that changed anything."""
+    before = dict(settings)
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.replace(".", "_").isidentifier():
-            raise Failure(f"--pg-set {pair}: write it as name=value, such as --pg-set max_slot_wal_keep_size=64MB.")
+            raise Failure(f"{pair}: write it as name=value, such as {example}.")
         if value:
-            instance.pg_settings[name] = value
+            settings[name] = value
         else:
-            instance.pg_settings.pop(name, None)
-    return instance.pg_settings != before
+            settings.pop(name, None)
+    return settings != before
 
 
 def down(options):

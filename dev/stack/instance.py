@@ -37,6 +37,7 @@ class Instance:
         noted = _read_json(self._note)
         self.ports = noted.get("ports", {})
         self.pg_settings = noted.get("pg_settings", {})
+        self.kafka_settings = noted.get("kafka_settings", {})
 
     @property
     def servers(self):
@@ -53,7 +54,8 @@ class Instance:
 
     def save(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_private(self._note, json.dumps({"ports": self.ports, "pg_settings": self.pg_settings}, indent=2) + "\n")
+        noted = {"ports": self.ports, "pg_settings": self.pg_settings, "kafka_settings": self.kafka_settings}
+        write_private(self._note, json.dumps(noted, indent=2) + "\n")
 
     def choose_ports(self, server):
         """Gives a server that does not run the ports it had, or others where they are unknown or taken."""

@@ -96,7 +96,8 @@ class Kafka(Server):
     def _rehearse(self, folder):
         with free_port() as broker, free_port() as controller:
             ports = {"kafka": broker, "controller": controller}
-        trial = Kafka(SimpleNamespace(state=self.instance.state, name="rehearsal", folder=folder, ports=ports))
+        trial = Kafka(SimpleNamespace(state=self.instance.state, name="rehearsal", folder=folder, ports=ports,
+                                      kafka_settings={}))
         trial.jvm = [f"-XX:ArchiveClassesAtExit={folder / self._archive().name}"]
         try:
             trial.initialise()
@@ -140,7 +141,9 @@ class Kafka(Server):
 
     def _rendered(self, data):
         ports = self.instance.ports
-        return PROPERTIES.format(broker=ports["kafka"], controller=ports["controller"], data=data)
+        # A later line wins over an earlier one of the same name.
+        added = "".join(f"{name}={value}\n" for name, value in self.instance.kafka_settings.items())
+        return (PROPERTIES + added).format(broker=ports["kafka"], controller=ports["controller"], data=data)
 
     def command(self):
         extra = os.environ.get("WALPOST_DEV_KAFKA_OPTS", "").split()

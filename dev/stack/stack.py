@@ -33,6 +33,9 @@ def parser():
                     help="own servers even if DATABASE_URL or KAFKA_BROKERS are set in the environment")
     up.add_argument("--pg-set", action="append", default=[], metavar="NAME=VALUE",
                     help="a Postgres setting for this instance, kept; NAME= drops it again; repeatable")
+    up.add_argument("--kafka-set", action="append", default=[], metavar="NAME=VALUE",
+                    help="a property of Kafka for this instance, kept, used from its next start on; {broker} and "
+                         "{controller} stand for its ports; NAME= drops it again; repeatable")
     for name, text in (
         ("down", "stop the servers, keep their data"),
         ("remove", "stop the servers, delete their data"),

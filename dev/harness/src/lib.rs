@@ -22,6 +22,9 @@ pub mod process;
 /// Where Postgres and Kafka are, started when nothing says so.
 pub mod stack;
 
+/// What may befall a connection: a TCP proxy.
+pub mod proxy;
+
 /// Servers of a test's own, to be stopped, killed and paused.
 pub mod private;
 
@@ -47,6 +50,7 @@ pub use events::{Audit, Committed};
 pub use private::{PrivateKafka, PrivatePostgres};
 pub use process::Process;
 pub use program::{Finished, Program};
+pub use proxy::Proxy;
 pub use reader::{Reader, Received};
 pub use relay::{Relay, RelayProcess};
 pub use stack::Stack;

@@ -150,7 +150,32 @@ impl PrivateKafka {
     /// # Errors
     /// When it does not come up.
     pub async fn start() -> Result<Self> {
-        Ok(Self(Instance::up("kafka", "KAFKA_BROKERS", &[]).await?))
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with `properties` (`name=value`) over those that it has.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with(properties: &[&str]) -> Result<Self> {
+        let extra: Vec<&str> = properties.iter().flat_map(|property| ["--kafka-set", *property]).collect();
+        Ok(Self(Instance::up("kafka", "KAFKA_BROKERS", &extra).await?))
+    }
+
+    /// Starts one with a second listener at port `listener`, which tells its clients to come by way of port `way`:
+    /// that of a proxy.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_behind(listener: u16, way: u16) -> Result<Self> {
+        let listeners = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{{broker}},CONTROLLER://127.0.0.1:{{controller}},\
+             PROXIED://127.0.0.1:{listener}"
+        );
+        let advertised =
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{broker}},PROXIED://127.0.0.1:{way}");
+        let map = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT";
+        Self::start_with(&[&listeners, &advertised, map]).await
     }
 
     /// Its bootstrap servers.

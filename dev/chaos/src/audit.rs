@@ -1,0 +1,164 @@
+//! What was committed against what arrived, while both go on.
+//!
+//! Writers say what they committed, rolled back, or cannot tell (the connection broke on the commit; they find out
+//! afterwards). The reader gives every record of the topic in the order of its partition.
+//!
+//! # An unsafe confirm
+//!
+//! After its commit a writer reads the end of the log, which is above the end of its commit record. The slot's confirmed
+//! position is read *before* the ends of the topic's partitions. Once the reader has come to those ends, every
+//! transaction whose bound is at or below the position must have been seen: else the relay told Postgres "done" before
+//! Kafka had it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use anyhow::{Context, Result};
+use harness::{Received, events};
+use uuid::Uuid;
+
+/// A transaction that was committed.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// `ce_id` of its events.
+    pub(crate) events: Vec<Uuid>,
+    /// Its commit record ends at or below this position.
+    pub(crate) bound: u64,
+}
+
+/// A look at the slot, and then at the topic.
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    pub(crate) confirmed: u64,
+    pub(crate) ends: BTreeMap<i32, i64>,
+}
+
+/// Everything that is known so far.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    committed: HashSet<Uuid>,
+    /// Committed and not seen yet.
+    missing: HashSet<Uuid>,
+    seen: HashSet<Uuid>,
+    /// By bound, those that no sample has judged.
+    unjudged: BTreeMap<u64, Vec<Uuid>>,
+    /// The highest position that a sample has judged.
+    judged: u64,
+    /// The next offset of each partition.
+    read: BTreeMap<i32, i64>,
+    pending: Option<Sample>,
+    newest: HashMap<Vec<u8>, u64>,
+    pub(crate) duplicates: u64,
+    pub(crate) inversions: Vec<String>,
+    pub(crate) unsafe_confirms: Vec<String>,
+}
+
+impl Audit {
+    pub(crate) fn committed(&mut self, written: Written) {
+        for event in &written.events {
+            self.committed.insert(*event);
+            if !self.seen.contains(event) {
+                self.missing.insert(*event);
+            }
+        }
+        if written.bound <= self.judged {
+            // The sample came before the writer could tell.
+            self.judge(&written.events);
+        } else {
+            self.unjudged.entry(written.bound).or_default().extend(written.events);
+        }
+    }
+
+    pub(crate) fn arrived(&mut self, record: &Received) -> Result<()> {
+        self.read.insert(record.partition, record.offset + 1);
+        let id = record.header("ce_id").context("a record without ce_id")?;
+        let event: Uuid = id.parse().with_context(|| format!("ce_id {id}"))?;
+        self.missing.remove(&event);
+        if !self.seen.insert(event) {
+            self.duplicates += 1;
+            return Ok(());
+        }
+        // Writers of one key wait for each other, so the order of its ids is the order of its commits.
+        let row = events::decode(record)?.id;
+        let newest = self.newest.entry(record.key.clone()).or_default();
+        if row < *newest {
+            self.inversions.push(format!("{event} (row {row}) came after row {newest} of its key"));
+        }
+        *newest = row.max(*newest);
+        Ok(())
+    }
+
+    /// Takes a sample, unless one still waits for the reader.
+    pub(crate) fn sampled(&mut self, sample: Sample) {
+        self.pending.get_or_insert(sample);
+    }
+
+    /// Judges the sample that waits, if the reader has come so far.
+    pub(crate) fn judge_sample(&mut self) {
+        let has_read =
+            |(partition, end): (&i32, &i64)| self.read.get(partition).copied().unwrap_or(0) >= *end;
+        let Some(sample) = self.pending.take_if(|sample| sample.ends.iter().all(has_read)) else { return };
+        let left = self.unjudged.split_off(&(sample.confirmed + 1));
+        let judged = std::mem::replace(&mut self.unjudged, left);
+        self.judged = self.judged.max(sample.confirmed);
+        for events in judged.values() {
+            self.judge(events);
+        }
+    }
+
+    fn judge(&mut self, events: &[Uuid]) {
+        for event in events.iter().filter(|event| !self.seen.contains(event)) {
+            self.unsafe_confirms
+                .push(format!("{event} is confirmed below {:X} and not in Kafka", self.judged));
+        }
+    }
+
+    pub(crate) fn has_seen(&self, event: Uuid) -> bool {
+        self.seen.contains(&event)
+    }
+
+    pub(crate) fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.committed.len()
+    }
+
+    /// Events that arrived and that nobody committed. Only when all writers have said what they know.
+    pub(crate) fn never_committed(&self) -> usize {
+        self.seen.difference(&self.committed).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_confirm_above_an_event_that_is_not_in_kafka_is_unsafe_and_one_below_it_is_not() {
+        let event = Uuid::from_u128(1);
+        let sample = |confirmed| Sample { confirmed, ends: BTreeMap::new() };
+        let mut audit = Audit::default();
+        audit.committed(Written { events: vec![event], bound: 100 });
+        audit.sampled(sample(99));
+        audit.judge_sample();
+        assert!(audit.unsafe_confirms.is_empty());
+        audit.sampled(sample(100));
+        audit.judge_sample();
+        assert_eq!(audit.unsafe_confirms.len(), 1);
+        audit.committed(Written { events: vec![Uuid::from_u128(2)], bound: 90 });
+        assert_eq!(audit.unsafe_confirms.len(), 2, "it was said late");
+    }
+
+    #[test]
+    fn a_sample_waits_for_the_reader() {
+        let mut audit = Audit::default();
+        audit.committed(Written { events: vec![Uuid::from_u128(1)], bound: 100 });
+        audit.sampled(Sample { confirmed: 200, ends: BTreeMap::from([(0, 5)]) });
+        audit.judge_sample();
+        assert!(audit.unsafe_confirms.is_empty(), "the reader is not there yet");
+        audit.read.insert(0, 5);
+        audit.judge_sample();
+        assert_eq!(audit.unsafe_confirms.len(), 1);
+    }
+}

@@ -1,0 +1,41 @@
+//! Random faults of every kind while events are written, and a count of what was lost.
+//!
+//! Two relays, one standing by, reach a Postgres and a Kafka of their own through proxies; writers and the audit go
+//! straight. Faults come one after the other; after each an event that is committed once it is healed must arrive.
+//!
+//! `CHAOS_MINUTES` (5), `CHAOS_FAULTS` (no limit) and `CHAOS_SEED` (drawn, and printed) say how long and which: a seed
+//! gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside this
+//! program.
+
+mod audit;
+mod faults;
+mod report;
+mod run;
+mod world;
+mod writer;
+
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use run::Limits;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let minutes: f64 = setting("CHAOS_MINUTES", 5.0)?;
+    let faults = setting("CHAOS_FAULTS", usize::MAX)?;
+    let seed: u64 = setting("CHAOS_SEED", rand::random())?;
+    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults };
+    println!("seed {seed}, {minutes} minutes; again with: CHAOS_SEED={seed} make chaos");
+    let report = run::run(seed, limits).await.with_context(|| format!("seed {seed}"))?;
+    println!("\n{report}\nseed {seed}, {} faults", report.faults());
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn setting<T: FromStr>(name: &str, default: T) -> Result<T> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().ok().with_context(|| format!("{name}={text}: expected a number")),
+        Err(_) => Ok(default),
+    }
+}

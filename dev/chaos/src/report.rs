@@ -1,0 +1,98 @@
+//! What a run found, as a table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::faults::Kind;
+
+/// What followed a fault.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovery {
+    pub(crate) took: Duration,
+    /// Events that came again.
+    pub(crate) repeated: u64,
+}
+
+/// What a run found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// From the end of each fault to the first event that was committed after it and arrived.
+    pub(crate) recoveries: BTreeMap<Kind, Vec<Recovery>>,
+    pub(crate) events: usize,
+    pub(crate) transactions: u64,
+    pub(crate) lost: usize,
+    pub(crate) never_committed: usize,
+    pub(crate) duplicates: u64,
+    pub(crate) inversions: Vec<String>,
+    pub(crate) unsafe_confirms: Vec<String>,
+}
+
+impl Report {
+    /// Whether every promise held.
+    pub(crate) fn holds(&self) -> bool {
+        self.lost == 0
+            && self.never_committed == 0
+            && self.inversions.is_empty()
+            && self.unsafe_confirms.is_empty()
+    }
+
+    pub(crate) fn faults(&self) -> usize {
+        self.recoveries.values().map(Vec::len).sum()
+    }
+}
+
+/// The value below which so many in a hundred lie (nearest rank).
+fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| fault | times | recovery p50 | p99 | max | repeated, p50 | max |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, recoveries: Vec<Recovery>| {
+            let mut times: Vec<_> = recoveries.iter().map(|recovery| recovery.took).collect();
+            let mut repeated: Vec<_> = recoveries.iter().map(|recovery| recovery.repeated).collect();
+            times.sort();
+            repeated.sort_unstable();
+            let seconds = |percent| percentile(&times, percent).as_secs_f64();
+            writeln!(
+                f,
+                "| {name} | {} | {:.2} s | {:.2} s | {:.2} s | {} | {} |",
+                times.len(),
+                seconds(50),
+                seconds(99),
+                seconds(100),
+                percentile(&repeated, 50),
+                percentile(&repeated, 100)
+            )
+        };
+        for (kind, times) in &self.recoveries {
+            row(f, kind.name(), times.clone())?;
+        }
+        row(f, "all", self.recoveries.values().flatten().copied().collect())?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "| events | transactions | lost | never committed | out of order | unsafe confirms | duplicates |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(
+            f,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            self.events,
+            self.transactions,
+            self.lost,
+            self.never_committed,
+            self.inversions.len(),
+            self.unsafe_confirms.len(),
+            self.duplicates
+        )?;
+        for found in self.inversions.iter().chain(&self.unsafe_confirms).take(10) {
+            writeln!(f, "{found}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! One run: writers and faults beside each other, and the audit of both.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Database, Topic, wait_until};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_postgres::types::PgLsn;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::audit::{Audit, Sample, Written};
+use crate::faults::Fault;
+use crate::report::{Recovery, Report};
+use crate::world::{DEADLINE, World};
+use crate::writer;
+
+/// Enough to keep transactions open beside each other, few enough for two cores.
+const WRITERS: u64 = 4;
+
+/// The key of the markers, which no writer writes.
+const MARKER_KEY: i64 = 1_000_000;
+
+/// How often the slot is compared with the topic.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) time: Duration,
+    pub(crate) faults: usize,
+}
+
+type Shared = Arc<Mutex<Audit>>;
+
+fn with<T>(audit: &Shared, look: impl FnOnce(&mut Audit) -> T) -> T {
+    look(&mut audit.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs.
+///
+/// # Errors
+/// When the world cannot be started, or does not recover: with the fault, and the ends of the relays' logs.
+pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
+    let mut world = World::start().await?;
+    let audit = Shared::default();
+    let (tell, told) = mpsc::unbounded_channel();
+    let writing = CancellationToken::new();
+    let mut background = JoinSet::new();
+    background.spawn(listen(told, Arc::clone(&audit)));
+    background.spawn(read(world.topic.reader()?, Arc::clone(&audit)));
+    background.spawn(sample(Arc::clone(&world.database), Arc::clone(&world.topic), Arc::clone(&audit)));
+    let mut writers = JoinSet::new();
+    for number in 0..WRITERS {
+        let database = Arc::clone(&world.database);
+        writers.spawn(writer::write(database, number, seed, tell.clone(), writing.clone()));
+    }
+
+    let mut report = Report::default();
+    let befell = befall(&mut world, seed, limits, &audit, &tell, &mut report).await;
+    writing.cancel();
+    while let Some(ended) = writers.join_next().await {
+        report.transactions += ended.context("a writer panicked")??;
+    }
+    drop(tell);
+    befell.map_err(|error| error.context(world.relays.logs()))?;
+    let drained = wait_until("every committed event has arrived", DEADLINE, async || {
+        Ok(with(&audit, |a| a.missing()) == 0)
+    })
+    .await;
+    if drained.is_err() {
+        eprintln!("{}", world.relays.logs());
+    }
+    background.abort_all();
+    with(&audit, |audit| {
+        report.events = audit.events();
+        report.lost = audit.missing();
+        report.never_committed = audit.never_committed();
+        report.duplicates = audit.duplicates;
+        report.inversions = std::mem::take(&mut audit.inversions);
+        report.unsafe_confirms = std::mem::take(&mut audit.unsafe_confirms);
+    });
+    if !report.holds() {
+        eprintln!("{}", world.relays.logs());
+    }
+    Ok(report)
+}
+
+async fn befall(
+    world: &mut World,
+    seed: u64,
+    limits: Limits,
+    audit: &Shared,
+    tell: &mpsc::UnboundedSender<Written>,
+    report: &mut Report,
+) -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (started, mut left) = (Instant::now(), Vec::new());
+    while started.elapsed() < limits.time && report.faults() < limits.faults {
+        let repeated = with(audit, |audit| audit.duplicates);
+        let fault = Fault::draw(&mut rng, &mut left);
+        tokio::time::sleep(fault.after).await;
+        let name = fault.kind.name();
+        fault.befall(world).await.with_context(|| format!("bringing about: {name}"))?;
+        let healed = Instant::now();
+        let marker = mark(&world.database, tell).await?;
+        wait_until("events flow again", DEADLINE, async || Ok(with(audit, |audit| audit.has_seen(marker))))
+            .await
+            .with_context(|| format!("after: {name}"))?;
+        let took = healed.elapsed();
+        let repeated = with(audit, |audit| audit.duplicates) - repeated;
+        println!(
+            "{:>7.1} s  {name:<36} flows again after {:.2} s, {repeated} repeated",
+            started.elapsed().as_secs_f64(),
+            took.as_secs_f64()
+        );
+        report.recoveries.entry(fault.kind).or_default().push(Recovery { took, repeated });
+        let (inversions, unsafe_confirms) = with(audit, |a| (a.inversions.len(), a.unsafe_confirms.len()));
+        ensure!(
+            inversions + unsafe_confirms == 0,
+            "{inversions} out of order, {unsafe_confirms} unsafe confirms after: {name}"
+        );
+    }
+    Ok(())
+}
+
+/// Commits an event as soon as Postgres takes it.
+async fn mark(database: &Database, tell: &mpsc::UnboundedSender<Written>) -> Result<Uuid> {
+    let event = Uuid::new_v4();
+    wait_until("Postgres takes a marker", DEADLINE, async || {
+        let Ok(client) = database.client().await else { return Ok(false) };
+        let sql = "insert into package_event (package_id, event_type, payload, event_id) values ($1, 'Updated', '{}', $2::text::uuid)";
+        Ok(client.execute(sql, &[&MARKER_KEY, &event.to_string()]).await.is_ok())
+    })
+    .await?;
+    tell.send(Written { events: vec![event], bound: u64::MAX }).context("the audit has ended")?;
+    Ok(event)
+}
+
+async fn listen(mut told: mpsc::UnboundedReceiver<Written>, audit: Shared) {
+    while let Some(written) = told.recv().await {
+        with(&audit, |audit| audit.committed(written));
+    }
+}
+
+async fn read(reader: harness::Reader, audit: Shared) {
+    loop {
+        match reader.next(Duration::from_secs(1)).await {
+            Ok(Some(record)) => with(&audit, |audit| {
+                if let Err(error) = audit.arrived(&record) {
+                    audit.inversions.push(format!("a record that cannot be read: {error:#}"));
+                }
+            }),
+            Ok(None) => {}
+            // The broker is away.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn sample(database: Arc<Database>, topic: Arc<Topic>, audit: Shared) {
+    let sql = "select max(confirmed_flush_lsn) from pg_replication_slots";
+    let mut client = None;
+    loop {
+        tokio::time::sleep(SAMPLE_INTERVAL).await;
+        if client.is_none() {
+            client = database.client().await.ok();
+        }
+        let Some(connected) = &client else { continue };
+        match connected.query_one(sql, &[]).await {
+            Ok(row) => {
+                let confirmed = u64::from(row.get::<_, Option<PgLsn>>(0).unwrap_or(PgLsn::from(0)));
+                // The slot first, then the topic.
+                if let Ok(ends) = topic.ends().await {
+                    with(&audit, |audit| audit.sampled(Sample { confirmed, ends }));
+                }
+            }
+            Err(_) => client = None,
+        }
+        with(&audit, Audit::judge_sample);
+    }
+}
