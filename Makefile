@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint chaos bench proto dev-up dev-down up down docker clean
+.PHONY: help demo run test fuzz lint chaos bench proto dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p demo
@@ -23,6 +23,23 @@ run: ## the same system, up until Ctrl-C, with commands to paste
 test: ## unit, property and integration tests, against real servers
 	@$(STACK) up
 	cargo test --workspace
+
+# Counters and comparisons are reported to libFuzzer; no sanitizer, since there is no unsafe code, so stable Rust serves.
+FUZZ_SECONDS ?= 60
+FUZZ_HOST := $(shell rustc --print host-tuple)
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions
+
+fuzz: ## hostile bytes from Postgres, FUZZ_SECONDS=60 for each of two targets; docs/fuzzing.md
+	@RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --manifest-path dev/fuzz/Cargo.toml \
+		--target $(FUZZ_HOST) --target-dir target/fuzz
+	@for target in messages rows; do \
+		mkdir -p target/fuzz/corpus/$$target; \
+		target/fuzz/$(FUZZ_HOST)/release/$$target target/fuzz/corpus/$$target dev/fuzz/corpus/$$target \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -print_final_stats=1 \
+			-artifact_prefix=target/fuzz/ || exit 1; \
+	done
 
 lint: ## formatting, clippy and docs, warnings denied; licences and bans where cargo-deny is installed
 	cargo fmt --all -- --check

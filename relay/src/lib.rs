@@ -40,3 +40,5 @@ pub mod tail; //        the topic, as it grows
 
 #[cfg(test)]
 mod imports; // the rules of who may name what
+#[cfg(test)]
+mod replay; //  what the fuzzer does, over what it found
