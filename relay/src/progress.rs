@@ -305,4 +305,6 @@ fn index_of(distance: u64) -> usize {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

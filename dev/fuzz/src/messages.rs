@@ -1,4 +1,4 @@
-//! A stream of messages, as far as the events. Everything that must hold is in `relay/src/replay.rs`.
+//! A stream of messages, as far as the events. Everything that must hold is in `relay/src/replay/mod.rs`.
 
 #![no_main]
 #![allow(missing_docs, dead_code, unreachable_pub)]
@@ -9,7 +9,7 @@ mod lsn;
 mod outbox;
 #[path = "../../../relay/src/pgoutput/mod.rs"]
 mod pgoutput;
-#[path = "../../../relay/src/replay.rs"]
+#[path = "../../../relay/src/replay/mod.rs"]
 mod replay;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
