@@ -198,7 +198,8 @@ impl<S: Sink> Publisher<S> {
     /// When an event is refused for good, or a broken producer cannot be replaced.
     pub async fn settle(&mut self) -> Result<(), PublishError> {
         let reported = self.take_reports()?;
-        if let Some(reason) = self.broken.take().or(reported) {
+        self.broken = self.broken.take().or(reported);
+        if let Some(reason) = &self.broken {
             tracing::warn!(reason, "the producer is broken; a new one sends again what is not acknowledged");
             self.restart().await?;
         } else if self.careful_until.is_some_and(|until| self.progress.oldest_sequence() > until) {
@@ -211,7 +212,9 @@ impl<S: Sink> Publisher<S> {
 
     async fn restart(&mut self) -> Result<(), PublishError> {
         let batching = if self.careful_until.is_some() { Batching::OneByOne } else { Batching::Together };
+        // Until there is a new one it stays known as broken: the old one says so only once.
         self.sink.restart(batching, &mut self.reports).await.map_err(PublishError::Restart)?;
+        self.broken = None;
         // What the old producer still had to say is judged by how it sent.
         self.take_reports()?;
         self.batching = batching;
@@ -279,5 +282,7 @@ fn name(entry: &Entry) -> String {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

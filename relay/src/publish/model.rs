@@ -1,0 +1,390 @@
+//! `Publisher` between a log of transactions and a broker of the test's own, which has all the vices that real ones
+//! have: a queue that is full, partitions that advance one without the other, reports in any order or never, a producer
+//! that breaks and cannot be replaced at once, a record that is refused. After every step: what is confirmable lies in
+//! the broker's log, and each key's records appear there in the order of their commits, without a gap.
+
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::encode::{EncoderSettings, Format, Record};
+use crate::lsn::Lsn;
+use crate::outbox::{Key, OutboxEvent};
+use crate::transaction::Position;
+
+const PARTITIONS: usize = 2;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A transaction is read, with an event for each of these keys.
+    Commit(Vec<i64>),
+    /// The broker appends the oldest so many records that wait for a partition.
+    Append(usize, usize),
+    /// It reports one that it has appended.
+    Report(usize),
+    /// The queue has room for so many.
+    Room(usize),
+    /// The producer breaks: what waits is gone, and so are the reports that were under way, but for some.
+    Break(usize),
+    /// So many attempts to replace the producer fail.
+    Irreplaceable(usize),
+    /// Another timeline: what is not confirmed is read again.
+    Forget,
+}
+
+/// How the last event of the log is no good, if it is not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Poison {
+    None,
+    /// The client refuses it.
+    AtSend,
+    /// The broker refuses it, and the producer delivers nothing behind it.
+    AtDelivery,
+    /// It does not fit the format.
+    InFormat,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => prop::collection::vec(1i64..5, 0..4).prop_map(Step::Commit),
+        8 => (0..PARTITIONS, 1usize..4).prop_map(|(partition, count)| Step::Append(partition, count)),
+        12 => any::<usize>().prop_map(Step::Report),
+        2 => (1usize..9).prop_map(Step::Room),
+        3 => any::<usize>().prop_map(Step::Break),
+        1 => (1usize..3).prop_map(Step::Irreplaceable),
+        1 => Just(Step::Forget),
+    ];
+    prop::collection::vec(step, 1..150)
+}
+
+fn poison() -> impl Strategy<Value = Poison> {
+    prop_oneof![
+        3 => Just(Poison::None),
+        1 => Just(Poison::AtSend),
+        1 => Just(Poison::AtDelivery),
+        1 => Just(Poison::InFormat),
+    ]
+}
+
+/// A record as it goes over the wire, whole: a repeat is the same byte by byte.
+type Wire = Vec<u8>;
+
+fn wire(record: &Record) -> Wire {
+    let mut bytes = [&record.key[..], b"|", &record.value, b"|", &record.timestamp_ms.to_be_bytes()].concat();
+    for (name, value) in record.headers.iter() {
+        bytes.extend([name.as_bytes(), b"=", value, b"|"].concat());
+    }
+    bytes
+}
+
+fn partition(key: i64) -> usize {
+    usize::try_from(key).unwrap() % PARTITIONS
+}
+
+struct Broker {
+    room: usize,
+    poison: Option<(Poison, Wire)>,
+    waiting: Vec<Vec<(Sequence, Wire)>>,
+    log: Vec<Vec<Wire>>,
+    unreported: Vec<Sequence>,
+    reports: Vec<Report>,
+    /// Reports that the broken producer still gives back.
+    left: Vec<Report>,
+    broken: bool,
+    failing_restarts: usize,
+}
+
+impl Broker {
+    fn new() -> Self {
+        Self {
+            room: 4,
+            poison: None,
+            waiting: vec![Vec::new(); PARTITIONS],
+            log: vec![Vec::new(); PARTITIONS],
+            unreported: Vec::new(),
+            reports: Vec::new(),
+            left: Vec::new(),
+            broken: false,
+            failing_restarts: 0,
+        }
+    }
+
+    fn append(&mut self, partition: usize, count: usize) {
+        for _ in 0..count.min(self.waiting[partition].len()) {
+            let (sequence, record) = self.waiting[partition].remove(0);
+            if self.is_poison(Poison::AtDelivery, &record) {
+                let outcome = Err(SinkError::Refused("test".into()));
+                self.break_now(0);
+                self.reports.push(Report { sequence, outcome });
+                return;
+            }
+            self.log[partition].push(record);
+            self.unreported.push(sequence);
+        }
+    }
+
+    fn is_poison(&self, kind: Poison, record: &Wire) -> bool {
+        self.poison.as_ref().is_some_and(|poison| poison.0 == kind && poison.1 == *record)
+    }
+
+    fn report(&mut self, choice: usize) {
+        if !self.unreported.is_empty() {
+            let sequence = self.unreported.remove(choice % self.unreported.len());
+            self.reports.push(Report { sequence, outcome: Ok(()) });
+        }
+    }
+
+    /// A producer that breaks gives back what it holds: it says so for what waited, and for what it has no answer to;
+    /// some answers come only as it is replaced. Where it held nothing it says so to the next record.
+    fn break_now(&mut self, kept: usize) {
+        self.broken = true;
+        let mut unreported = std::mem::take(&mut self.unreported);
+        let unanswered = unreported.split_off(kept % (unreported.len() + 1));
+        let waiting = self.waiting.iter_mut().flat_map(std::mem::take).map(|(sequence, _)| sequence);
+        let broken = |sequence| Report { sequence, outcome: Err(SinkError::Broken("test".into())) };
+        let before = self.reports.len();
+        self.reports.extend(unanswered.into_iter().chain(waiting).map(broken));
+        let answered = unreported.into_iter().map(|sequence| Report { sequence, outcome: Ok(()) });
+        let into = if self.reports.len() > before { &mut self.left } else { &mut self.reports };
+        into.extend(answered);
+    }
+}
+
+impl Sink for Broker {
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+        let bytes = wire(record);
+        if self.broken {
+            return Err(SinkError::Broken("test".into()));
+        }
+        if self.is_poison(Poison::AtSend, &bytes) {
+            return Err(SinkError::Refused("test".into()));
+        }
+        if self.waiting.iter().map(Vec::len).sum::<usize>() >= self.room {
+            return Err(SinkError::Full);
+        }
+        let key: i64 = String::from_utf8(record.key.clone()).unwrap().parse().unwrap();
+        self.waiting[partition(key)].push((sequence, bytes));
+        Ok(())
+    }
+
+    async fn reports(&mut self, into: &mut Vec<Report>) {
+        into.append(&mut self.reports);
+    }
+
+    async fn restart(&mut self, _batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
+        if self.failing_restarts > 0 {
+            self.failing_restarts -= 1;
+            return Err(SinkError::Unreachable { brokers: "test".into(), reason: "test".into() });
+        }
+        self.waiting = vec![Vec::new(); PARTITIONS];
+        self.unreported.clear();
+        self.reports.clear();
+        into.append(&mut self.left);
+        self.broken = false;
+        Ok(())
+    }
+}
+
+struct Model {
+    publisher: Publisher<Broker>,
+    encoder: Encoder,
+    /// Transactions: their events and end. The log's position is ten times the number.
+    log: Vec<Vec<PlacedEvent>>,
+    events: i64,
+    confirmed: Lsn,
+    /// Why the relay halted, if it did.
+    halted: Option<PublishError>,
+}
+
+fn encoder() -> Encoder {
+    Encoder::new(EncoderSettings {
+        format: Format::PackageEvent,
+        source: "/".into(),
+        type_prefix: "t.".into(),
+    })
+}
+
+fn end(transaction: usize) -> Lsn {
+    Lsn(transaction as u64 * 10 + 15)
+}
+
+impl Model {
+    fn new() -> Self {
+        let publisher = Publisher::new(encoder(), Broker::new());
+        Self { publisher, encoder: encoder(), log: Vec::new(), events: 0, confirmed: Lsn::ZERO, halted: None }
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Commit(keys) => self.commit(keys, "Updated"),
+            Step::Append(partition, count) => self.publisher.sink.append(*partition, *count),
+            Step::Report(choice) => self.publisher.sink.report(*choice),
+            Step::Room(room) => self.publisher.sink.room = *room,
+            Step::Break(kept) => self.publisher.sink.break_now(*kept),
+            Step::Irreplaceable(times) => self.publisher.sink.failing_restarts = *times,
+            Step::Forget => self.forget(),
+        }
+        self.settle().await;
+        self.check();
+    }
+
+    async fn settle(&mut self) {
+        self.publisher.wait().await;
+        match self.publisher.settle().await {
+            // The relay tries again in its next session.
+            Ok(()) | Err(PublishError::Restart(SinkError::Unreachable { .. })) => {}
+            Err(error) => self.halted = Some(error),
+        }
+    }
+
+    fn commit(&mut self, keys: &[i64], kind: &'static str) {
+        let lsn = end(self.log.len());
+        let place = |(ordinal, key): (usize, &i64)| {
+            let ordinal = ordinal as u64;
+            let position = Position { lsn, ordinal, committed_at: 0 };
+            PlacedEvent { event: event(self.events + 1 + ordinal as i64, *key, kind), position, bytes: 10 }
+        };
+        self.log.push(keys.iter().enumerate().map(place).collect());
+        self.events += keys.len() as i64;
+        self.push(self.log.len() - 1);
+    }
+
+    fn push(&mut self, transaction: usize) {
+        let progress = self.publisher.progress_mut();
+        progress.begin(Lsn(end(transaction).0 - 5)).unwrap();
+        for placed in &self.log[transaction] {
+            let ordinal = progress.admit().unwrap().unwrap();
+            progress.push_event(ordinal, placed.clone().into(), placed.weight()).unwrap();
+        }
+        progress.commit(end(transaction)).unwrap();
+    }
+
+    fn forget(&mut self) {
+        self.publisher.progress_mut().forget();
+        self.publisher.progress_mut().connected();
+        for transaction in (0..self.log.len()).filter(|&one| end(one) > self.confirmed).collect::<Vec<_>>() {
+            self.push(transaction);
+        }
+    }
+
+    /// What the log of a partition is to hold, in that order.
+    fn expected(&mut self, of: usize) -> Vec<Wire> {
+        let number = |event: &PlacedEvent| if let Key::Integer(key) = event.event.key { key } else { 0 };
+        let events = self.log.iter().flatten().filter(|event| partition(number(event)) == of);
+        events.map_while(|event| self.encoder.encode(event).ok().map(wire)).collect()
+    }
+
+    fn check(&mut self) {
+        for partition in 0..PARTITIONS {
+            let appeared = first_appearances(&self.publisher.sink.log[partition]);
+            let expected = self.expected(partition);
+            assert!(expected.starts_with(&appeared), "partition {partition} is out of order, or has a gap");
+        }
+        let confirmable = self.publisher.progress.confirmable();
+        self.confirmed = self.confirmed.max(confirmable);
+        let log = self.publisher.sink.log.concat();
+        for placed in self.log.iter().flatten().filter(|placed| placed.position.lsn <= confirmable) {
+            let record = wire(self.encoder.encode(placed).unwrap());
+            assert!(log.contains(&record), "{placed:?} is not in Kafka, and {confirmable} is confirmable");
+        }
+    }
+
+    /// The broker is well again: everything arrives, or the poison halts the relay.
+    async fn finish(&mut self) {
+        self.publisher.sink.room = 5;
+        self.publisher.sink.failing_restarts = 0;
+        for _ in 0..2_000 {
+            for partition in 0..PARTITIONS {
+                self.publisher.sink.append(partition, 9);
+            }
+            while !self.publisher.sink.unreported.is_empty() {
+                self.publisher.sink.report(0);
+            }
+            self.settle().await;
+            self.check();
+            if self.halted.is_some()
+                || (self.publisher.progress.records() == 0 && self.publisher.is_caught_up())
+            {
+                return;
+            }
+        }
+        panic!("{} records stay in flight for ever", self.publisher.progress.records());
+    }
+
+    /// Behind a poisoned event there are others, which must wait for it.
+    fn poison(&mut self, poison: Poison) {
+        if poison == Poison::None {
+            return;
+        }
+        self.commit(&[1], if poison == Poison::InFormat { "Nonsense" } else { "Updated" });
+        let placed = self.log.last().unwrap().last().unwrap();
+        let record = self.encoder.encode(placed).map(wire).unwrap_or_default();
+        self.publisher.sink.poison = Some((poison, record));
+        self.commit(&[1, 2], "Removed");
+    }
+}
+
+fn event(id: i64, key: i64, kind: &'static str) -> OutboxEvent {
+    OutboxEvent {
+        id,
+        key: Key::Integer(key),
+        kind: Bytes::from_static(kind.as_bytes()),
+        payload: None,
+        created_at: 0,
+        event_id: Uuid::from_u128(u128::from(id.unsigned_abs())),
+        traceparent: None,
+    }
+}
+
+fn first_appearances(log: &[Wire]) -> Vec<Wire> {
+    let mut seen: Vec<Wire> = Vec::new();
+    for record in log {
+        if !seen.contains(record) {
+            seen.push(record.clone());
+        }
+    }
+    seen
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn whatever_befalls_the_sink_nothing_is_lost_and_no_key_changes_its_order(
+        steps in steps(),
+        poison in poison(),
+    ) {
+        let mut model = Model::new();
+        block_on(async {
+            for step in &steps {
+                model.step(step).await;
+            }
+            prop_assert!(model.halted.is_none(), "halted by {:?}", model.halted);
+            model.poison(poison);
+            model.finish().await;
+            Ok(())
+        })?;
+        let last = model.log.len().checked_sub(1).map_or(Lsn::ZERO, end);
+        if poison == Poison::None {
+            prop_assert!(model.halted.is_none(), "halted by {:?}", model.halted);
+            prop_assert_eq!(model.confirmed, last);
+            for partition in 0..PARTITIONS {
+                let appeared = first_appearances(&model.publisher.sink.log[partition]);
+                prop_assert_eq!(appeared, model.expected(partition));
+            }
+        } else {
+            // It and what is behind it are in flight for ever, and never confirmed.
+            let halted = model.halted.as_ref().map(ToString::to_string).unwrap_or_default();
+            let row = format!("(row {})", model.events - 2);
+            prop_assert!(halted.contains(&row), "halted by `{}`, not by {}", halted, row);
+            prop_assert!(model.publisher.progress.confirmable() < end(model.log.len() - 2));
+        }
+    }
+}
