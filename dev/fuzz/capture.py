@@ -37,6 +37,11 @@ INSERT = "insert into package_event (package_id, event_type, payload, created_at
 EVENT = "(7, 'Created', '{\"ID\": 7}', '2026-01-02 03:04:05.000006Z', '01234567-89ab-cdef-0123-456789abcdef', null);"
 LARGE = "(select string_agg(md5(i::text), '') from generate_series(1, 100) i)"
 
+OTHER_TYPES = (
+    "create table package_event (package_event_id {}, package_id {}, event_type {}, payload {}, created_at {}, "
+    "event_id uuid, traceparent text)")
+OTHER_ROW = "insert into package_event values ({}, {}, 'Created', {}, '2026-01-02 03:04:05', gen_random_uuid(), 'x')"
+
 # Each statement is a transaction of its own, unless it says begin.
 STREAMS = {
     "rows": [
@@ -63,6 +68,14 @@ STREAMS = {
         + EVENT + "commit",
         "alter table package_event rename to package_event_old",
         INSERT.replace("traceparent", "trace").replace("package_event ", "package_event_old ") + EVENT,
+    ],
+    # Behind "altered", which leaves no table of the outbox's name.
+    "types": [
+        OTHER_TYPES.format("smallint", "uuid", "varchar(9)", "json", "timestamp"),
+        OTHER_ROW.format("-2", "gen_random_uuid()", "'{\"ID\": 7}'"),
+        "drop table package_event",
+        OTHER_TYPES.format("integer", "text", "text", "bytea", "timestamptz"),
+        OTHER_ROW.format("70000", "'ключ'", "'\\x00ff'"),
     ],
     "origin": [
         "select pg_logical_emit_message(false, 'outside', E'\\\\x0001')",
