@@ -4,7 +4,6 @@
 //! time. A column that is gone, a type that does not fit and a value that does not decode are errors: the relay halts
 //! on them and never skips a row.
 
-pub mod readable;
 mod value;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use crate::pgoutput::{Datum, Oid, Relation, Tuple};
 pub use value::Kind;
+pub(crate) use value::POSTGRES_EPOCH_US;
 
 /// The table and the columns that make an event.
 #[derive(Debug, Clone, PartialEq, Eq)]

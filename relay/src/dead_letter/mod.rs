@@ -4,11 +4,13 @@
 //! A dead letter takes its event's turn: it is in the window like an event, and its position is confirmed only when
 //! Kafka has acknowledged it. Later events of its key do go on, so for that key the topic then has a gap.
 
+mod readable;
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::encode::write_rfc3339;
-use crate::outbox::{Key, OutboxEvent, OutboxTable, Role, readable};
+use crate::outbox::{Key, OutboxEvent, OutboxTable, Role};
 use crate::pgoutput::{Relation, Tuple};
 use crate::transaction::{PlacedEvent, Position};
 

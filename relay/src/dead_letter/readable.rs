@@ -3,14 +3,13 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::value::{Kind, POSTGRES_EPOCH_US};
 use crate::encode::write_rfc3339;
+use crate::outbox::{Kind, POSTGRES_EPOCH_US};
 use crate::pgoutput::{Datum, Relation, Tuple};
 
 /// The row with the names of its table's columns. A value of a type that is not known here is given in hexadecimal,
 /// as Postgres shows `bytea`.
-#[must_use]
-pub fn row(relation: &Relation, row: &Tuple) -> Map<String, Value> {
+pub(super) fn row(relation: &Relation, row: &Tuple) -> Map<String, Value> {
     let named = relation.columns.iter().zip(row.iter());
     named.map(|(column, datum)| (column.name.clone(), value(Kind::of(column.type_oid), datum))).collect()
 }
