@@ -57,6 +57,7 @@ bench: ## drain a slot with walpost and with pg_recvlogical, and compare
 	@$(STACK) up
 	@cargo build --release -p walpost -p bench
 	@target/release/bench
+	@target/release/bench memory
 
 proto: ## lint, format and compatibility of the .proto files
 	cd proto && $(BUF) lint

@@ -4,11 +4,12 @@
 //! slot of its own that stands before all of them. Both are compared in the same run on the same machine: the ratio is
 //! what counts, the absolute figures say what the machine was.
 //!
-//! `BENCH_EVENTS` (500000) and `BENCH_ROUNDS` (3) change the size.
+//! `bench memory` measures the relay's memory instead. `BENCH_EVENTS` (500000) and `BENCH_ROUNDS` (3) change the size.
 
 mod cpu;
 mod drain;
 mod load;
+mod memory;
 
 use anyhow::{Context, Result};
 use drain::Drained;
@@ -19,6 +20,9 @@ const PARTITIONS: i32 = 6;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("memory") {
+        return memory::run().await;
+    }
     let events: u64 = setting("BENCH_EVENTS", 500_000)?;
     let rounds: usize = setting("BENCH_ROUNDS", 3)?;
     let stack = Stack::shared().await?;
