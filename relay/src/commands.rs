@@ -1,5 +1,6 @@
 //! The subcommands.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
 use walpost::state::StateCell;
 use walpost::tail::TailOptions;
-use walpost::{init, recover, status, tail, telemetry};
+use walpost::{check, init, recover, status, tail, telemetry};
 
 /// `--exit-on-halt`.
 const HALTED: u8 = 3;
@@ -31,6 +32,9 @@ pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
         Some(("run", _)) => runtime.block_on(relay(settings, Serving::Required)),
         Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches.get_flag("dry-run"))),
         Some(("init", _)) => runtime.block_on(initialise(&settings)),
+        Some(("check", matches)) => {
+            runtime.block_on(check_all(&settings, matches.get_flag("json"), matches.get_flag("strict")))
+        }
         Some(("status", matches)) => {
             runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
         }
@@ -107,6 +111,17 @@ async fn initialise(settings: &Settings) -> anyhow::Result<ExitCode> {
         println!("{step}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Result<ExitCode> {
+    let findings = check::run(settings).await;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        println!("{}", findings.render(colours));
+    }
+    Ok(if findings.pass(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Recovers, and goes on as `run` does.

@@ -35,6 +35,7 @@ pub mod http; //        the pages on :9101
 pub mod telemetry; //   its log
 pub mod init; //        publication, schema and slot
 pub mod recover; //     after a lost slot
+pub mod check; //       every precondition
 pub mod status; //      the facts on one screen
 pub mod tail; //        the topic, as it grows
 

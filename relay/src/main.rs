@@ -42,6 +42,17 @@ fn command() -> Command {
         .subcommand(Command::new("run").about("Publish events until stopped"))
         .subcommand(Command::new("init").about("Make publication, schema and slot; safe to repeat"))
         .subcommand(
+            Command::new("check")
+                .about("Go through every precondition on Postgres and Kafka; changes nothing")
+                .arg(json())
+                .arg(
+                    Arg::new("strict")
+                        .long("strict")
+                        .action(ArgAction::SetTrue)
+                        .help("Warnings fail, too"),
+                ),
+        )
+        .subcommand(
             Command::new("recover")
                 .about("After a lost slot: make a new one, publish what the table holds and Kafka may lack, go on")
                 .arg(

@@ -13,6 +13,7 @@
 //! assumed. When a record fails for good librdkafka turns fatal, so nothing behind it is delivered; a new producer then
 //! sends again from the oldest that is not acknowledged.
 
+pub mod facts;
 pub mod reader;
 
 use std::sync::Arc;

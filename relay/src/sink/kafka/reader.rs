@@ -95,7 +95,7 @@ impl TopicReader {
     }
 }
 
-fn client_config(kafka: &KafkaSettings) -> ClientConfig {
+pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     for (name, value) in kafka.properties.iter().filter(|(name, _)| is_connection_property(name)) {
         config.set(name, value);

@@ -1,0 +1,93 @@
+//! The side of Kafka.
+
+use super::Side;
+use crate::config::Settings;
+use crate::error::{Error, Verdict};
+use crate::sink::SinkError;
+use crate::sink::kafka::facts::{TopicFacts, topic_facts};
+
+/// librdkafka's default for `message.max.bytes`.
+const MESSAGE_MAX_BYTES: u64 = 1_000_000;
+
+pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
+    let topics = [Some(&settings.kafka.topic), settings.kafka.dead_letter_topic.as_ref()];
+    for (name, topic) in ["topic", "dead letters"].into_iter().zip(topics) {
+        let Some(topic) = topic else { continue };
+        match topic_facts(&settings.kafka, topic, settings.timing.connect_timeout).await {
+            Ok(facts) => check_topic(settings, side, name, topic, &facts),
+            Err(error @ SinkError::Unreachable { .. }) => return failed(side, "connection", error),
+            Err(error) => failed(side, name, error),
+        }
+    }
+    side.unknown(
+        "write access",
+        "not tried, since a try would be a record",
+        "`walpost run` halts and says so when it is denied: it needs WRITE and DESCRIBE on the topic",
+    );
+}
+
+fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {
+    let error = Error::from(error);
+    let remedy = match error.verdict() {
+        Verdict::Halt { remedy } => remedy,
+        Verdict::Retry | Verdict::StandBy => "start it, or correct --kafka-brokers or --topic".to_owned(),
+    };
+    side.fail(name, error.to_string(), remedy);
+}
+
+fn check_topic(
+    settings: &Settings,
+    side: &mut Side<'_>,
+    name: &'static str,
+    topic: &str,
+    facts: &TopicFacts,
+) {
+    let TopicFacts { brokers, partitions, replicas, .. } = facts;
+    side.ok(name, format!("{topic}, {partitions} partitions, {replicas} replicas, on {brokers} brokers"));
+    match facts.number("min.insync.replicas") {
+        None => {
+            side.unknown("in-sync replicas", "the topic's settings cannot be read", "grant DESCRIBE_CONFIGS")
+        }
+        Some(needed) if needed > *replicas => side.fail(
+            "in-sync replicas",
+            format!("{topic} needs {needed} and has {replicas}: nothing can be written"),
+            "lower min.insync.replicas, or add replicas",
+        ),
+        Some(_) if *replicas < 2 => side.warn(
+            "in-sync replicas",
+            format!("{topic} has one replica: what it acknowledged is lost with its disk"),
+            "use three replicas and min.insync.replicas=2",
+        ),
+        Some(1) => side.warn(
+            "in-sync replicas",
+            format!("one replica alone may acknowledge for {topic}"),
+            format!("kafka-configs.sh --alter --topic {topic} --add-config min.insync.replicas=2"),
+        ),
+        Some(needed) => side.ok("in-sync replicas", format!("{needed} of {replicas}")),
+    }
+    check_sizes(settings, side, topic, facts);
+    if facts.text("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        side.warn(
+            "cleanup",
+            format!("{topic} is compacted: of each key only the last event stays"),
+            format!("kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete"),
+        );
+    }
+}
+
+fn check_sizes(settings: &Settings, side: &mut Side<'_>, topic: &str, facts: &TopicFacts) {
+    const NAME: &str = "message size";
+    let Some(takes) = facts.number("max.message.bytes") else { return };
+    let takes = takes as u64;
+    let sent = settings.kafka.properties.get("message.max.bytes");
+    let sent = sent.and_then(|bytes| bytes.parse().ok()).unwrap_or(MESSAGE_MAX_BYTES);
+    if takes < sent {
+        side.warn(
+            NAME,
+            format!("{topic} takes batches of {takes} bytes, walpost sends up to {sent}: refused ones go again one by one"),
+            format!("set the kafka property message.max.bytes to {takes}, or raise the topic's max.message.bytes"),
+        );
+    } else {
+        side.ok(NAME, format!("{topic} takes {takes} bytes, walpost sends up to {sent}"));
+    }
+}

@@ -1,0 +1,83 @@
+//! What Kafka says of a topic.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+
+use super::SinkError;
+use super::reader::client_config;
+use crate::config::KafkaSettings;
+
+/// What Kafka says of a topic.
+#[derive(Debug, Clone)]
+pub struct TopicFacts {
+    /// Brokers of the cluster.
+    pub brokers: usize,
+    /// The topic's partitions.
+    pub partitions: usize,
+    /// Replicas of the partition that has the fewest.
+    pub replicas: usize,
+    /// The topic's settings; empty when they may not be read.
+    settings: HashMap<String, String>,
+}
+
+impl TopicFacts {
+    /// A setting of the topic.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
+    /// The same, as a number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.text(name)?.parse().ok()
+    }
+}
+
+/// Asks for them.
+///
+/// # Errors
+/// When no broker answers, or the topic is missing.
+pub async fn topic_facts(
+    kafka: &KafkaSettings,
+    topic: &str,
+    timeout: Duration,
+) -> Result<TopicFacts, SinkError> {
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(kafka).create().map_err(|error| SinkError::Settings(error.to_string()))?;
+    let unreachable = |reason: String| SinkError::Unreachable { brokers: kafka.brokers.clone(), reason };
+    let name = topic.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(Some(&name), timeout);
+        (admin, metadata)
+    });
+    let (admin, metadata) = asked.await.map_err(|error| unreachable(error.to_string()))?;
+    let metadata = metadata.map_err(|error| unreachable(error.to_string()))?;
+    let found = metadata.topics().first().filter(|topic| topic.error().is_none());
+    let Some(found) = found.filter(|topic| !topic.partitions().is_empty()) else {
+        return Err(SinkError::TopicMissing { topic: topic.to_owned(), brokers: kafka.brokers.clone() });
+    };
+    let replicas = found.partitions().iter().map(|partition| partition.replicas().len()).min();
+    Ok(TopicFacts {
+        brokers: metadata.brokers().len(),
+        partitions: found.partitions().len(),
+        replicas: replicas.unwrap_or_default(),
+        settings: settings(&admin, topic, timeout).await,
+    })
+}
+
+async fn settings(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+    timeout: Duration,
+) -> HashMap<String, String> {
+    let options = AdminOptions::new().request_timeout(Some(timeout));
+    let topic = ResourceSpecifier::Topic(topic);
+    let asked = admin.describe_configs([&topic], &options);
+    let Ok(Ok(described)) = tokio::time::timeout(timeout, asked).await else { return HashMap::new() };
+    let entries = described.into_iter().flatten().flat_map(|resource| resource.entries);
+    entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()
+}
