@@ -40,6 +40,8 @@ pub mod status; //      the facts on one screen
 pub mod tail; //        the topic, as it grows
 
 #[cfg(test)]
+mod failures; // what docs/failures.md says is proved
+#[cfg(test)]
 mod imports; // the rules of who may name what
 #[cfg(test)]
 mod replay; //  what the fuzzer does, over what it found
