@@ -26,7 +26,7 @@ test: ## unit, property and integration tests, against real servers
 
 # Counters and comparisons are reported to libFuzzer; no sanitizer, since there is no unsafe code, so stable Rust serves.
 FUZZ_SECONDS ?= 60
-FUZZ_HOST := $(shell rustc --print host-tuple)
+FUZZ_HOST = $(shell rustc --print host-tuple)
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions

@@ -383,7 +383,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(2 * ProptestConfig::default().cases))]
 
     #[test]
     fn all_that_must_hold_of_the_window_holds_after_every_step(stream in shapes(20), steps in steps()) {
