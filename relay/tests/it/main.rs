@@ -43,5 +43,8 @@ mod halt;
 /// What is not as it must be when the relay starts.
 mod start;
 
+/// Every precondition, at a glance.
+mod check;
+
 /// Settings and exit codes.
 mod settings;
