@@ -171,6 +171,7 @@ impl Transaction {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
@@ -234,5 +235,58 @@ mod tests {
         transaction.hold(event(1), 0, 1);
         transaction.begin(Lsn(5), 0);
         assert_eq!(transaction.commit(Lsn(9)).count(), 0);
+    }
+
+    /// A row as the stream has it: its bytes, and whether the connection breaks behind it.
+    fn rows() -> impl Strategy<Value = Vec<(usize, bool)>> {
+        let small = prop::collection::vec((1usize..100, prop::bool::weighted(0.1)), 0..20);
+        let many = prop::collection::vec((1usize..2_000, prop::bool::weighted(0.001)), 990..1_020);
+        let heavy = prop::collection::vec((1usize..HELD_BYTES_MAX / 3, prop::bool::weighted(0.1)), 0..12);
+        prop_oneof![small, many, heavy]
+    }
+
+    /// Reads the rows from the first on, past those that are published, until the connection breaks or all is read.
+    /// What goes into the window is published: it is not held again.
+    fn connection(
+        transaction: &mut Transaction,
+        rows: &mut [(usize, bool)],
+        published: &mut Vec<(u64, Position)>,
+    ) -> bool {
+        let already = published.len() as u64;
+        transaction.begin(Lsn(0x100), 5);
+        for (ordinal, (bytes, breaks)) in (0u64..).zip(rows.iter_mut()) {
+            transaction.count(*bytes);
+            if ordinal >= already {
+                transaction.hold(event(ordinal as i64), ordinal, *bytes);
+            }
+            published.extend(transaction.overflow().map(|placed| (placed.event.id as u64, placed.position)));
+            assert!(transaction.held.len() as u64 <= HELD_ROWS_MAX, "more rows are held than may be");
+            assert!(transaction.held.iter().map(|placed| placed.bytes).sum::<usize>() <= HELD_BYTES_MAX);
+            if std::mem::take(breaks) {
+                transaction.abandon();
+                return false;
+            }
+        }
+        published
+            .extend(transaction.commit(Lsn(0x140)).map(|placed| (placed.event.id as u64, placed.position)));
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn a_repeat_carries_the_same_places_however_it_is_cut(mut rows in rows()) {
+            let whole: Vec<_> = rows.iter().map(|(bytes, _)| (*bytes, false)).collect();
+            let mut expected = Vec::new();
+            connection(&mut Transaction::default(), &mut whole.clone(), &mut expected);
+            let large = rows.len() as u64 > HELD_ROWS_MAX
+                || rows.iter().map(|(bytes, _)| bytes).sum::<usize>() > HELD_BYTES_MAX;
+            let lsn = if large { Lsn(0x101) } else { Lsn(0x140) };
+            let place = |ordinal| (ordinal, Position { lsn, ordinal, committed_at: 5 });
+            prop_assert_eq!(&expected, &(0..rows.len() as u64).map(place).collect::<Vec<_>>());
+
+            let (mut transaction, mut published) = (Transaction::default(), Vec::new());
+            while !connection(&mut transaction, &mut rows, &mut published) {}
+            prop_assert_eq!(published, expected);
+        }
     }
 }
