@@ -93,6 +93,8 @@ struct Broker {
     reports: Vec<Report>,
     /// Reports that the broken producer still gives back.
     left: Vec<Report>,
+    /// Given to the publisher as acknowledged: never sent again.
+    answered: Vec<Sequence>,
     broken: bool,
     failing_restarts: usize,
 }
@@ -107,6 +109,7 @@ impl Broker {
             unreported: Vec::new(),
             reports: Vec::new(),
             left: Vec::new(),
+            answered: Vec::new(),
             broken: false,
             failing_restarts: 0,
         }
@@ -124,6 +127,13 @@ impl Broker {
             self.log[partition].push(record);
             self.unreported.push(sequence);
         }
+    }
+
+    fn hand_over(&mut self, into: &mut Vec<Report>, from: fn(&mut Self) -> &mut Vec<Report>) {
+        let mut reports = std::mem::take(from(self));
+        let acknowledged = reports.iter().filter(|report| report.outcome.is_ok());
+        self.answered.extend(acknowledged.map(|report| report.sequence));
+        into.append(&mut reports);
     }
 
     fn is_poison(&self, kind: Poison, record: &Wire) -> bool {
@@ -155,6 +165,7 @@ impl Broker {
 
 impl Sink for Broker {
     fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+        assert!(!self.answered.contains(&sequence), "record {sequence} is acknowledged and sent again");
         let bytes = wire(record);
         if self.broken {
             return Err(SinkError::Broken("test".into()));
@@ -171,7 +182,7 @@ impl Sink for Broker {
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
-        into.append(&mut self.reports);
+        self.hand_over(into, |broker| &mut broker.reports);
     }
 
     async fn restart(&mut self, _batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
@@ -182,7 +193,7 @@ impl Sink for Broker {
         self.waiting = vec![Vec::new(); PARTITIONS];
         self.unreported.clear();
         self.reports.clear();
-        into.append(&mut self.left);
+        self.hand_over(into, |broker| &mut broker.left);
         self.broken = false;
         Ok(())
     }
