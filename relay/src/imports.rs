@@ -64,6 +64,16 @@ fn pure_modules_name_no_runtime_and_no_client() {
     }
 }
 
+/// A clock that is set back must not hold anything up, nor one that is set forward end a wait.
+#[test]
+fn nothing_reads_the_wall_clock() {
+    for (file, code) in sources() {
+        for name in ["SystemTime", "Utc::now", "Local::now"] {
+            assert!(!code.contains(name), "{file} names `{name}`; waits and decisions use `Instant`");
+        }
+    }
+}
+
 #[test]
 fn a_client_and_the_loop_are_named_by_their_owners_only() {
     for (file, code) in sources() {

@@ -237,6 +237,17 @@ mod tests {
         assert_eq!(transaction.commit(Lsn(9)).count(), 0);
     }
 
+    fn event_of(entry: &Entry) -> &PlacedEvent {
+        match entry {
+            Entry::Event(placed) => placed,
+            Entry::Dead(letter) => panic!("a dead letter: {letter:?}"),
+        }
+    }
+
+    fn placed_id(entry: &Entry) -> (u64, Position) {
+        (event_of(entry).event.id as u64, entry.position())
+    }
+
     /// A row as the stream has it: its bytes, and whether the connection breaks behind it.
     fn rows() -> impl Strategy<Value = Vec<(usize, bool)>> {
         let small = prop::collection::vec((1usize..100, prop::bool::weighted(0.1)), 0..20);
@@ -259,16 +270,17 @@ mod tests {
             if ordinal >= already {
                 transaction.hold(event(ordinal as i64), ordinal, *bytes);
             }
-            published.extend(transaction.overflow().map(|placed| (placed.event.id as u64, placed.position)));
+            published.extend(transaction.overflow().map(|entry| placed_id(&entry)));
             assert!(transaction.held.len() as u64 <= HELD_ROWS_MAX, "more rows are held than may be");
-            assert!(transaction.held.iter().map(|placed| placed.bytes).sum::<usize>() <= HELD_BYTES_MAX);
+            assert!(
+                transaction.held.iter().map(|entry| event_of(entry).bytes).sum::<usize>() <= HELD_BYTES_MAX
+            );
             if std::mem::take(breaks) {
                 transaction.abandon();
                 return false;
             }
         }
-        published
-            .extend(transaction.commit(Lsn(0x140)).map(|placed| (placed.event.id as u64, placed.position)));
+        published.extend(transaction.commit(Lsn(0x140)).map(|entry| placed_id(&entry)));
         true
     }
 

@@ -47,6 +47,7 @@ fn with<T>(audit: &Shared, look: impl FnOnce(&mut Audit) -> T) -> T {
 /// When the world cannot be started, or does not recover: with the fault, and the ends of the relays' logs.
 pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     let mut world = World::start().await?;
+    world.database.execute(writer::TOKENS).await?;
     let audit = Shared::default();
     let (tell, told) = mpsc::unbounded_channel();
     let writing = CancellationToken::new();
@@ -61,13 +62,15 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     }
 
     let mut report = Report::default();
-    let befell = befall(&mut world, seed, limits, &audit, &tell, &mut report).await;
+    let befell = befall(&mut world, seed, limits, &audit, &tell, &mut writers, &mut report).await;
     writing.cancel();
+    if let Err(error) = befell {
+        return Err(error.context(world.relays.logs()));
+    }
     while let Some(ended) = writers.join_next().await {
         report.transactions += ended.context("a writer panicked")??;
     }
     drop(tell);
-    befell.map_err(|error| error.context(world.relays.logs()))?;
     let drained = wait_until("every committed event has arrived", DEADLINE, async || {
         Ok(with(&audit, |a| a.missing()) == 0)
     })
@@ -96,6 +99,7 @@ async fn befall(
     limits: Limits,
     audit: &Shared,
     tell: &mpsc::UnboundedSender<Written>,
+    writers: &mut JoinSet<Result<u64>>,
     report: &mut Report,
 ) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -105,6 +109,9 @@ async fn befall(
         let fault = Fault::draw(&mut rng, &mut left);
         tokio::time::sleep(fault.after).await;
         let name = fault.kind.name();
+        while let Some(ended) = writers.try_join_next() {
+            ended.context("a writer panicked")?.context("a writer ended")?;
+        }
         fault.befall(world).await.with_context(|| format!("bringing about: {name}"))?;
         let healed = Instant::now();
         let marker = mark(&world.database, tell).await?;

@@ -20,6 +20,10 @@ const KEYS: i64 = 5;
 /// How long a server that is away is waited for between tries.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Each transaction leaves its token: whether it was committed can then be asked when nobody answered its commit. Its
+/// transaction id would not do: after a crash the same one may be given to another.
+pub(crate) const TOKENS: &str = "create table chaos_token (token uuid primary key)";
+
 /// What a transaction is to be.
 struct Shape {
     key: i64,
@@ -77,7 +81,7 @@ async fn transact(
         tokio::time::sleep(RETRY).await;
         return Ok(None);
     };
-    let (events, xid) = match insert(connected, shape).await {
+    let (events, token) = match insert(connected, shape).await {
         Ok(inserted) => inserted,
         // Not committed, since nobody asked for it; and no fault of the statements, or nothing is tested.
         Err(error) if is_away(&error) => {
@@ -91,7 +95,7 @@ async fn transact(
         Ok(()) => !shape.rolls_back,
         Err(_) => {
             *client = None;
-            fate(database, client, xid).await?
+            fate(database, client, token).await?
         }
     };
     if !committed {
@@ -113,9 +117,10 @@ fn is_away(error: &anyhow::Error) -> bool {
     error.code().is_none_or(|code| code.code().starts_with("08") || code.code().starts_with("57"))
 }
 
-async fn insert(client: &Client, shape: &Shape) -> Result<(Vec<Uuid>, i64)> {
+async fn insert(client: &Client, shape: &Shape) -> Result<(Vec<Uuid>, Uuid)> {
     client.batch_execute("begin").await?;
-    let xid = client.query_one("select pg_current_xact_id()::text::bigint", &[]).await?.get(0);
+    let token = Uuid::new_v4();
+    client.execute("insert into chaos_token values ($1::text::uuid)", &[&token.to_string()]).await?;
     let sql = "insert into package_event (package_id, event_type, payload) \
                select $1::bigint, 'Updated', jsonb_build_object('ID', $1::bigint, 'Title', 'event ' || n) \
                from generate_series(1::bigint, $2::bigint) n returning event_id::text";
@@ -124,18 +129,17 @@ async fn insert(client: &Client, shape: &Shape) -> Result<(Vec<Uuid>, i64)> {
     if !shape.open.is_zero() {
         tokio::time::sleep(shape.open).await;
     }
-    Ok((events, xid))
+    Ok((events, token))
 }
 
-/// Whether a transaction was committed whose commit nobody answered.
-async fn fate(database: &Database, client: &mut Option<Client>, xid: i64) -> Result<bool> {
-    let sql = format!("select pg_xact_status('{xid}'::xid8)");
-    asked(database, client, &sql, |row| match row.get::<_, Option<String>>(0).as_deref() {
-        // Its backend has not noticed yet.
-        Some("in progress") => None,
-        status => Some(status == Some("committed")),
-    })
-    .await
+/// Whether a transaction was committed whose commit nobody answered. Where its backend has not noticed yet, this waits
+/// for it; and when its token is free, it is not committed and never will be.
+async fn fate(database: &Database, client: &mut Option<Client>, token: Uuid) -> Result<bool> {
+    let sql = format!(
+        "with taken as (insert into chaos_token values ('{token}') on conflict do nothing returning 1) \
+         select count(*) = 0 from taken"
+    );
+    asked(database, client, &sql, |row| Some(row.get(0))).await
 }
 
 /// A position at or above the end of every commit so far.

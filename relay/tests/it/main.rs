@@ -16,6 +16,9 @@ mod life;
 /// Kafka or Postgres goes away for a while.
 mod outage;
 
+/// A peer falls silent: no reset, no end, nothing.
+mod peer;
+
 /// Nothing happens, and the relay does nothing.
 mod idle;
 

@@ -111,3 +111,14 @@ async fn an_unknown_topic_is_waited_for() -> Result<()> {
     assert_eq!(topic.read(1, SOON).await?[0].key, b"1");
     Ok(())
 }
+
+#[tokio::test]
+async fn init_gives_up_on_the_slot_after_its_time_out_and_names_the_open_transaction() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_SLOT_TIMEOUT_MS", "1000");
+    let writer = case.client().await?;
+    writer.batch_execute("set application_name = 'a_long_report'; begin").await?;
+    writer.batch_execute("insert into package_event (package_id, event_type) values (1, 'Removed')").await?;
+    init_fails(&case, &["make the replication slot", "waits for transactions"]).await?;
+    writer.batch_execute("commit").await?;
+    Ok(())
+}

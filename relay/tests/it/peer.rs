@@ -1,0 +1,113 @@
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use harness::wait::holds_for;
+use harness::{PrivateKafka, Proxy, port, wait_until};
+use tokio::net::TcpListener;
+
+use crate::case::{Case, SOON, write_concurrently};
+
+/// How long a peer may be silent in these tests.
+const PEER_TIMEOUT_MS: &str = "2000";
+
+/// A case whose relay comes to Postgres by way of a proxy.
+async fn behind_a_proxy() -> Result<(Case, Proxy)> {
+    let case = Case::new().await?;
+    let target = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
+    let target = target.split('/').next().unwrap_or_default().to_owned();
+    let proxy = Proxy::start(target.parse()?).await?;
+    let url = case.database.url.replacen(&target, &proxy.addr().to_string(), 1);
+    Ok((case.with("WALPOST_DATABASE_URL", &url).with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS), proxy))
+}
+
+#[tokio::test]
+async fn a_postgres_that_falls_silent_is_given_up_after_the_time_out_and_nothing_is_lost() -> Result<()> {
+    let (case, proxy) = behind_a_proxy().await?;
+    // The statements on the other connection must not be what notices.
+    let case = case.with("WALPOST_WATCH_INTERVAL_MS", "600000");
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(50, 5, 1).await?;
+    case.audit().await?;
+    proxy.black_hole();
+    let since = Instant::now();
+    relay.status("the silence is noticed", |answer| answer.body.contains("no answer within")).await?;
+    let noticed = since.elapsed();
+    assert!(noticed < Duration::from_secs(8), "only after {noticed:?}");
+    case.commit(50, 5, 1).await?;
+    proxy.heal();
+    let audit = case.audit().await?;
+    assert_eq!((audit.published, audit.duplicates), (100, 0), "{}", relay.log_tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_not_taken_for_a_dead_one() -> Result<()> {
+    let (case, _proxy) = behind_a_proxy().await?;
+    let relay = case.relay.init_and_run().await?;
+    holds_for("no session is lost", Duration::from_secs(7), async || {
+        Ok(relay.metric("walpost_sessions_lost_total").await? == 0.0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn postgres_frees_the_slot_of_a_relay_that_falls_silent_and_another_takes_over() -> Result<()> {
+    let (case, proxy) = behind_a_proxy().await?;
+    let _first = case.relay.init_and_run().await?;
+    let direct = case.relay.beside()?.env("WALPOST_DATABASE_URL", &case.database.url);
+    let mut second = direct.run()?;
+    second.status("the second stands by", |answer| answer.body.contains("\"standby\"")).await?;
+    proxy.black_hole();
+    let since = Instant::now();
+    second.ready().await?;
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(8), "only after {took:?}");
+    case.commit(10, 5, 1).await?;
+    assert_eq!(case.audit().await?.published, 10);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_window_never_makes_postgres_take_the_relay_for_dead() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let case = case.with("WALPOST_WINDOW_RECORDS", "100").with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
+    let relay = case.relay.init_and_run().await?;
+    kafka.stop().await?;
+    case.commit(5_000, 5, 1).await?;
+    wait_until("the window is full", SOON, async || {
+        Ok(relay.metric("logistic_package_api_retranslator_events_processing").await? >= 100.0)
+    })
+    .await?;
+    holds_for("the session goes on", Duration::from_secs(7), async || {
+        Ok(relay.metric("walpost_sessions_lost_total").await? == 0.0)
+    })
+    .await?;
+    kafka.start_again().await?;
+    assert_eq!(case.audit().await?.published, 5_000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_given_up_and_nothing_is_lost_or_reordered() -> Result<()> {
+    let target = port::free_from(30_000)?;
+    let proxy = Proxy::on(TcpListener::bind("127.0.0.1:0").await?, target)?;
+    let kafka = PrivateKafka::start_behind(target.port(), proxy.addr().port()).await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
+    let case = case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string());
+    let relay = case.relay.init_and_run().await?;
+    let fall_silent = async {
+        wait_until("the stream is in full flow", SOON, async || {
+            Ok(case.topic.ends().await?.values().sum::<i64>() >= 100)
+        })
+        .await?;
+        proxy.black_hole();
+        wait_until("the silence is noticed", SOON, async || Ok(relay.log().contains("Timed out"))).await?;
+        proxy.reset();
+        proxy.heal();
+        anyhow::Ok(())
+    };
+    tokio::try_join!(write_concurrently(&case.database, 4, 300, 5), fall_silent)?;
+    assert_eq!(case.audit().await?.published, 1_200);
+    Ok(())
+}
