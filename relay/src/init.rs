@@ -116,7 +116,10 @@ async fn waited_for(session: &Session, error: DatabaseError) -> Error {
                where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 5";
     match session.client().query(sql, &[]).await {
         Ok(rows) => {
-            let open = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; ");
+            let mut open = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; ");
+            if open.is_empty() {
+                "of sessions that this role may not see (pg_monitor may)".clone_into(&mut open);
+            }
             error
                 .with_detail(format!(
                     "it waits for transactions that are open: {open}; end them \

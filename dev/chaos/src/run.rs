@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::stack::{Output, script};
 use harness::{Database, Topic, wait_until};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -65,7 +66,8 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     let befell = befall(&mut world, seed, limits, &audit, &tell, &mut writers, &mut report).await;
     writing.cancel();
     if let Err(error) = befell {
-        return Err(error.context(world.relays.logs()));
+        let servers = script(&["status"], Output::Quiet).await.unwrap_or_default();
+        return Err(error.context(servers).context(world.relays.logs()));
     }
     while let Some(ended) = writers.join_next().await {
         report.transactions += ended.context("a writer panicked")??;

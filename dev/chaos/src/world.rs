@@ -12,6 +12,10 @@ use tokio::net::TcpListener;
 /// More than one, so that order per key means something.
 const PARTITIONS: i32 = 4;
 
+/// Above the ports that dev/stack gives to servers, which would take this one while Kafka is down, and below those that
+/// the kernel gives to outgoing connections.
+const KAFKA_PORT: u16 = 32_100;
+
 /// How long a peer may be silent in this world: short, so that a minute holds many faults.
 pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -78,7 +82,7 @@ impl World {
     /// When anything does not start.
     pub(crate) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let kafka_target = port::free_from(30_500)?;
+        let kafka_target = port::free_from(KAFKA_PORT)?;
         let way_to_kafka = Proxy::on(listener, kafka_target)?;
         let (postgres, kafka) = tokio::try_join!(
             PrivatePostgres::start(),
@@ -88,7 +92,7 @@ impl World {
         let target = address(&database.url)?;
         let way_to_postgres = Proxy::start(target.parse().context("where Postgres is")?).await?;
         let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
-        let url = database.url.replacen(&target, &way_to_postgres.addr().to_string(), 1);
+        let url = database.relay_url.replacen(&target, &way_to_postgres.addr().to_string(), 1);
         let relay = relay(&database, &topic, &url, &way_to_kafka)?;
         relay.init().await?;
         let relays = Relays::start([relay.clone(), relay.beside()?])?;

@@ -22,8 +22,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Database {
     name: String,
     server_url: String,
-    /// Where it is.
+    /// Where it is, as a role that may do anything.
     pub url: String,
+    /// Where it is, as a role with the relay's rights and no others; the same as `url` without an outbox.
+    pub relay_url: String,
 }
 
 impl Database {
@@ -46,7 +48,7 @@ impl Database {
         let server = connect(server_url).await?;
         // template0 never has sessions on it, so that tests beside each other can all copy it.
         server.batch_execute(&format!("create database {name} template template0")).await?;
-        Ok(Self { name, server_url: server_url.to_owned(), url })
+        Ok(Self { name, server_url: server_url.to_owned(), relay_url: url.clone(), url })
     }
 
     /// A new database with the migrations of the repository applied: the table contract between server and relay.
@@ -54,13 +56,37 @@ impl Database {
     /// # Errors
     /// When it cannot be created, or a migration fails.
     pub async fn with_outbox(server_url: &str) -> Result<Self> {
-        let database = Self::fresh(server_url).await?;
+        let mut database = Self::fresh(server_url).await?;
         let client = database.client().await?;
         for path in migrations()? {
             let sql = fs::read_to_string(&path)?;
             client.batch_execute(&sql).await.with_context(|| format!("the migration {}", path.display()))?;
         }
+        database.make_roles().await?;
         Ok(database)
+    }
+
+    /// Runs the script of roles, and makes a relay's role of this database's own that has their rights: roles belong to
+    /// the whole server, and the ones of the script may be somebody's.
+    async fn make_roles(&mut self) -> Result<()> {
+        let script = fs::read_to_string(repository().join("migrations/roles/roles.sql"))?;
+        // Two scripts at a time would change the same roles. The lock goes with its connection.
+        let server = connect(&self.server_url).await?;
+        server.batch_execute("select pg_advisory_lock(hashtext('harness.roles'))").await?;
+        let (role, password) = (self.relay_role(), uuid::Uuid::new_v4().simple().to_string());
+        let own = format!(
+            "create role {role} login replication password '{password}' in role logistic_package_relay; \
+             grant connect, create on database {} to {role}",
+            self.name
+        );
+        self.execute(&script).await.context("migrations/roles/roles.sql")?;
+        self.execute(&own).await?;
+        self.relay_url = with_user(&self.url, &role, &password)?;
+        Ok(())
+    }
+
+    fn relay_role(&self) -> String {
+        format!("relay_{}", self.name)
     }
 
     /// Its name.
@@ -116,6 +142,7 @@ async fn remove(server_url: String, name: String) -> Result<()> {
         drop_slot(&server, row.get(0)).await?;
     }
     server.batch_execute(&format!("drop database if exists {name} with (force)")).await?;
+    server.batch_execute(&format!("drop role if exists relay_{name}")).await?;
     Ok(())
 }
 
@@ -177,6 +204,16 @@ pub fn with_database(url: &str, name: &str) -> Result<String> {
     let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
     let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
     Ok(format!("{scheme}://{authority}/{name}{parameters}"))
+}
+
+/// `url` for another user.
+///
+/// # Errors
+/// When it is not a URL.
+fn with_user(url: &str, user: &str, password: &str) -> Result<String> {
+    let (scheme, rest) = url.split_once("://").context("the database must be given as postgres://...")?;
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    Ok(format!("{scheme}://{user}:{password}@{place}"))
 }
 
 #[cfg(test)]

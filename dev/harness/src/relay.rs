@@ -35,7 +35,7 @@ impl Relay {
     pub fn new(binary: impl Into<PathBuf>, database: &Database, topic: &Topic) -> Result<Self> {
         let http_addr = port::free()?;
         let program = Program::new(binary)
-            .env("WALPOST_DATABASE_URL", &database.url)
+            .env("WALPOST_DATABASE_URL", &database.relay_url)
             .env("WALPOST_SLOT", database.slot_name())
             .env("WALPOST_KAFKA_BROKERS", &topic.brokers)
             .env("WALPOST_TOPIC", &topic.name)

@@ -16,7 +16,7 @@ async fn behind_a_proxy() -> Result<(Case, Proxy)> {
     let target = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
     let target = target.split('/').next().unwrap_or_default().to_owned();
     let proxy = Proxy::start(target.parse()?).await?;
-    let url = case.database.url.replacen(&target, &proxy.addr().to_string(), 1);
+    let url = case.database.relay_url.replacen(&target, &proxy.addr().to_string(), 1);
     Ok((case.with("WALPOST_DATABASE_URL", &url).with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS), proxy))
 }
 
@@ -54,7 +54,7 @@ async fn an_idle_connection_is_not_taken_for_a_dead_one() -> Result<()> {
 async fn postgres_frees_the_slot_of_a_relay_that_falls_silent_and_another_takes_over() -> Result<()> {
     let (case, proxy) = behind_a_proxy().await?;
     let _first = case.relay.init_and_run().await?;
-    let direct = case.relay.beside()?.env("WALPOST_DATABASE_URL", &case.database.url);
+    let direct = case.relay.beside()?.env("WALPOST_DATABASE_URL", &case.database.relay_url);
     let mut second = direct.run()?;
     second.status("the second stands by", |answer| answer.body.contains("\"standby\"")).await?;
     proxy.black_hole();
@@ -90,7 +90,8 @@ async fn a_full_window_never_makes_postgres_take_the_relay_for_dead() -> Result<
 
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_given_up_and_nothing_is_lost_or_reordered() -> Result<()> {
-    let target = port::free_from(30_000)?;
+    // Above the ports that dev/stack gives away, below those of outgoing connections.
+    let target = port::free_from(32_300)?;
     let proxy = Proxy::on(TcpListener::bind("127.0.0.1:0").await?, target)?;
     let kafka = PrivateKafka::start_behind(target.port(), proxy.addr().port()).await?;
     let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
