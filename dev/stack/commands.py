@@ -80,7 +80,7 @@ def _apply(settings, pairs, example):
     before = dict(settings)
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name.replace(".", "_").isidentifier():
+        if not equals or not name.replace(".", "_").replace("-", "_").isidentifier():
             raise Failure(f"{pair}: write it as name=value, such as {example}.")
         if value:
             settings[name] = value

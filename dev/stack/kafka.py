@@ -123,7 +123,7 @@ class Kafka(Server):
         properties = self.home / "format.properties"
         properties.write_text(self._rendered(fresh))
         command = self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(),
-                             "-c", str(properties))
+                             "-c", str(properties), *_scram_users())
         run = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, **self._as_server())
         properties.unlink()
@@ -174,6 +174,14 @@ class Kafka(Server):
         except (OSError, struct.error):
             return False
         return echoed == 7 and error == 0
+
+
+def _scram_users():
+    """Users that exist from the start: WALPOST_DEV_KAFKA_USERS=name:password,... For tests on loopback: the format
+    tool takes passwords as arguments only."""
+    users = [user.partition(":") for user in os.environ.get("WALPOST_DEV_KAFKA_USERS", "").split(",") if user]
+    return [part for name, _, password in users
+            for part in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")]
 
 
 @contextlib.contextmanager

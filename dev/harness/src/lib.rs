@@ -25,6 +25,9 @@ pub mod stack;
 /// What may befall a connection: a TCP proxy.
 pub mod proxy;
 
+/// Certificates, and servers that ask for them.
+pub mod secure;
+
 /// Servers of a test's own, to be stopped, killed and paused.
 pub mod private;
 

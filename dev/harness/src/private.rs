@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::stack::{Output, exported, script, script_path};
+use crate::stack::{Output, exported, script, script_path, script_with};
 
 /// Removing an instance stops its server by force: a few seconds are plenty.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(30);
@@ -20,12 +20,21 @@ struct Instance {
 
 impl Instance {
     async fn up(server: &'static str, variable: &str, extra: &[&str]) -> Result<Self> {
+        Self::up_with(server, variable, extra, &[]).await
+    }
+
+    async fn up_with(
+        server: &'static str,
+        variable: &str,
+        extra: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         // Made before the start, so that a start that fails half-way is removed as well.
         let name = format!("test-{server}-{}", &id[..8]);
         let mut instance = Self { name, server, address: String::new() };
         let up = ["up", "--instance", &instance.name, "--only", server, "--private"];
-        script(&[&up, extra].concat(), Output::Quiet).await?;
+        script_with(environment, &[&up, extra].concat(), Output::Quiet).await?;
         let printed = script(&["env", "--instance", &instance.name], Output::Quiet).await?;
         instance.address = exported(&printed, variable)
             .with_context(|| format!("the instance {} has no {variable}:\n{printed}", instance.name))?;
@@ -160,6 +169,16 @@ impl PrivateKafka {
     pub async fn start_with(properties: &[&str]) -> Result<Self> {
         let extra: Vec<&str> = properties.iter().flat_map(|property| ["--kafka-set", *property]).collect();
         Ok(Self(Instance::up("kafka", "KAFKA_BROKERS", &extra).await?))
+    }
+
+    /// The same, with users that may come with SCRAM-SHA-512: `name:password`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with_user(properties: &[&str], user: &str) -> Result<Self> {
+        let extra: Vec<&str> = properties.iter().flat_map(|property| ["--kafka-set", *property]).collect();
+        let environment = [("WALPOST_DEV_KAFKA_USERS", user)];
+        Ok(Self(Instance::up_with("kafka", "KAFKA_BROKERS", &extra, &environment).await?))
     }
 
     /// Starts one with a second listener at port `listener`, which tells its clients to come by way of port `way`:

@@ -67,8 +67,17 @@ pub enum Output {
 /// # Errors
 /// When it fails: with the end of what it said.
 pub async fn script(arguments: &[&str], output: Output) -> Result<String> {
+    script_with(&[], arguments, output).await
+}
+
+/// The same, with further environment variables.
+///
+/// # Errors
+/// When it fails: with the end of what it said.
+pub async fn script_with(environment: &[(&str, &str)], arguments: &[&str], output: Output) -> Result<String> {
     let mut command = Command::new("python3");
     command.arg(script_path()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command.envs(environment.iter().copied());
     if output == Output::Shown {
         command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
     } else {

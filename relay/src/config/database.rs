@@ -1,6 +1,7 @@
 //! Where Postgres is: a URL or key-value string, with the libpq variables for what it leaves out.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -128,16 +129,20 @@ impl DatabaseSettings {
             .map(str::to_owned)
             .or_else(|| env.get("PGDATABASE"))
             .unwrap_or_else(|| user.clone());
+        let ssl_mode: SslMode =
+            ssl.mode.or_else(|| env.get("PGSSLMODE")).map_or(Ok(SslMode::Prefer), |mode| mode.parse())?;
+        if ssl_mode == SslMode::VerifyFull && host.parse::<IpAddr>().is_ok() {
+            return Err(
+                "sslmode=verify-full verifies the server's name: give its name instead of its address".into(),
+            );
+        }
         Ok(Self {
             host,
             port,
             user,
             password: password.map(SecretString::from),
             database,
-            ssl_mode: ssl
-                .mode
-                .or_else(|| env.get("PGSSLMODE"))
-                .map_or(Ok(SslMode::Prefer), |mode| mode.parse())?,
+            ssl_mode,
             ssl_root_cert: ssl.root_cert.or_else(|| env.get("PGSSLROOTCERT")).map(PathBuf::from),
             peer_timeout: Duration::ZERO,
         })

@@ -16,7 +16,7 @@
 pub mod facts;
 pub mod reader;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -46,6 +46,8 @@ pub struct KafkaSink {
     dead_letter_topic: Option<String>,
     producer: Arc<ThreadedProducer<Reporter>>,
     reports: mpsc::UnboundedReceiver<Report>,
+    /// What the client last said was wrong: the answer to a question says only that there was none.
+    complaint: Complaint,
 }
 
 impl KafkaSink {
@@ -55,7 +57,8 @@ impl KafkaSink {
     /// When librdkafka refuses a property.
     pub fn new(kafka: &KafkaSettings, window: WindowSettings) -> Result<Self, SinkError> {
         let config = producer_config(kafka, window);
-        let (producer, reports) = start(&config)?;
+        let complaint = Complaint::default();
+        let (producer, reports) = start(&config, &complaint)?;
         Ok(Self {
             config,
             brokers: kafka.brokers.clone(),
@@ -63,6 +66,7 @@ impl KafkaSink {
             dead_letter_topic: kafka.dead_letter_topic.clone(),
             producer,
             reports,
+            complaint,
         })
     }
 
@@ -80,7 +84,10 @@ impl KafkaSink {
 
     async fn check_topic(&self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
         let (producer, topic) = (Arc::clone(&self.producer), name.to_owned());
-        let unreachable = |reason: String| SinkError::Unreachable { brokers: self.brokers.clone(), reason };
+        let unreachable = |reason: String| {
+            let reason = self.complaint.say().map_or(reason.clone(), |said| format!("{reason}: {said}"));
+            SinkError::Unreachable { brokers: self.brokers.clone(), reason }
+        };
         let asked = tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)).await;
         match asked {
             Ok(Ok(partitions)) => Ok(partitions),
@@ -142,7 +149,7 @@ impl Sink for KafkaSink {
         if batching == Batching::OneByOne {
             config.set("batch.num.messages", "1");
         }
-        let (producer, reports) = start(&config)?;
+        let (producer, reports) = start(&config, &self.complaint)?;
         self.producer = producer;
         let mut left = std::mem::replace(&mut self.reports, reports);
         let purged = tokio::task::spawn_blocking(move || {
@@ -160,11 +167,12 @@ impl Sink for KafkaSink {
 
 fn start(
     config: &ClientConfig,
+    complaint: &Complaint,
 ) -> Result<(Arc<ThreadedProducer<Reporter>>, mpsc::UnboundedReceiver<Report>), SinkError> {
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
     let producer = config
-        .create_with_context(Reporter { sender })
+        .create_with_context(Reporter { sender, complaint: complaint.clone() })
         .map_err(|error| SinkError::Settings(error.to_string()))?;
     Ok((Arc::new(producer), reports))
 }
@@ -195,9 +203,24 @@ fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfi
     config
 }
 
+/// What the client last said was wrong. Written when something is, so the lock is never on the way of an event.
+#[derive(Debug, Clone, Default)]
+struct Complaint(Arc<Mutex<Option<String>>>);
+
+impl Complaint {
+    fn hear(&self, reason: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    fn say(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Turns librdkafka's callbacks, on its own thread, into messages.
 struct Reporter {
     sender: mpsc::UnboundedSender<Report>,
+    complaint: Complaint,
 }
 
 impl ClientContext for Reporter {
@@ -222,6 +245,10 @@ impl ClientContext for Reporter {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // That all brokers are down says less than why one of them is.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.complaint.hear(reason);
+        }
         tracing::warn!(%error, reason, "Kafka client");
     }
 }

@@ -49,5 +49,8 @@ mod start;
 /// Every precondition, at a glance.
 mod check;
 
+/// TLS, passwords and rights, on both sides.
+mod secure;
+
 /// Settings and exit codes.
 mod settings;

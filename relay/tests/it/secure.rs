@@ -1,0 +1,154 @@
+use anyhow::{Context, Result, ensure};
+use harness::secure::{self, Certificates, TlsFront};
+use harness::{PrivateKafka, port};
+
+use crate::case::{Case, SOON};
+use crate::halt::halts;
+
+/// Above the ports that dev/stack gives away, below those of outgoing connections.
+const KAFKA_PORT: u16 = 32_600;
+
+const PASSWORD: &str = "correct-horse";
+
+/// A case whose relay comes to Kafka with TLS and SCRAM.
+async fn with_secure_kafka(certificates: &Certificates, more: &[&str]) -> Result<(Case, PrivateKafka)> {
+    let port = port::free_from(KAFKA_PORT)?.port();
+    let kafka = secure::kafka(certificates, port, &format!("walpost:{PASSWORD}"), more).await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let case = case
+        .with("WALPOST_KAFKA_BROKERS", &format!("localhost:{port}"))
+        .with("WALPOST_CONNECT_TIMEOUT_MS", "3000")
+        .with("WALPOST_KAFKA_PROPERTY_SECURITY_PROTOCOL", "SASL_SSL")
+        .with("WALPOST_KAFKA_PROPERTY_SASL_MECHANISM", "SCRAM-SHA-512")
+        .with("WALPOST_KAFKA_PROPERTY_SASL_USERNAME", "walpost")
+        .with("WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", PASSWORD)
+        .with("WALPOST_KAFKA_PROPERTY_SSL_CA_LOCATION", &certificates.authority().to_string_lossy());
+    Ok((case, kafka))
+}
+
+#[tokio::test]
+async fn events_are_published_over_tls_with_scram_and_a_wrong_authority_or_password_is_refused() -> Result<()>
+{
+    let certificates = Certificates::for_name("localhost")?;
+    let (case, _kafka) = with_secure_kafka(&certificates, &[]).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    assert_eq!(case.audit().await?.published, 10);
+    relay.terminate(SOON).await?;
+
+    let other = Certificates::for_name("localhost")?;
+    let trusting_another =
+        case.relay.clone().env("WALPOST_KAFKA_PROPERTY_SSL_CA_LOCATION", other.authority().into_os_string());
+    let mut relay = trusting_another.run()?;
+    relay.status("the certificate is named", |answer| answer.body.contains("certificate")).await?;
+    drop(relay);
+
+    let with_another_password =
+        case.relay.clone().env("WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", "wrong-donkey");
+    let mut relay = with_another_password.run()?;
+    relay
+        .status("the refusal is named", |answer| answer.body.to_lowercase().contains("authentication"))
+        .await?;
+    let said = format!("{}{}", relay.log(), relay.get("/ready").await?.body);
+    ensure!(!said.contains("wrong-donkey") && !said.contains(PASSWORD), "a password is told: {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_may_not_write_halts_and_names_the_rights() -> Result<()> {
+    let certificates = Certificates::for_name("localhost")?;
+    let rules = [
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users=User:ANONYMOUS",
+    ];
+    let (case, _kafka) = with_secure_kafka(&certificates, &rules).await?;
+    case.relay.init().await?;
+    halts(&mut case.relay.run()?, &["denies access", "WRITE", &case.topic.name]).await
+}
+
+/// The case with its relay's way to Postgres through TLS.
+async fn with_tls(name: &str) -> Result<(Case, TlsFront, Certificates)> {
+    let case = Case::new().await?;
+    let certificates = Certificates::for_name(name)?;
+    let place = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
+    let target = place.split('/').next().unwrap_or_default().parse()?;
+    let front = TlsFront::start(target, &certificates).await?;
+    Ok((case, front, certificates))
+}
+
+/// The relay's URL through `front`, with what is asked of its certificate.
+fn url(case: &Case, front: &TlsFront, asked: &str) -> String {
+    let (user, rest) = case.database.relay_url.rsplit_once('@').unwrap_or_default();
+    let database = rest.rsplit_once('/').unwrap_or_default().1;
+    format!("{user}@localhost:{}/{database}?{asked}", front.addr().port())
+}
+
+#[tokio::test]
+async fn both_connections_to_postgres_are_encrypted_and_verified() -> Result<()> {
+    let (case, front, certificates) = with_tls("localhost").await?;
+    let verified = format!("sslmode=verify-full&sslrootcert={}", certificates.authority().display());
+    let case_url = url(&case, &front, &verified);
+    let case = case.with("WALPOST_DATABASE_URL", &case_url);
+    let _relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    assert_eq!(case.audit().await?.published, 10);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_or_another_name_is_refused() -> Result<()> {
+    let (case, front, certificates) = with_tls("another.example").await?;
+    let other = Certificates::for_name("localhost")?;
+    for authority in [certificates.authority(), other.authority()] {
+        let asked = format!("sslmode=verify-full&sslrootcert={}", authority.display());
+        let relay = case.relay.clone().env("WALPOST_DATABASE_URL", url(&case, &front, &asked));
+        let ended = relay.command(&["init"]).await?;
+        ensure!(ended.code() == 1, "{}", ended.stderr);
+        ensure!(ended.stderr.contains("certificate"), "{}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_wants_tls_is_not_spoken_to_without() -> Result<()> {
+    let (case, front, _certificates) = with_tls("localhost").await?;
+    for (mode, works) in [("require", true), ("prefer", true), ("disable", false)] {
+        let relay = case.relay.clone();
+        let relay = relay.env("WALPOST_DATABASE_URL", url(&case, &front, &format!("sslmode={mode}")));
+        let ended = relay.command(&["init"]).await?;
+        ensure!((ended.code() == 0) == works, "{mode}: {}{}", ended.stdout, ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_password_is_ever_told() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_LOG_LEVEL", "trace");
+    let case = case.with("WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", PASSWORD);
+    let url = case.database.relay_url.clone();
+    let password =
+        url.split("://").nth(1).and_then(|rest| rest.split(['@', ':']).nth(1)).context("a password")?;
+    case.relay.init().await?;
+    let mut relay = case.relay.run_ready().await?;
+    case.commit(10, 3, 1).await?;
+    case.audit().await?;
+    let mut said = format!("{}{}", relay.get("/ready").await?.body, relay.get("/metrics").await?.body);
+    for arguments in [
+        &["--help"][..],
+        &["status", "--json"],
+        &["check", "--json"],
+        &["recover", "--dry-run"],
+        &["run", "--slot", "Not A Slot"],
+        &["init", "--table", "no.such_table"],
+    ] {
+        let ended = case.relay.command(arguments).await?;
+        said += &format!("{}{}", ended.stdout, ended.stderr);
+    }
+    relay.terminate(SOON).await?;
+    said += &relay.log();
+    for secret in [password, PASSWORD] {
+        ensure!(!said.contains(secret), "a password is told");
+    }
+    ensure!(said.contains("TRACE") || said.contains("DEBUG"), "the log was not at its most talkative");
+    Ok(())
+}
