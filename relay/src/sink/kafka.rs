@@ -15,6 +15,7 @@
 
 pub mod facts;
 pub mod reader;
+mod stall;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,8 +25,12 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use stall::Stall;
 
 use super::{Batching, Report, Sink, SinkError};
 use crate::config::{KafkaSettings, WindowSettings};
@@ -48,6 +53,12 @@ pub struct KafkaSink {
     reports: mpsc::UnboundedReceiver<Report>,
     /// What the client last said was wrong: the answer to a question says only that there was none.
     complaint: Complaint,
+    stall: Stall,
+    /// Whether Kafka answers, while a stuck producer is suspected.
+    probe: Option<JoinHandle<bool>>,
+    /// Since the last replacement: whether it was for being stuck.
+    stuck: bool,
+    peer_timeout: Duration,
 }
 
 impl KafkaSink {
@@ -67,6 +78,10 @@ impl KafkaSink {
             producer,
             reports,
             complaint,
+            stall: Stall::new(kafka.peer_timeout, Instant::now()),
+            probe: None,
+            stuck: false,
+            peer_timeout: kafka.peer_timeout,
         })
     }
 
@@ -80,6 +95,17 @@ impl KafkaSink {
             self.check_topic(topic, timeout).await?;
         }
         self.check_topic(&self.topic, timeout).await
+    }
+
+    /// Asks, with a client of its own, whether every partition has a leader now.
+    fn probe(&self) -> JoinHandle<bool> {
+        let (config, topic, timeout) = (self.config.clone(), self.topic.clone(), self.peer_timeout);
+        tokio::task::spawn_blocking(move || {
+            let Ok(client) = config.create::<BaseProducer>() else { return false };
+            let Ok(metadata) = client.client().fetch_metadata(Some(&topic), timeout) else { return false };
+            let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+            !partitions.is_empty() && partitions.iter().all(|partition| partition.leader() >= 0)
+        })
     }
 
     async fn check_topic(&self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
@@ -98,6 +124,14 @@ impl KafkaSink {
             Ok(Err(code)) => Err(unreachable(code.to_string())),
             Err(panicked) => Err(unreachable(panicked.to_string())),
         }
+    }
+}
+
+/// What the probe has found; waits for ever where there is none.
+async fn answered(probe: &mut Option<JoinHandle<bool>>) -> bool {
+    match probe {
+        Some(probe) => probe.await.unwrap_or(false),
+        None => std::future::pending().await,
     }
 }
 
@@ -135,12 +169,37 @@ impl Sink for KafkaSink {
             .payload(record.value.as_slice())
             .timestamp(record.timestamp_ms)
             .headers(headers);
-        self.producer.send(message).map_err(|(error, _)| failure(&error))
+        self.producer.send(message).map_err(|(error, _)| failure(&error))?;
+        self.stall.sent(Instant::now);
+        Ok(())
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
-        // Never closed: this side holds the producer, and with it the sender.
-        self.reports.recv_many(into, REPORTS_MAX).await;
+        loop {
+            let due = self.stall.due().filter(|_| self.probe.is_none());
+            tokio::select! {
+                biased;
+                // Never closed: this side holds the producer, and with it the sender.
+                records = self.reports.recv_many(into, REPORTS_MAX) => {
+                    self.probe = None;
+                    return self.stall.reported(records as u64, Instant::now());
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.probe = Some(self.probe());
+                }
+                answers = answered(&mut self.probe), if self.probe.is_some() => {
+                    self.probe = None;
+                    if answers {
+                        self.stuck = true;
+                        let reason = "it acknowledges nothing, although Kafka answers";
+                        let outcome = Err(SinkError::Broken(reason.to_owned()));
+                        into.push(Report { sequence: 0, outcome });
+                        return;
+                    }
+                    self.stall.excused(Instant::now());
+                }
+            }
+        }
     }
 
     async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
@@ -151,6 +210,8 @@ impl Sink for KafkaSink {
         }
         let (producer, reports) = start(&config, &self.complaint)?;
         self.producer = producer;
+        self.probe = None;
+        self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
         let mut left = std::mem::replace(&mut self.reports, reports);
         let purged = tokio::task::spawn_blocking(move || {
             broken.purge(PurgeConfig::default().queue().inflight());
