@@ -31,6 +31,8 @@ enum Mode {
 struct Faults {
     mode: Mode,
     generation: u64,
+    /// A connection that was open when this rose is silent from then on.
+    frozen: u64,
 }
 
 /// A proxy in front of one server. It ends, with its connections, when this is dropped.
@@ -57,7 +59,7 @@ impl Proxy {
     /// When the listener has no address.
     pub fn on(listener: TcpListener, target: SocketAddr) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
-        let (faults, watched) = watch::channel(Faults { mode: Mode::Pass, generation: 0 });
+        let (faults, watched) = watch::channel(Faults { mode: Mode::Pass, generation: 0, frozen: 0 });
         let task = tokio::spawn(accept(listener, target, watched));
         Ok(Self { addr, faults, task })
     }
@@ -71,6 +73,11 @@ impl Proxy {
     /// Resets every connection that is open (RST): a firewall that forgot, a machine that rebooted.
     pub fn reset(&self) {
         self.faults.send_modify(|faults| faults.generation += 1);
+    }
+
+    /// Swallows what is said on connections that are open, for ever: new ones pass.
+    pub fn freeze(&self) {
+        self.faults.send_modify(|faults| faults.frozen += 1);
     }
 
     /// Swallows everything: a cable that was pulled.
@@ -145,12 +152,13 @@ async fn pass(
     opened: u64,
 ) {
     let mut chunk = vec![0; CHUNK_BYTES];
+    let thawed = faults.borrow().frozen;
     loop {
-        let Faults { mode, generation } = *faults.borrow_and_update();
+        let Faults { mode, generation, frozen } = *faults.borrow_and_update();
         if generation > opened {
             return;
         }
-        let reads = mode != Mode::BlackHole;
+        let reads = mode != Mode::BlackHole && frozen == thawed;
         let count = tokio::select! {
             changed = faults.changed() => match changed {
                 Ok(()) => continue,
@@ -241,6 +249,17 @@ mod tests {
         proxy.heal();
         assert_eq!(tokio::time::timeout(LONG, stream.read_u8()).await.expect("in time").expect("late"), 7);
         assert_eq!(tokio::time::timeout(LONG, new.read_u8()).await.expect("in time").expect("late"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_frozen_connection_is_silent_and_a_new_one_is_not() {
+        let proxy = echo().await;
+        let mut stream = connect(&proxy).await;
+        assert!(say(&mut stream, LONG).await.expect("in time").is_ok());
+        proxy.freeze();
+        assert!(say(&mut stream, SHORT).await.is_none());
+        let mut new = connect(&proxy).await;
+        assert!(say(&mut new, LONG).await.expect("in time").is_ok());
     }
 
     #[tokio::test]

@@ -112,3 +112,22 @@ async fn a_broker_that_falls_silent_is_given_up_and_nothing_is_lost_or_reordered
     assert_eq!(case.audit().await?.published, 1_200);
     Ok(())
 }
+
+/// The client's own time-out is set so long that it would not notice: it stands for whatever makes it stick.
+#[tokio::test]
+async fn a_producer_that_is_stuck_while_kafka_answers_is_replaced() -> Result<()> {
+    let target = port::free_from(32_400)?;
+    let proxy = Proxy::on(TcpListener::bind("127.0.0.1:0").await?, target)?;
+    let kafka = PrivateKafka::start_behind(target.port(), proxy.addr().port()).await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
+    let case = case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string());
+    let case = case.with("WALPOST_KAFKA_PROPERTY_SOCKET_TIMEOUT_MS", "120000");
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(50, 5, 1).await?;
+    case.audit().await?;
+    proxy.freeze();
+    case.commit(50, 5, 1).await?;
+    assert_eq!(case.audit().await?.published, 100);
+    assert!(relay.metric("walpost_producer_restarts_total").await? >= 1.0, "{}", relay.log_tail());
+    relay.expect_running()
+}
