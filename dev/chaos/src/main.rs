@@ -3,8 +3,8 @@
 //! Two relays, one standing by, reach a Postgres and a Kafka of their own through proxies; writers and the audit go
 //! straight. Faults come one after the other; after each an event that is committed once it is healed must arrive.
 //!
-//! `CHAOS_MINUTES` (5), `CHAOS_FAULTS` (no limit) and `CHAOS_SEED` (drawn, and printed) say how long and which: a seed
-//! gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside this
+//! `CHAOS_MINUTES` (5), `CHAOS_FAULTS` (no limit), `CHAOS_ONLY` (kinds with this in their name) and `CHAOS_SEED` (drawn,
+//! and printed) say how long and which: a seed gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside this
 //! program.
 
 mod audit;
@@ -25,8 +25,9 @@ use run::Limits;
 async fn main() -> Result<ExitCode> {
     let minutes: f64 = setting("CHAOS_MINUTES", 5.0)?;
     let faults = setting("CHAOS_FAULTS", usize::MAX)?;
+    let only: String = setting("CHAOS_ONLY", String::new())?;
     let seed: u64 = setting("CHAOS_SEED", rand::random())?;
-    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults };
+    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, only };
     println!("seed {seed}, {minutes} minutes; again with: CHAOS_SEED={seed} make chaos");
     let report = run::run(seed, limits).await.with_context(|| format!("seed {seed}"))?;
     println!("\n{report}\nseed {seed}, {} faults", report.faults());

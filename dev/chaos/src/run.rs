@@ -30,10 +30,12 @@ const MARKER_KEY: i64 = 1_000_000;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long a run goes on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) time: Duration,
     pub(crate) faults: usize,
+    /// Only kinds whose name has this in it.
+    pub(crate) only: String,
 }
 
 type Shared = Arc<Mutex<Audit>>;
@@ -67,7 +69,7 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     writing.cancel();
     if let Err(error) = befell {
         let servers = script(&["status"], Output::Quiet).await.unwrap_or_default();
-        return Err(error.context(servers).context(world.relays.logs()));
+        return Err(error.context(servers).context(world.relays.logs().await));
     }
     while let Some(ended) = writers.join_next().await {
         report.transactions += ended.context("a writer panicked")??;
@@ -78,7 +80,7 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     })
     .await;
     if drained.is_err() {
-        eprintln!("{}", world.relays.logs());
+        eprintln!("{}", world.relays.logs().await);
     }
     background.abort_all();
     with(&audit, |audit| {
@@ -90,7 +92,7 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
         report.unsafe_confirms = std::mem::take(&mut audit.unsafe_confirms);
     });
     if !report.holds() {
-        eprintln!("{}", world.relays.logs());
+        eprintln!("{}", world.relays.logs().await);
     }
     Ok(report)
 }
@@ -108,7 +110,7 @@ async fn befall(
     let (started, mut left) = (Instant::now(), Vec::new());
     while started.elapsed() < limits.time && report.faults() < limits.faults {
         let repeated = with(audit, |audit| audit.duplicates);
-        let fault = Fault::draw(&mut rng, &mut left);
+        let fault = Fault::draw(&mut rng, &mut left, &limits.only);
         tokio::time::sleep(fault.after).await;
         let name = fault.kind.name();
         while let Some(ended) = writers.try_join_next() {

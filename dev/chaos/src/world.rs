@@ -36,7 +36,7 @@ impl Relays {
 
     /// The relay that streams, as soon as one does.
     pub(crate) async fn active(&self) -> Result<usize> {
-        wait_for("a relay is ready", DEADLINE, async || {
+        let waited = wait_for("a relay is ready", DEADLINE, async || {
             for (index, relay) in self.running.iter().enumerate() {
                 if http::get(relay.http_addr(), "/ready").await.is_ok_and(|answer| answer.status == 200) {
                     return Ok(Some(index));
@@ -44,8 +44,11 @@ impl Relays {
             }
             Ok(None)
         })
-        .await
-        .map_err(|error| error.context(self.logs()))
+        .await;
+        match waited {
+            Ok(index) => Ok(index),
+            Err(error) => Err(error.context(self.logs().await)),
+        }
     }
 
     pub(crate) fn at(&mut self, index: usize) -> &mut RelayProcess {
@@ -58,9 +61,21 @@ impl Relays {
         Ok(())
     }
 
-    /// The ends of both logs, for a failure's message.
-    pub(crate) fn logs(&self) -> String {
-        self.running.iter().map(|relay| relay.log_tail()).collect::<Vec<_>>().join("\n")
+    /// What both say of themselves, and the ends of their logs, for a failure's message.
+    pub(crate) async fn logs(&self) -> String {
+        let mut said = String::new();
+        for relay in &self.running {
+            for path in ["/ready", "/metrics"] {
+                let page = http::get(relay.http_addr(), path).await.map(|answer| answer.body);
+                let page = page.unwrap_or_else(|error| format!("{path}: {error:#}"));
+                for line in page.lines().filter(|line| !line.starts_with('#') && !line.starts_with("process"))
+                {
+                    said += &format!("{line}\n");
+                }
+            }
+            said += &relay.log_tail();
+        }
+        said
     }
 }
 

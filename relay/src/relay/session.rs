@@ -89,6 +89,9 @@ impl Relay {
         mut confirming: Confirming,
         stop: &CancellationToken,
     ) -> Result<Stopped, Error> {
+        // What an earlier session left in the window without handing it over: nothing else would, and until it is
+        // acknowledged there may be no room to read.
+        self.publisher.send()?;
         let mut ticks = interval(self.settings.timing.confirm_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let peer_timeout = self.settings.timing.peer_timeout;
@@ -117,8 +120,10 @@ impl Relay {
                     self.act(next, &stream, &guard);
                 }
                 event = stream.next(), if room => {
-                    let messages = self.read(event?, &mut stream, &mut reading)?;
+                    let read = self.read(event?, &mut stream, &mut reading);
+                    // Also when the stream broke behind what was read.
                     self.publisher.send()?;
+                    let messages = read?;
                     let now = Instant::now().into_std();
                     watchdog.heard(self.publisher.progress().sent(), &mut self.patience, now);
                     if let Some(rest) = pace.rest(messages, now) {
