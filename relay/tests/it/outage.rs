@@ -120,3 +120,24 @@ async fn a_relay_that_lost_postgres_is_not_ready_until_it_is_back() -> Result<()
     tokio::time::timeout(SOON, relay.ready()).await??;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_stream_that_breaks_again_and_again_under_load_never_stalls() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let breaking = async {
+        let end = "select count(pg_terminate_backend(active_pid)) from pg_replication_slots \
+                   where slot_name = $1 and active_pid is not null";
+        let (client, slot) = (case.client().await?, case.database.slot_name());
+        let mut broken = 0;
+        wait_until("the stream has been broken 60 times", 2 * SOON, async || {
+            broken += client.query_one(end, &[&slot]).await?.get::<_, i64>(0);
+            Ok(broken >= 60)
+        })
+        .await
+    };
+    tokio::try_join!(case.commit(60_000, 5, 300), breaking)?;
+    relay.expect_running()?;
+    assert_eq!(case.audit().await?.published, 60_000);
+    Ok(())
+}
