@@ -56,7 +56,7 @@ impl Table {
         for map in self.maps {
             let mut merged = file.section(map);
             merged.extend(map_from_env(map, self.env_prefix, &env));
-            merged.extend(map_from_flags(map, matches, &mut values.mistakes));
+            merged.extend(map_from_flags(map, self.env_prefix, matches, &mut values.mistakes));
             values.maps.insert(map.name, merged);
         }
         file.note_unknown_keys(self, &mut values.mistakes);
@@ -157,14 +157,28 @@ fn map_from_env(map: &MapSetting, prefix: &str, env: &Environment<'_>) -> Vec<(S
     env.0.iter().filter_map(|(name, value)| Some((key(name)?, value.clone()))).collect()
 }
 
+/// Whether a free key is that of a secret, by its name.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["password", "secret", "ssl.key.pem", "jaas"].iter().any(|part| key.contains(part))
+}
+
 fn map_from_flags(
     map: &MapSetting,
+    prefix: &str,
     matches: &ArgMatches,
     mistakes: &mut Vec<String>,
 ) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     for text in matches.get_many::<String>(map.name).into_iter().flatten() {
         match text.split_once('=') {
+            Some((key, _)) if is_secret(key) => mistakes.push(format!(
+                "--{} {key}: every user of the machine can read the command line: give it as {}{} or in the settings \
+                 file",
+                map.name,
+                map_env_prefix(map, prefix),
+                key.trim().replace('.', "_").to_uppercase()
+            )),
             Some((key, value)) => pairs.push((key.trim().to_owned(), value.to_owned())),
             None => mistakes.push(format!("--{}: `{text}`: expected KEY=VALUE", map.name)),
         }

@@ -28,9 +28,11 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
 
 fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {
     let error = Error::from(error);
+    let is_missing = matches!(error, Error::Sink(SinkError::TopicMissing { .. }));
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
-        Verdict::Retry | Verdict::StandBy => "start it, or correct --kafka-brokers or --topic".to_owned(),
+        _ if is_missing => "create it, or correct --topic".to_owned(),
+        Verdict::Retry | Verdict::StandBy => "start it, or correct --kafka-brokers".to_owned(),
     };
     side.fail(name, error.to_string(), remedy);
 }

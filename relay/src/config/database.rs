@@ -91,7 +91,18 @@ impl DatabaseSettings {
             }
             return Self::parse("", &variables).map_err(|mistake| values.mistake(mistake)).ok();
         }
-        values.parse_with("database-url", |text| Self::parse(text, &variables))
+        let is_public = values.from_flag("database-url");
+        values.parse_with("database-url", |text| {
+            let settings = Self::parse(text, &variables)?;
+            if is_public && has_password(text) {
+                return Err(
+                    "every user of the machine can read a password on the command line: give the URL as \
+                            WALPOST_DATABASE_URL or WALPOST_DATABASE_URL_FILE, or the password as PGPASSWORD"
+                        .into(),
+                );
+            }
+            Ok(settings)
+        })
     }
 
     fn parse(text: &str, env: &LibpqVariables<'_>) -> Result<Self, String> {
@@ -153,6 +164,13 @@ impl DatabaseSettings {
     pub fn is_socket(&self) -> bool {
         Path::new(&self.host).is_absolute()
     }
+}
+
+/// Whether a URL or key-value string that parses has a password in it.
+fn has_password(text: &str) -> bool {
+    let config =
+        SslOptions::take(text).ok().and_then(|(rest, _)| rest.parse::<tokio_postgres::Config>().ok());
+    config.is_some_and(|config| config.get_password().is_some())
 }
 
 /// The options about TLS: tokio-postgres knows a part of them only.

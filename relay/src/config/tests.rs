@@ -117,3 +117,18 @@ fn the_page_of_settings_is_the_table() {
         "run UPDATE_DOCS=1 cargo test -p walpost"
     );
 }
+
+#[test]
+fn a_secret_on_the_command_line_is_refused_with_the_way_to_give_it() {
+    let arguments = [
+        "--database-url=postgres://me:hunter2@db/shop",
+        "--kafka-property=sasl.password=hunter2",
+        "--kafka-property=ssl.key.password=hunter2",
+    ];
+    let text = read(&arguments, &[]).unwrap_err().to_string();
+    for named in ["WALPOST_DATABASE_URL_FILE", "WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", "ssl.key.password"] {
+        assert!(text.contains(named), "{text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(read(&["--database-url=postgres://me@db/shop"], &[]).is_ok());
+}
