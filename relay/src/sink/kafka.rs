@@ -62,7 +62,7 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    /// Makes the producer. It connects in the background; [`KafkaSink::check_topic`] says whether it could.
+    /// Makes the producer. It connects in the background; [`KafkaSink::check_topics`] says whether it could.
     ///
     /// # Errors
     /// When librdkafka refuses a property.
