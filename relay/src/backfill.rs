@@ -69,6 +69,8 @@ pub async fn run<S: Sink>(
     let columns = needed(relation, source);
     let plan = Plan::new(&source.table, &columns)?;
     let rows = Cursor::open(session, source, &columns).await?;
+    // What an earlier session left in the window without handing it over: nothing else would.
+    publisher.send()?;
     let count = FETCHED_ROWS.min(window.records);
     let mut published = 0;
     loop {

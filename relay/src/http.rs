@@ -1,4 +1,4 @@
-//! `/live`, `/ready` and `/metrics`.
+//! `/live`, `/ready`, `/status` and `/metrics`.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::state::StateCell;
+use crate::state::{State, StateCell};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -41,6 +41,7 @@ fn router(shown: Shown) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
+        .route("/status", get(status))
         .route("/metrics", get(metrics))
         .with_state(shown)
 }
@@ -49,6 +50,11 @@ async fn ready(Shared(shown): Shared<Shown>) -> Response {
     let state = shown.state.get();
     let status = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(state)).into_response()
+}
+
+/// The same as `/ready` says, for those who ask what and not whether.
+async fn status(Shared(shown): Shared<Shown>) -> Json<State> {
+    Json(shown.state.get())
 }
 
 async fn metrics(Shared(shown): Shared<Shown>) -> Response {

@@ -55,7 +55,10 @@ comment on table walpost.slot is 'A row for each slot that walpost follows. conf
 /// When the database refuses.
 pub async fn create(session: &Session) -> Result<(), DatabaseError> {
     // Two at a time would both find it missing, and one would fail. The lock goes with the transaction.
-    let guarded = format!("begin; select pg_advisory_xact_lock(hashtext('walpost.init')); {SCHEMA} commit;");
+    let guarded = format!(
+        "begin; set local client_min_messages = 'warning'; \
+         select pg_advisory_xact_lock(hashtext('walpost.init')); {SCHEMA} commit;"
+    );
     session.client().batch_execute(&guarded).await.map_err(session.error("make the schema walpost"))
 }
 

@@ -66,7 +66,7 @@ pub(crate) struct System {
 impl System {
     pub(crate) async fn start(screen: &Screen, servers: &Servers, ports: &Ports) -> Result<Self> {
         screen.section("The service and the relay");
-        let database = Database::fresh_for("demo", &servers.stack.database_url).await?;
+        let mut database = Database::fresh_for("demo", &servers.stack.database_url).await?;
         let topic_name = database.name().replace('_', "-");
         let topic = Topic::named(&topic_name, &servers.stack.brokers, PARTITIONS).await;
         let topic = topic.context(
@@ -78,6 +78,10 @@ impl System {
         let server = serve(screen, &database, ports).await?;
         let client = Client::connect(format!("http://{}", ports.grpc)).await.context("gRPC")?;
 
+        // A server that was given may not let its user make roles.
+        if database.make_roles().await.is_ok() {
+            screen.line("walpost has a role with the rights of migrations/roles, and no others");
+        }
         let settings = Relay::new(program("walpost")?, &database, &topic)?.at(ports.relay);
         let settings = settings.with_program(|program| program.in_own_group().log_on_drop(false));
         let started = Instant::now();

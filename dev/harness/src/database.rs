@@ -68,7 +68,10 @@ impl Database {
 
     /// Runs the script of roles, and makes a relay's role of this database's own that has their rights: roles belong to
     /// the whole server, and the ones of the script may be somebody's.
-    async fn make_roles(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When this connection's role may not make roles, or the migrations were not applied.
+    pub async fn make_roles(&mut self) -> Result<()> {
         let script = fs::read_to_string(repository().join("migrations/roles/roles.sql"))?;
         // Two scripts at a time would change the same roles. The lock goes with its connection.
         let server = connect(&self.server_url).await?;

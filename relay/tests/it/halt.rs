@@ -15,6 +15,8 @@ pub(crate) async fn halts(relay: &mut RelayProcess, names: &[&str]) -> Result<()
         ensure!(all.contains(name), "the halt does not name {name}: {all}");
     }
     ensure!(relay.get("/live").await?.status == 200, "a halted relay lives");
+    let metrics = relay.get("/metrics").await?.body;
+    ensure!(metrics.contains("walpost_state{state=\"halted\"} 1"), "the metrics do not say so: {metrics}");
     let log = relay.log();
     // A log line quotes the texts in it.
     let quoted = reason.escape_debug().to_string();
@@ -179,4 +181,33 @@ async fn a_publication_that_was_made_anew_halts_the_relay_while_it_streams() -> 
                 create publication package_event_pub for table package_event with (publish = 'insert'); commit";
     case.database.execute(anew).await?;
     halts(&mut relay, &["package_event_pub", "walpost recover"]).await
+}
+
+#[tokio::test]
+async fn a_dropped_table_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute("drop table package_event").await?;
+    halts(&mut relay, &["public.package_event"]).await
+}
+
+#[tokio::test]
+async fn a_slot_that_someone_moved_ahead_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    relay.terminate(SOON).await?;
+    case.commit(10, 3, 1).await?;
+    let advance = "select pg_replication_slot_advance($1, pg_current_wal_lsn())";
+    case.client().await?.execute(advance, &[&case.database.slot_name()]).await?;
+    halts(&mut case.relay.run()?, &["ahead of", "walpost recover"]).await
+}
+
+#[tokio::test]
+async fn a_slot_of_another_server_halts_the_relay() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    relay.terminate(SOON).await?;
+    // What a dump that was restored elsewhere remembers.
+    case.database.execute("update walpost.slot set system_identifier = '1'").await?;
+    halts(&mut case.relay.run()?, &["system identifier", "walpost recover"]).await
 }
