@@ -4,7 +4,7 @@ use super::Side;
 use crate::config::Settings;
 use crate::error::{Error, Verdict};
 use crate::sink::SinkError;
-use crate::sink::kafka::facts::{TopicFacts, topic_facts};
+use crate::sink::kafka::facts::{TopicFacts, may_write, topic_facts};
 
 /// librdkafka's default for `message.max.bytes`.
 const MESSAGE_MAX_BYTES: u64 = 1_000_000;
@@ -14,16 +14,37 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     for (name, topic) in ["topic", "dead letters"].into_iter().zip(topics) {
         let Some(topic) = topic else { continue };
         match topic_facts(&settings.kafka, topic, settings.timing.connect_timeout).await {
-            Ok(facts) => check_topic(settings, side, name, topic, &facts),
+            Ok(facts) => {
+                check_topic(settings, side, name, topic, &facts);
+                check_rights(settings, side, topic, &facts).await;
+            }
             Err(error @ SinkError::Unreachable { .. }) => return failed(side, "connection", error),
             Err(error) => failed(side, name, error),
         }
     }
-    side.unknown(
-        "write access",
-        "not tried, since a try would be a record",
-        "`walpost run` halts and says so when it is denied: it needs WRITE and DESCRIBE on the topic",
-    );
+}
+
+/// Nothing is written: see [`may_write`].
+async fn check_rights(settings: &Settings, side: &mut Side<'_>, topic: &str, facts: &TopicFacts) {
+    const NAME: &str = "write access";
+    let bytes = facts.number("max.message.bytes");
+    let may = match bytes {
+        Some(bytes) => may_write(&settings.kafka, topic, bytes, settings.timing.connect_timeout).await,
+        None => None,
+    };
+    match may {
+        Some(true) => side.ok(NAME, format!("{topic} may be written to")),
+        Some(false) => side.fail(
+            NAME,
+            format!("{topic} may not be written to"),
+            format!("kafka-acls.sh --add --allow-principal User:… --operation Write --topic {topic}"),
+        ),
+        None => side.unknown(
+            NAME,
+            format!("whether {topic} may be written to could not be found out without writing"),
+            "`walpost run` halts and says so when it is denied: it needs WRITE and DESCRIBE on the topic",
+        ),
+    }
 }
 
 fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {

@@ -44,7 +44,9 @@ async fn a_system_that_is_ready_passes_and_warnings_count_when_told_to() -> Resu
     }
     is(&case, "WAL for slots", "warning", "max_slot_wal_keep_size").await?;
     is(&case, "in-sync replicas", "warning", "one replica").await?;
-    is(&case, "write access", "unknown", "WRITE").await
+    is(&case, "write access", "ok", "").await?;
+    ensure!(case.topic.read_all().await?.is_empty(), "a check writes nothing");
+    Ok(())
 }
 
 #[tokio::test]

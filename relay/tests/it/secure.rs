@@ -63,6 +63,8 @@ async fn a_client_that_may_not_write_halts_and_names_the_rights() -> Result<()> 
     ];
     let (case, _kafka) = with_secure_kafka(&certificates, &rules).await?;
     case.relay.init().await?;
+    let checked = case.relay.command(&["check"]).await?;
+    ensure!(checked.code() == 1 && checked.stdout.contains("grant"), "{}", checked.stdout);
     halts(&mut case.relay.run()?, &["denies access", "WRITE", &case.topic.name]).await
 }
 

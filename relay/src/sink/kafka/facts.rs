@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::SinkError;
 use super::reader::client_config;
+use super::{SinkError, is_denied};
 use crate::config::KafkaSettings;
 
 /// What Kafka says of a topic.
@@ -56,6 +58,10 @@ pub async fn topic_facts(
     });
     let (admin, metadata) = asked.await.map_err(|error| unreachable(error.to_string()))?;
     let metadata = metadata.map_err(|error| unreachable(error.to_string()))?;
+    let refused = metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+    if let Some(code) = refused.filter(|code| is_denied(*code)) {
+        return Err(SinkError::Denied(format!("{code} (topic `{topic}`)")));
+    }
     let found = metadata.topics().first().filter(|topic| topic.error().is_none());
     let Some(found) = found.filter(|topic| !topic.partitions().is_empty()) else {
         return Err(SinkError::TopicMissing { topic: topic.to_owned(), brokers: kafka.brokers.clone() });
@@ -80,4 +86,42 @@ async fn settings(
     let Ok(Ok(described)) = tokio::time::timeout(timeout, asked).await else { return HashMap::new() };
     let entries = described.into_iter().flatten().flat_map(|resource| resource.entries);
     entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()
+}
+
+/// Above this a question would be too much traffic.
+const ASKED_BYTES_MAX: usize = 16 << 20;
+
+/// Room for what the format adds to a record.
+const FRAME_BYTES: usize = 1 << 10;
+
+/// Whether this client may write to the topic, found out without writing: a broker looks at the right before it looks at
+/// the record, so one that is larger than the topic takes (`max_bytes`) is refused either way, and the answer tells.
+/// `None` when it does not.
+pub async fn may_write(
+    kafka: &KafkaSettings,
+    topic: &str,
+    max_bytes: usize,
+    timeout: Duration,
+) -> Option<bool> {
+    if max_bytes > ASKED_BYTES_MAX {
+        return None;
+    }
+    let (mut config, topic) = (client_config(kafka), topic.to_owned());
+    let bytes = max_bytes + FRAME_BYTES;
+    config
+        .set("message.max.bytes", (bytes + FRAME_BYTES).to_string())
+        .set("batch.size", (bytes + FRAME_BYTES).to_string())
+        .set("compression.type", "none")
+        .set("enable.idempotence", "false")
+        .set("message.send.max.retries", "0")
+        .set("message.timeout.ms", timeout.as_millis().to_string());
+    let producer: FutureProducer = config.create().ok()?;
+    let payload = vec![0; bytes];
+    let record = FutureRecord::<(), _>::to(&topic).payload(&payload);
+    let (error, _) = producer.send(record, timeout).await.err()?;
+    match error.rdkafka_error_code()? {
+        RDKafkaErrorCode::MessageSizeTooLarge => Some(true),
+        code if is_denied(code) => Some(false),
+        _ => None,
+    }
 }
