@@ -1,6 +1,8 @@
 //! What may befall a connection: a TCP proxy on loopback that resets, swallows, slows and refuses.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -40,6 +42,7 @@ struct Faults {
 pub struct Proxy {
     addr: SocketAddr,
     faults: watch::Sender<Faults>,
+    passed: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -60,14 +63,21 @@ impl Proxy {
     pub fn on(listener: TcpListener, target: SocketAddr) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
         let (faults, watched) = watch::channel(Faults { mode: Mode::Pass, generation: 0, frozen: 0 });
-        let task = tokio::spawn(accept(listener, target, watched));
-        Ok(Self { addr, faults, task })
+        let passed = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(accept(listener, target, watched, Arc::clone(&passed)));
+        Ok(Self { addr, faults, passed, task })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Bytes that have passed so far, in both directions.
+    #[must_use]
+    pub fn passed_bytes(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Resets every connection that is open (RST): a firewall that forgot, a machine that rebooted.
@@ -113,14 +123,24 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, faults: watch::Receiver<Faults>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    faults: watch::Receiver<Faults>,
+    passed: Arc<AtomicU64>,
+) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        tokio::spawn(serve(client, target, faults.clone()));
+        tokio::spawn(serve(client, target, faults.clone(), Arc::clone(&passed)));
     }
 }
 
-async fn serve(client: TcpStream, target: SocketAddr, mut faults: watch::Receiver<Faults>) {
+async fn serve(
+    client: TcpStream,
+    target: SocketAddr,
+    mut faults: watch::Receiver<Faults>,
+    passed: Arc<AtomicU64>,
+) {
     let opened = faults.borrow_and_update().generation;
     let linger = reset_on_close(&client);
     let waited = faults.wait_for(|faults| faults.mode != Mode::BlackHole || faults.generation > opened).await;
@@ -135,8 +155,8 @@ async fn serve(client: TcpStream, target: SocketAddr, mut faults: watch::Receive
     let (from_server, to_server) = server.into_split();
     // Whichever direction ends first ends both.
     tokio::select! {
-        () = pass(from_client, to_server, faults.clone(), opened) => {}
-        () = pass(from_server, to_client, faults, opened) => {}
+        () = pass(from_client, to_server, faults.clone(), opened, &passed) => {}
+        () = pass(from_server, to_client, faults, opened, &passed) => {}
     }
 }
 
@@ -150,6 +170,7 @@ async fn pass(
     mut to: OwnedWriteHalf,
     mut faults: watch::Receiver<Faults>,
     opened: u64,
+    passed: &AtomicU64,
 ) {
     let mut chunk = vec![0; CHUNK_BYTES];
     let thawed = faults.borrow().frozen;
@@ -172,6 +193,7 @@ async fn pass(
         if let Mode::Slow(latency) = mode {
             tokio::time::sleep(latency).await;
         }
+        passed.fetch_add(count as u64, Ordering::Relaxed);
         if !write(&mut to, &chunk[..count], &mut faults, opened).await {
             return;
         }

@@ -50,6 +50,36 @@ async fn an_idle_connection_is_not_taken_for_a_dead_one() -> Result<()> {
     .await
 }
 
+/// Unconfirmed events in flight, and keepalives that ask for a reply: each answer with an old position used to bring the
+/// next question at once, 24,000 a second.
+#[tokio::test]
+async fn questions_are_answered_without_a_storm() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let target = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
+    let target = target.split('/').next().unwrap_or_default().to_owned();
+    let proxy = Proxy::start(target.parse()?).await?;
+    let url = case.database.relay_url.replacen(&target, &proxy.addr().to_string(), 1);
+    let case = case.with("WALPOST_DATABASE_URL", &url).with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
+    let relay = case.relay.init_and_run().await?;
+    kafka.stop().await?;
+    case.commit(10, 5, 1).await?;
+    wait_until("they are in flight", SOON, async || {
+        Ok(relay.metric("logistic_package_api_retranslator_events_processing").await? >= 10.0)
+    })
+    .await?;
+    let (before, since) = (proxy.passed_bytes(), Instant::now());
+    holds_for("a few bytes a second pass", Duration::from_secs(5), async || {
+        Ok(proxy.passed_bytes() - before < 200_000)
+    })
+    .await?;
+    let passed = proxy.passed_bytes() - before;
+    assert!(passed > 0, "no question was asked in {:?}", since.elapsed());
+    kafka.start_again().await?;
+    assert_eq!(case.audit().await?.published, 10);
+    Ok(())
+}
+
 #[tokio::test]
 async fn postgres_frees_the_slot_of_a_relay_that_falls_silent_and_another_takes_over() -> Result<()> {
     let (case, proxy) = behind_a_proxy().await?;
