@@ -2,9 +2,14 @@
 
 use tracing_subscriber::EnvFilter;
 
+/// The replication client logs each error that it also returns, and walpost says what follows from it: a relay that
+/// stands by would log an error twice a second. A filter that names the client has it back.
+const QUIET: &str = "pgwire_replication=off";
+
 /// Starts logging. `filter` was checked when the settings were read.
 pub fn start(filter: &str, json: bool) {
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
+    let filter = EnvFilter::new(format!("{QUIET},{filter}"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         log.json().flatten_event(true).init();
     } else {

@@ -20,6 +20,8 @@ async fn a_second_relay_on_the_slot_stands_by_and_takes_over() -> Result<()> {
     assert!(second.get("/status").await?.body.contains("\"standby\""));
     assert!(second.get("/metrics").await?.body.contains("walpost_state{state=\"standby\"} 1"));
 
+    assert!(!second.log().contains("ERROR"), "standing by is no error: {}", second.log_tail());
+
     first.kill()?;
     second.ready().await?;
     case.commit(20, 5, 1).await?;
