@@ -13,6 +13,7 @@ from ui import Failure, say
 
 def up(options):
     instance = Instance(state_dir(announce=True), options.instance)
+    instance.postgres.primary = options.standby_of and Instance(instance.state, options.standby_of).postgres
     with instance.lock():
         instance.reload()
         foreign = {} if options.private else given.urls(instance)

@@ -13,6 +13,7 @@ from ui import Failure
 
 DATABASE = "logistic_package_api"
 ASK_MAX_S = 3
+STANDBY_SLOT = "standby"
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -43,6 +44,7 @@ class Postgres(Server):
         super().__init__(instance)
         self.data = self.home / "data"
         self.password_file = instance.folder / "password"
+        self.primary = None  # another instance's Postgres, whose standby this is to be
 
     @property
     def url(self):
@@ -83,6 +85,27 @@ class Postgres(Server):
         fresh = self.home / "data.partial"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
+        if self.primary:
+            self._copy_primary(fresh)
+        else:
+            self._make_cluster(fresh)
+        fresh.rename(self.data)
+
+    def _copy_primary(self, fresh):
+        """A standby streams from the slot `standby`. Its roles and passwords are those of the primary."""
+        password = self.primary.password_file.read_text()
+        write_private(self.password_file, password)
+        user = server_user()
+        if user:
+            os.chown(fresh, user.pw_uid, user.pw_gid)
+            fresh.chmod(0o700)
+        # It notes the database for the standby, which copies logical slots by way of it.
+        primary = f"host=127.0.0.1 port={self.primary.port} user=postgres dbname={DATABASE}"
+        self._run_once([self._program("pg_basebackup"), "-D", fresh, "-d", primary, "--create-slot",
+                        f"--slot={STANDBY_SLOT}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"],
+                       PGPASSWORD=password.strip())
+
+    def _make_cluster(self, fresh):
         if not self.password_file.exists():
             write_private(self.password_file, secrets.token_hex(16) + "\n")
         handed = self.home / "password.partial"
@@ -101,7 +124,6 @@ class Postgres(Server):
                        typed=f"CREATE DATABASE {DATABASE};\n")
         with open(fresh / "postgresql.conf", "a") as conf:
             conf.write("\ninclude 'walpost-dev.conf'  # written anew by stack.py before each start\n")
-        fresh.rename(self.data)
 
     def configure(self):
         # No postmaster of ours runs (the caller looked). If the number in its file belongs to another
@@ -122,9 +144,11 @@ class Postgres(Server):
             options.update(user=user.pw_uid, group=user.pw_gid, extra_groups=[])
         return options
 
-    def _run_once(self, command, typed=""):
+    def _run_once(self, command, typed="", **variables):
+        options = self._as_server()
+        options["env"].update(variables)
         run = subprocess.run([str(part) for part in command], input=typed, text=True, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, **self._as_server())
+                             stderr=subprocess.STDOUT, **options)
         if run.returncode != 0 or "ERROR:" in run.stdout:
             raise Failure(f"{command[0].name} could not make a database cluster in {self.home}: free space there, or "
                           f"choose another folder with WALPOST_DEV_DIR. It said:\n{run.stdout.strip()}")

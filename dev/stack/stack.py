@@ -36,6 +36,9 @@ def parser():
     up.add_argument("--kafka-set", action="append", default=[], metavar="NAME=VALUE",
                     help="a property of Kafka for this instance, kept, used from its next start on; {broker} and "
                          "{controller} stand for its ports; NAME= drops it again; repeatable")
+    up.add_argument("--standby-of", metavar="INSTANCE",
+                    help="Postgres is made as a physical standby of that running instance's, with a slot there named "
+                         "standby; promote it to fail over")
     for name, text in (
         ("down", "stop the servers, keep their data"),
         ("remove", "stop the servers, delete their data"),

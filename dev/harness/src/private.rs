@@ -1,5 +1,6 @@
 //! Servers of a test's own, to be stopped, killed and paused.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,6 +141,26 @@ impl PrivatePostgres {
     pub async fn start_with(settings: &[&str]) -> Result<Self> {
         let extra: Vec<&str> = settings.iter().flat_map(|setting| ["--pg-set", *setting]).collect();
         Ok(Self(Instance::up("postgres", "DATABASE_URL", &extra).await?))
+    }
+
+    /// Starts a physical standby of `self`, with the slot `standby` on `self`, and `settings` of its own.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn standby_with(&self, settings: &[&str]) -> Result<Self> {
+        let settings = [&["hot_standby_feedback=on", "primary_slot_name=standby"], settings].concat();
+        let mut extra: Vec<&str> = settings.iter().flat_map(|setting| ["--pg-set", *setting]).collect();
+        extra.extend(["--standby-of", &self.0.name]);
+        Ok(Self(Instance::up("postgres", "DATABASE_URL", &extra).await?))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Never for a URL that the script made.
+    pub fn addr(&self) -> Result<SocketAddr> {
+        let place = self.url().rsplit_once('@').context("a user in the URL")?.1;
+        Ok(place.split('/').next().unwrap_or_default().parse()?)
     }
 
     /// Its URL.

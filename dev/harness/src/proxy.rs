@@ -32,6 +32,8 @@ enum Mode {
 #[derive(Debug, Clone, Copy)]
 struct Faults {
     mode: Mode,
+    /// Where new connections are passed on to.
+    target: SocketAddr,
     generation: u64,
     /// A connection that was open when this rose is silent from then on.
     frozen: u64,
@@ -62,9 +64,9 @@ impl Proxy {
     /// When the listener has no address.
     pub fn on(listener: TcpListener, target: SocketAddr) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
-        let (faults, watched) = watch::channel(Faults { mode: Mode::Pass, generation: 0, frozen: 0 });
+        let (faults, watched) = watch::channel(Faults { mode: Mode::Pass, target, generation: 0, frozen: 0 });
         let passed = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(accept(listener, target, watched, Arc::clone(&passed)));
+        let task = tokio::spawn(accept(listener, watched, Arc::clone(&passed)));
         Ok(Self { addr, faults, passed, task })
     }
 
@@ -111,6 +113,11 @@ impl Proxy {
         self.set(Mode::Pass);
     }
 
+    /// Passes new connections on to another server: the address that a failover moves.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.faults.send_modify(|faults| faults.target = target);
+    }
+
     fn set(&self, mode: Mode) {
         self.faults.send_modify(|faults| faults.mode = mode);
     }
@@ -123,14 +130,10 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: SocketAddr,
-    faults: watch::Receiver<Faults>,
-    passed: Arc<AtomicU64>,
-) {
+async fn accept(listener: TcpListener, faults: watch::Receiver<Faults>, passed: Arc<AtomicU64>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
+        let target = faults.borrow().target;
         tokio::spawn(serve(client, target, faults.clone(), Arc::clone(&passed)));
     }
 }
@@ -175,7 +178,7 @@ async fn pass(
     let mut chunk = vec![0; CHUNK_BYTES];
     let thawed = faults.borrow().frozen;
     loop {
-        let Faults { mode, generation, frozen } = *faults.borrow_and_update();
+        let Faults { mode, generation, frozen, .. } = *faults.borrow_and_update();
         if generation > opened {
             return;
         }

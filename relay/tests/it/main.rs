@@ -19,6 +19,9 @@ mod outage;
 /// A peer falls silent: no reset, no end, nothing.
 mod peer;
 
+/// The primary is gone, and its standby takes its place.
+mod failover;
+
 /// Nothing happens, and the relay does nothing.
 mod idle;
 
