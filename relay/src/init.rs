@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::ledger::{self, Origin};
 use crate::lsn::Lsn;
 use crate::preflight::{self, PreflightError, PublicationId, Unsafe};
-use crate::replication::Stream;
+use crate::replication::Connection;
 
 /// What was done, a line each.
 pub type Steps = Vec<String>;
@@ -29,7 +29,7 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     let publication = preflight::check_publication(&session, source).await?;
     ledger::create(&session).await?;
     steps.push("schema walpost: there".into());
-    let (_, server) = Stream::connect(&settings.database, source, timeout).await?;
+    let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.push(slot(&session, settings, &server.system, publication).await?);
     Ok(steps)
 }

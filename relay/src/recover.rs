@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::init;
 use crate::ledger::{self, Memory, Origin};
 use crate::preflight::{self, PreflightError, PublicationId, SlotFacts, Unsafe};
-use crate::replication::Stream;
+use crate::replication::Connection;
 
 /// What is wrong, and what mends it.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub async fn plan(settings: &Settings) -> Result<Plan, Error> {
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_table(&session, &source.table).await?;
     let publication = preflight::check_publication(&session, source).await?;
-    let (_, server) = Stream::connect(&settings.database, source, timeout).await?;
+    let (_, server) = Connection::open(&settings.database, timeout).await?;
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
     let (steps, finding) = judge(settings, found, memory.as_ref(), publication, &server.system)?;

@@ -10,7 +10,7 @@ use crate::error::{Error, Verdict};
 use crate::ledger;
 use crate::outbox::Role;
 use crate::preflight::{self, PreflightError, SlotFacts};
-use crate::replication::Stream;
+use crate::replication::Connection;
 
 /// Settings of the server that matter.
 const SETTINGS: [&str; 7] = [
@@ -249,7 +249,7 @@ impl Asked<'_> {
         let facts = preflight::check_slot(&self.session, source).await?;
         let memory = ledger::load(&self.session, &source.slot).await?;
         let memory = memory.ok_or_else(|| preflight::Unsafe::SlotUnknown(source.slot.clone()))?;
-        let (_, server) = Stream::connect(&self.settings.database, source, timeout).await?;
+        let (_, server) = Connection::open(&self.settings.database, timeout).await?;
         preflight::check_memory(&facts, &memory, &server.system)?;
         let publication = preflight::check_publication(&self.session, source).await;
         match publication {

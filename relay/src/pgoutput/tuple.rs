@@ -55,6 +55,12 @@ impl Tuple {
         Self { columns, data: data.into() }
     }
 
+    /// The same row in memory of its own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { columns: self.columns, data: Bytes::copy_from_slice(&self.data) }
+    }
+
     /// How many values it has.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::ledger::{self, Memory};
 use crate::pgoutput::Relation;
 use crate::preflight::{self, SlotFacts, Unsafe};
-use crate::replication::{Server, Stream};
+use crate::replication::{Connection, Server, Stream};
 use crate::state::State;
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +34,9 @@ impl Relay {
         let found = session.within("check the database", self.preflight(&session)).await?;
         self.yield_to_another(found.memory.epoch).await?;
         let partitions = self.publisher.sink().check_topics(timeout).await?;
-        let (mut stream, server) =
-            Stream::connect(&self.settings.database, &self.settings.source, timeout).await?;
+        let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
         preflight::check_memory(&found.slot, &found.memory, &server.system)?;
-        stream.start(timeout).await?;
+        let stream = connection.start(&self.settings.source, timeout).await?;
         let epoch = session.within("take the slot", self.take(&session)).await?;
         self.begin(server, epoch).await?;
         tracing::info!(

@@ -1,6 +1,7 @@
 //! One session: open, publish what stood there before, follow the stream, drain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,14 @@ use crate::state::State;
 use crate::transaction::Entry;
 
 /// Messages taken from the stream before reports and timers are looked at again.
-const BATCH_MESSAGES: u32 = 512;
+const BATCH_MESSAGES: u32 = 4096;
+
+/// How long the server may take to hear the last position.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A row is a view into what was read with it, and keeps that in memory: where more than this lies between two rows,
+/// the row is copied out instead. What lies between one-row transactions is less.
+const PASSED_OVER_MAX: usize = 512;
 
 impl WindowSettings {
     /// Whether more may be read.
@@ -53,6 +61,8 @@ struct Reading {
     plan: Option<(Arc<Relation>, Plan)>,
     /// The outbox as the catalogue has it.
     outbox: Oid,
+    /// Bytes of messages since the last row of the outbox.
+    passed_over: usize,
 }
 
 impl Relay {
@@ -72,7 +82,8 @@ impl Relay {
             Watched { source: self.settings.source.clone(), system: found.memory.system.clone(), epoch };
         let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
         let cleaner = Cleaner::start(&self.settings, &self.metrics);
-        let reading = Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id };
+        let reading =
+            Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id, passed_over: 0 };
         let confirming = Confirming::new(found.memory.confirmed, self.settled);
         let followed = Box::pin(self.follow(stream, guard, reading, confirming, stop)).await;
         drop(cleaner);
@@ -80,7 +91,7 @@ impl Relay {
     }
 
     /// The loop. Its order: a stop; the watchdog, which comes before anything that a relay which stood still could do;
-    /// reports, which make room; what the guard says; the timer; and the stream, while there is room. A full window stops the reading only: status updates go out from the client's own task.
+    /// reports, which make room; what the guard says; the timer; and the stream, while there is room. A full window stops the reading only: status updates go out from a task of their own.
     async fn follow(
         &mut self,
         mut stream: Stream,
@@ -173,23 +184,31 @@ impl Relay {
 
     fn enter(&mut self, event: StreamEvent, reading: &mut Reading) -> Result<(), Error> {
         match event {
-            StreamEvent::Begin(begin) => {
+            StreamEvent::Data(data) => {
+                reading.passed_over += data.len();
+                self.message(reading.decoder.decode(&data)?, reading)?;
+            }
+            StreamEvent::Keepalive(wal_end) => self.publisher.progress_mut().keepalive(wal_end),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message, reading: &mut Reading) -> Result<(), Error> {
+        match message {
+            Message::Begin(begin) => {
                 self.publisher.progress_mut().begin(begin.commit_lsn)?;
                 self.transaction.begin(begin.commit_lsn, unix_micros(begin.commit_time));
             }
-            StreamEvent::Data(data) => match reading.decoder.decode(&data)? {
-                Message::Relation(relation) => self.describe(&relation, reading)?,
-                Message::Insert(insert) => self.insert(&insert, reading)?,
-                Message::Begin(_) | Message::Commit(_) | Message::Ignored(_) => {}
-            },
-            StreamEvent::Commit(commit) => {
+            Message::Relation(relation) => self.describe(&relation, reading)?,
+            Message::Insert(insert) => self.insert(insert, reading)?,
+            Message::Commit(commit) => {
                 let progress = self.publisher.progress_mut();
                 for placed in self.transaction.commit(commit.end_lsn) {
                     push(progress, placed)?;
                 }
                 progress.commit(commit.end_lsn)?;
             }
-            StreamEvent::Keepalive(wal_end) => self.publisher.progress_mut().keepalive(wal_end),
+            Message::Ignored(_) => {}
         }
         Ok(())
     }
@@ -204,12 +223,15 @@ impl Relay {
         Ok(())
     }
 
-    fn insert(&mut self, insert: &Insert, reading: &Reading) -> Result<(), Error> {
+    fn insert(&mut self, mut insert: Insert, reading: &mut Reading) -> Result<(), Error> {
         let Some((relation, plan)) = &reading.plan else { return Ok(()) };
         if relation.id != insert.relation {
             return Ok(());
         }
         let bytes = insert.row.bytes();
+        if std::mem::take(&mut reading.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
+            insert.row = insert.row.detached();
+        }
         self.transaction.count(bytes);
         match self.publisher.progress_mut().admit()? {
             Some(ordinal) => match plan.event(&insert.row) {
@@ -281,7 +303,7 @@ impl Relay {
             }
         }
         let confirmed = confirming.confirmed();
-        let told = stream.close(confirmed, timeout.min(std::time::Duration::from_secs(2))).await;
+        let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
         Ok(report(self.publisher.progress().records(), confirmed, told))
     }
 }

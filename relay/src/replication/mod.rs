@@ -6,34 +6,32 @@
 //! when it is behind the slot, and skip rows when it is ahead. [`Stream::confirm`] is the only place from which a
 //! position goes to Postgres; it refuses one above what this connection was sent.
 //!
-//! Status updates go out from the client's own task, on a timer and when asked, whether or not the events it has read
-//! are taken: a full window never makes Postgres think that the relay is dead.
-//!
 //! # How a dead peer is noticed
 //!
-//! The connection sets its own `wal_sender_timeout`. At half of it a walsender that has heard nothing asks for a reply,
-//! and after all of it gives up and frees the slot; so both sides know within that time. When nothing flows the client
-//! waits for that question instead of reporting on its own: the question is the sign of life that this side needs.
+//! The connection sets its own `wal_sender_timeout`. A walsender that has heard nothing for so long gives up and frees
+//! the slot. This side asks for an answer when nothing has been said for a quarter of it; so both sides know in time.
+
+mod feedback;
+mod frames;
+mod handshake;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
-use pgwire_replication::{Lsn as WireLsn, ReplicationClient, ReplicationConfig, ReplicationEvent, TlsConfig};
-use secrecy::ExposeSecret;
+use pgwire_replication::PgWireError;
+use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::time::{Instant, timeout_at};
 
-use crate::config::{DatabaseSettings, SourceSettings, SslMode};
+use crate::config::{DatabaseSettings, SourceSettings};
 use crate::database::DatabaseError;
 use crate::lsn::Lsn;
-use crate::pgoutput::{Begin, Commit};
+use crate::outbox::POSTGRES_EPOCH_US;
+use feedback::{Feedback, terminate};
+use frames::{Frame, Frames};
+use handshake::Socket;
 
-/// Messages that are read ahead. They come on top of the window: small, since each may be as large as a row.
-const READ_AHEAD: usize = 256;
-
-/// How often the position is reported while data flows: this bounds how long a confirm may wait to be sent.
-const STATUS_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Microseconds from 1970 to 2000, where Postgres counts from.
-const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+const FOLLOW: &str = "follow the stream";
 
 /// The server at the other end (`IDENTIFY_SYSTEM`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,66 +45,83 @@ pub struct Server {
 /// What comes in.
 #[derive(Debug)]
 pub enum StreamEvent {
-    /// A transaction begins.
-    Begin(Begin),
-    /// A pgoutput message other than Begin and Commit.
-    Data(bytes::Bytes),
-    /// The transaction is complete.
-    Commit(Commit),
+    /// A pgoutput message.
+    Data(Bytes),
     /// The server has sent everything below this position.
     Keepalive(Lsn),
 }
 
 /// A connection that may stream.
-pub struct Stream {
-    client: ReplicationClient,
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
     place: String,
-    sent: Lsn,
+    peer_timeout: Duration,
 }
 
-impl Stream {
+impl Connection {
     /// Connects and asks who is there; nothing is streamed yet.
     ///
     /// # Errors
     /// When the server cannot be reached, or refuses.
-    pub async fn connect(
+    pub async fn open(
         database: &DatabaseSettings,
-        source: &SourceSettings,
         timeout: Duration,
     ) -> Result<(Self, Server), DatabaseError> {
         let place = database.to_string();
         let connecting = async {
-            let mut client = ReplicationClient::connect_gated(client_config(database, source)).await?;
-            let system = client.identify_system().await?;
-            Ok((client, Server { system: system.system_id, timeline: system.timeline }))
+            let mut socket = handshake::connect(database).await?;
+            let server = handshake::identify(&mut socket).await?;
+            Ok((socket, server))
         };
-        match tokio::time::timeout(timeout, connecting).await {
-            Ok(Ok((client, server))) => Ok((Self { client, place, sent: Lsn::ZERO }, server)),
-            Ok(Err(error)) => Err(stream_error("connect for replication", &place, &error)),
-            Err(_) => Err(DatabaseError::no_answer("connect for replication", &place, timeout)),
-        }
+        let (socket, server) = within("connect for replication", &place, timeout, connecting).await?;
+        Ok((Self { socket, place, peer_timeout: database.peer_timeout }, server))
     }
 
     /// Takes the slot and starts streaming from its own position.
     ///
     /// # Errors
     /// When the server refuses; 55006 says that another relay has the slot.
-    pub async fn start(&mut self, timeout: Duration) -> Result<(), DatabaseError> {
-        const DOING: &str = "start streaming";
-        let starting = async {
-            self.client.start().await?;
-            self.client.wait_started().await
-        };
-        match tokio::time::timeout(timeout, starting).await {
-            Ok(result) => result.map_err(|error| stream_error(DOING, &self.place, &error)),
-            Err(_) => Err(DatabaseError::no_answer(DOING, &self.place, timeout)),
-        }
+    pub async fn start(
+        mut self,
+        source: &SourceSettings,
+        timeout: Duration,
+    ) -> Result<Stream, DatabaseError> {
+        let starting = handshake::start(&mut self.socket, source);
+        within("start streaming", &self.place, timeout, starting).await?;
+        let (reading, writing) = tokio::io::split(self.socket);
+        let feedback = Feedback::start(writing, self.peer_timeout);
+        Ok(Stream { feedback, reading, frames: Frames::default(), place: self.place, sent: Lsn::ZERO })
     }
+}
 
+async fn within<T>(
+    doing: &'static str,
+    place: &str,
+    timeout: Duration,
+    asking: impl Future<Output = Result<T, PgWireError>>,
+) -> Result<T, DatabaseError> {
+    match tokio::time::timeout(timeout, asking).await {
+        Ok(result) => result.map_err(|error| DatabaseError::of_stream(doing, place, &error.to_string())),
+        Err(_) => Err(DatabaseError::no_answer(doing, place, timeout)),
+    }
+}
+
+/// A connection that streams.
+#[derive(Debug)]
+pub struct Stream {
+    feedback: Feedback,
+    reading: ReadHalf<Socket>,
+    frames: Frames,
+    place: String,
+    sent: Lsn,
+}
+
+impl Stream {
     /// The error of a server that has been silent for so long.
     #[must_use]
     pub fn silent(&self, silence: Duration) -> DatabaseError {
-        DatabaseError::no_answer("follow the stream", &self.place, silence)
+        DatabaseError::no_answer(FOLLOW, &self.place, silence)
     }
 
     /// Waits for what comes in next. Safe to drop while it waits.
@@ -115,10 +130,10 @@ impl Stream {
     /// When the connection is lost, or the server ends the stream.
     pub async fn next(&mut self) -> Result<StreamEvent, DatabaseError> {
         loop {
-            let received = self.client.recv().await;
-            if let Some(event) = self.take(received)? {
+            if let Some(event) = self.buffered()? {
                 return Ok(event);
             }
+            self.fill().await?;
         }
     }
 
@@ -127,12 +142,15 @@ impl Stream {
     /// # Errors
     /// As for [`Stream::next`].
     pub fn try_next(&mut self) -> Result<Option<StreamEvent>, DatabaseError> {
-        while let Some(received) = self.client.recv().now_or_never() {
-            if let Some(event) = self.take(received)? {
+        loop {
+            if let Some(event) = self.buffered()? {
                 return Ok(Some(event));
             }
+            match self.fill().now_or_never() {
+                Some(filled) => filled?,
+                None => return Ok(None),
+            }
         }
-        Ok(None)
     }
 
     /// Confirms to Postgres that everything below `lsn` is in Kafka: the one call that does.
@@ -143,105 +161,79 @@ impl Stream {
     /// When `lsn` is above what this connection was sent: Postgres would accept it and skip everything up to it.
     pub fn confirm(&self, lsn: Lsn) {
         assert!(lsn <= self.sent, "{lsn} is above {}, the end of what this connection was sent", self.sent);
-        self.client.update_applied_lsn(WireLsn::from_u64(lsn.0));
+        self.feedback.confirm(lsn);
     }
 
     /// Ends the stream once the confirmed position has gone out, or the deadline has passed. Returns whether it has.
-    pub async fn close(mut self, confirmed: Lsn, timeout: Duration) -> bool {
-        let metrics = self.client.metrics();
-        let sent = || lsn(metrics.last_applied_lsn()) >= confirmed;
-        let deadline = tokio::time::Instant::now() + timeout;
-        while !sent() && tokio::time::Instant::now() < deadline {
-            // What still comes in is not wanted; to take it keeps the client's task going.
-            match tokio::time::timeout(STATUS_INTERVAL / 4, self.client.recv()).await {
-                Ok(Ok(Some(_))) | Err(_) => {}
-                Ok(Ok(None) | Err(_)) => return sent(),
-            }
-        }
-        let sent = sent();
-        let _ = tokio::time::timeout(timeout, self.client.shutdown()).await;
-        sent
+    pub async fn close(mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let Some(writing) = self.feedback.close(deadline).await else { return false };
+        // What is not read when a connection closes resets it, and the server may not see the position any more.
+        while let Ok(Ok(true)) = timeout_at(deadline, self.pass_over()).await {}
+        terminate(writing, deadline).await;
+        true
     }
 
-    fn take(
-        &mut self,
-        received: pgwire_replication::Result<Option<ReplicationEvent>>,
-    ) -> Result<Option<StreamEvent>, DatabaseError> {
-        const DOING: &str = "follow the stream";
-        let event = match received {
-            Ok(Some(event)) => event,
-            Ok(None) => return Err(DatabaseError::of_stream(DOING, &self.place, "the server ended it")),
-            Err(error) => return Err(stream_error(DOING, &self.place, &error)),
-        };
-        Ok(match event {
-            ReplicationEvent::Begin { final_lsn, xid, commit_time_micros } => {
-                Some(StreamEvent::Begin(Begin {
-                    commit_lsn: lsn(final_lsn),
-                    commit_time: commit_time_micros,
-                    xid,
-                }))
+    /// Reads on without looking; whether there may be more.
+    async fn pass_over(&mut self) -> Result<bool, DatabaseError> {
+        while let Some(frame) = self.frames.next().map_err(|error| self.error(&error))? {
+            if frame == Frame::Done {
+                return Ok(false);
             }
-            ReplicationEvent::Commit { lsn: commit, end_lsn, .. } => {
-                self.sent = self.sent.max(lsn(end_lsn));
-                Some(StreamEvent::Commit(Commit { commit_lsn: lsn(commit), end_lsn: lsn(end_lsn) }))
-            }
-            ReplicationEvent::XLogData { data, .. } => Some(StreamEvent::Data(data)),
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
-                self.sent = self.sent.max(lsn(wal_end));
-                Some(StreamEvent::Keepalive(lsn(wal_end)))
-            }
-            // Logical messages are no events; a stop position is never set.
-            ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. } => None,
-        })
+        }
+        self.fill().await?;
+        Ok(true)
     }
+
+    async fn fill(&mut self) -> Result<(), DatabaseError> {
+        match self.reading.read_buf(self.frames.room()).await {
+            Ok(0) => Err(DatabaseError::of_stream(FOLLOW, &self.place, "the server closed the connection")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.error(&error.into())),
+        }
+    }
+
+    fn buffered(&mut self) -> Result<Option<StreamEvent>, DatabaseError> {
+        let frame = self.frames.next().map_err(|error| self.error(&error))?;
+        Ok(Some(match frame {
+            None => return Ok(None),
+            Some(Frame::Data(data)) => {
+                if let Some(end) = commit_end(&data) {
+                    self.reached(end);
+                }
+                StreamEvent::Data(data)
+            }
+            Some(Frame::Keepalive(wal_end, asks)) => {
+                self.reached(wal_end);
+                if asks {
+                    self.feedback.answer();
+                }
+                StreamEvent::Keepalive(wal_end)
+            }
+            Some(Frame::Done) => {
+                return Err(DatabaseError::of_stream(FOLLOW, &self.place, "the server ended it"));
+            }
+        }))
+    }
+
+    fn reached(&mut self, lsn: Lsn) {
+        self.sent = self.sent.max(lsn);
+        self.feedback.received(self.sent);
+    }
+
+    fn error(&self, error: &PgWireError) -> DatabaseError {
+        DatabaseError::of_stream(FOLLOW, &self.place, &error.to_string())
+    }
+}
+
+/// Where the transaction ends, if this is its Commit message: its kind, flags, and two positions.
+fn commit_end(data: &[u8]) -> Option<Lsn> {
+    let (b'C', rest) = data.split_first()? else { return None };
+    Some(Lsn(u64::from_be_bytes(*rest.get(9..)?.first_chunk::<8>()?)))
 }
 
 /// Microseconds since 1970-01-01 UTC for a time of the stream.
 #[must_use]
 pub fn unix_micros(stream_time: i64) -> i64 {
     stream_time.saturating_add(POSTGRES_EPOCH_US)
-}
-
-fn lsn(lsn: WireLsn) -> Lsn {
-    Lsn(lsn.as_u64())
-}
-
-fn stream_error(doing: &'static str, place: &str, error: &pgwire_replication::PgWireError) -> DatabaseError {
-    DatabaseError::of_stream(doing, place, &error.to_string())
-}
-
-fn client_config(database: &DatabaseSettings, source: &SourceSettings) -> ReplicationConfig {
-    let password = database.password.as_ref().map_or("", |password| password.expose_secret());
-    ReplicationConfig::new(
-        &database.host,
-        &database.user,
-        password,
-        &database.database,
-        &source.slot,
-        source.publication.as_str(),
-    )
-    .with_port(database.port)
-    .with_tls(tls(database))
-    .with_binary(true)
-    .with_buffer_size(READ_AHEAD)
-    .with_status_interval(STATUS_INTERVAL)
-    .with_wakeup_interval(database.peer_timeout)
-    .with_options(format!("-c wal_sender_timeout={}", database.peer_timeout.as_millis()))
-    .with_application_name("walpost")
-}
-
-fn tls(database: &DatabaseSettings) -> TlsConfig {
-    if database.is_socket() {
-        return TlsConfig::disabled();
-    }
-    match database.ssl_mode {
-        SslMode::Disable => TlsConfig::disabled(),
-        SslMode::Prefer => {
-            let mut tls = TlsConfig::require();
-            tls.mode = pgwire_replication::SslMode::Prefer;
-            tls
-        }
-        SslMode::Require => TlsConfig::require(),
-        SslMode::VerifyFull => TlsConfig::verify_full(database.ssl_root_cert.clone()),
-    }
 }
