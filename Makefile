@@ -53,11 +53,11 @@ chaos: ## random faults for CHAOS_MINUTES (5), and a count of what was lost; CHA
 	@cargo build -p walpost -p chaos
 	@target/debug/chaos
 
-bench: ## drain a slot with walpost and with pg_recvlogical, and compare
+ONLY ?=
+bench: ## measure everything and write BENCHMARKS.md (half an hour); ONLY="rows latency" for some of it
 	@$(STACK) up
-	@cargo build --release -p walpost -p bench
-	@target/release/bench
-	@target/release/bench memory
+	@cargo build --release -p walpost -p logistic-package-api -p bench
+	@target/release/bench $(ONLY)
 
 proto: ## lint, format and compatibility of the .proto files
 	cd proto && $(BUF) lint

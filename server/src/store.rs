@@ -7,7 +7,7 @@
 mod connect;
 mod error;
 mod migrations;
-mod statements;
+pub mod statements;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Draining a slot, and what it costs.
+//! Draining a slot, beside `pg_recvlogical` draining the same changes.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,9 @@ use harness::stack::{Output, script};
 use harness::{Database, Relay, Topic};
 use tokio::process::Command;
 
-use crate::cpu;
+use crate::cpu::{self, Servers};
+use crate::section::{Plot, Section, Table, median};
+use crate::{Bench, load, verify};
 
 /// How often is looked whether it is done: well below a percent of what a drain takes.
 const LOOK: Duration = Duration::from_millis(20);
@@ -15,41 +17,113 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A drain that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(600);
 
+/// What is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// One row in each transaction.
+    Rows,
+    /// 10,000 rows in each.
+    Bulk,
+}
+
 /// What a drain took.
 pub(crate) struct Drained {
     /// From the start of the process to its last event.
     pub(crate) seconds: f64,
-    pub(crate) client_cpu: f64,
-    pub(crate) walsender_cpu: f64,
-    pub(crate) peak_rss: u64,
+    client_cpu: f64,
+    walsender_cpu: f64,
+    broker_cpu: f64,
+    peak_rss: f64,
+}
+
+/// Measures and reports.
+pub(crate) async fn run(bench: &Bench, load: Load) -> Result<Section> {
+    let (name, title) = match load {
+        Load::Rows => ("rows", "Draining one-row transactions"),
+        Load::Bulk => ("bulk", "Draining transactions of 10,000 rows"),
+    };
+    let events = bench.events;
+    println!("{title}: {events} events, {} rounds", bench.rounds);
+    let database = Database::with_outbox(&bench.stack.database_url).await?;
+    let topic = bench.topic().await?;
+    let relay = bench.relay(&database, &topic)?;
+    prepare(&relay, &database, bench.rounds).await?;
+    let end = match load {
+        Load::Rows => load::rows(&database, events).await?,
+        Load::Bulk => load::bulk(&database, events).await?,
+    };
+    let (mut bare, mut relayed) = (Vec::new(), Vec::new());
+    for round in 0..bench.rounds {
+        bare.push(with_pg_recvlogical(bench, &database, &slot("bare", round, &database), &end).await?);
+        let topic = bench.topic().await?;
+        let relay = bench.relay(&database, &topic)?.env("WALPOST_SLOT", slot("relay", round, &database));
+        relayed.push(with_walpost(bench, &relay, &database, &topic).await?);
+        verify::complete(&database, &topic).await?;
+        let (bare, relayed) = (bare.last().context("a round")?, relayed.last().context("a round")?);
+        println!("  round {}: {:.2} of pg_recvlogical's rate", round + 1, bare.seconds / relayed.seconds);
+    }
+    Ok(section(name, title, bench, &bare, &relayed))
+}
+
+fn section(name: &str, title: &str, bench: &Bench, bare: &[Drained], relayed: &[Drained]) -> Section {
+    let of = |rounds: &[Drained], figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
+    let base = of(bare, |drained| drained.seconds);
+    let columns = [
+        "",
+        "of `pg_recvlogical`",
+        "events/s",
+        "client CPU s/M",
+        "walsender CPU s/M",
+        "broker CPU s/M",
+        "peak RSS",
+    ];
+    let mut table = Table::new(&columns);
+    let mut bars = Vec::new();
+    let events = bench.events_f64();
+    for (who, rounds) in [("`pg_recvlogical`, into nothing", bare), ("walpost, into Kafka", relayed)] {
+        let per_million = |figure: fn(&Drained) -> f64| format!("{:.1}", of(rounds, figure) * 1e6 / events);
+        let seconds = of(rounds, |drained| drained.seconds);
+        bars.push((who.replace('`', ""), (events / seconds).round()));
+        table.row([
+            who.to_owned(),
+            format!("{:.2}", base / seconds),
+            format!("{:.0}", events / seconds),
+            per_million(|drained| drained.client_cpu),
+            per_million(|drained| drained.walsender_cpu),
+            per_million(|drained| drained.broker_cpu),
+            format!("{:.0} MiB", of(rounds, |drained| drained.peak_rss) / f64::from(1 << 20)),
+        ]);
+    }
+    Section {
+        name: name.into(),
+        title: title.into(),
+        text: format!(
+            "{} events of about 300 bytes; {} rounds in turn, medians; from the start of the process to the last \
+             acknowledgement. After each round every event was looked for in the topic, and none was missing or out of \
+             order. `pg_recvlogical` writes to /dev/null.",
+            bench.events, bench.rounds
+        ),
+        tables: vec![table],
+        plots: vec![Plot { file: format!("drain-{name}"), title: format!("{title}, events a second"), bars }],
+    }
 }
 
 /// Drains with Postgres' own client, into nothing.
-pub(crate) async fn with_pg_recvlogical(database: &Database, slot: &str, end: &str) -> Result<Drained> {
+async fn with_pg_recvlogical(bench: &Bench, database: &Database, slot: &str, end: &str) -> Result<Drained> {
     let program = script(&["bin", "pg_recvlogical"], Output::Quiet).await?;
-    let before = cpu::of_ended_children()?;
+    let (before, broker) = (cpu::of_ended_children()?, bench.servers.broker()?);
     let started = Instant::now();
     let mut child = Command::new(program.trim())
-        .args([
-            "--start",
-            "--no-loop",
-            "--file=/dev/null",
-            "--slot",
-            slot,
-            "--endpos",
-            end,
-            "--dbname",
-            &database.url,
-        ])
+        .args(["--start", "--no-loop", "--file=/dev/null", "--slot", slot, "--endpos", end])
+        .args(["--dbname", &database.url])
         .args(["-o", "proto_version=1", "-o", "publication_names=package_event_pub", "-o", "binary=true"])
         .kill_on_drop(true)
         .spawn()?;
     let walsender = Walsender::of(database, slot).await?;
-    let mut walsender_cpu = 0.0;
-    let mut peak_rss = 0;
+    let (mut walsender_cpu, mut peak_rss) = (0.0, 0);
     let status = loop {
         walsender_cpu = walsender.cpu().unwrap_or(walsender_cpu);
-        peak_rss = child.id().and_then(peak_memory).unwrap_or(peak_rss);
+        peak_rss = child.id().and_then(cpu::peak_memory).unwrap_or(peak_rss);
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -58,46 +132,61 @@ pub(crate) async fn with_pg_recvlogical(database: &Database, slot: &str, end: &s
     };
     let seconds = started.elapsed().as_secs_f64();
     ensure!(status.success(), "pg_recvlogical failed: {status}");
-    Ok(Drained { seconds, client_cpu: cpu::of_ended_children()? - before, walsender_cpu, peak_rss })
+    Ok(Drained {
+        seconds,
+        client_cpu: cpu::of_ended_children()? - before,
+        walsender_cpu,
+        broker_cpu: bench.servers.broker()? - broker,
+        peak_rss: f64::from(u32::try_from(peak_rss)?),
+    })
 }
 
-/// Drains with walpost, into the topic; every event must be in it at the end.
+/// Drains with walpost, into the topic.
 pub(crate) async fn with_walpost(
+    bench: &Bench,
     relay: &Relay,
     database: &Database,
     topic: &Topic,
-    events: u64,
 ) -> Result<Drained> {
-    let slot_events = u32::try_from(events).map(f64::from)?;
-    let in_topic = total(topic).await?;
+    let broker = bench.servers.broker()?;
     let started = Instant::now();
     let mut process = relay.run_ready().await?;
     let walsender = Walsender::of_relay(database).await?;
-    while process.metric("walpost_events_published_total").await? < slot_events {
+    while process.metric("walpost_events_published_total").await? < bench.events_f64() {
         ensure!(started.elapsed() < DEADLINE, "walpost did not drain the slot:\n{}", process.log_tail());
         tokio::time::sleep(LOOK).await;
     }
-    let seconds = started.elapsed().as_secs_f64();
     let drained = Drained {
-        seconds,
+        seconds: started.elapsed().as_secs_f64(),
         client_cpu: cpu::of_process(process.id())?,
         walsender_cpu: walsender.cpu()?,
-        peak_rss: peak_memory(process.id()).context("the relay's memory")?,
+        broker_cpu: bench.servers.broker()? - broker,
+        peak_rss: f64::from(u32::try_from(cpu::peak_memory(process.id()).context("the relay's memory")?)?),
     };
     process.terminate(Duration::from_secs(20)).await?;
-    let published = total(topic).await? - in_topic;
-    ensure!(published == i64::try_from(events)?, "{published} records for {events} events");
+    let published: i64 = topic.ends().await?.values().sum();
+    ensure!(published == i64::try_from(bench.events)?, "{published} records for {} events", bench.events);
     Ok(drained)
 }
 
-async fn total(topic: &Topic) -> Result<i64> {
-    Ok(topic.ends().await?.values().sum())
+fn slot(who: &str, round: usize, database: &Database) -> String {
+    format!("{who}_{round}_{}", database.name())
 }
 
-fn peak_memory(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+/// Makes the slots, all at one position, and lets walpost know of its own.
+async fn prepare(relay: &Relay, database: &Database, rounds: usize) -> Result<()> {
+    relay.init().await?;
+    let client = database.client().await?;
+    for round in 0..rounds {
+        for who in ["bare", "relay"] {
+            let copy = "select pg_copy_logical_replication_slot($1, $2)";
+            client.execute(copy, &[&database.slot_name(), &slot(who, round, database)]).await?;
+        }
+        let remember = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, backfilled_at) \
+                        select $1, system_identifier, confirmed_lsn, now() from walpost.slot where slot_name = $2";
+        client.execute(remember, &[&slot("relay", round, database), &database.slot_name()]).await?;
+    }
+    Ok(())
 }
 
 /// The process of Postgres that sends.
@@ -125,4 +214,9 @@ impl Walsender {
     fn cpu(&self) -> Result<f64> {
         cpu::of_process(self.0)
     }
+}
+
+/// CPU seconds so far: of Postgres and of the broker.
+pub(crate) fn of_servers(servers: &Servers) -> Result<(f64, f64)> {
+    Ok((servers.postgres()?, servers.broker()?))
 }

@@ -1,54 +1,104 @@
-//! How fast walpost drains a slot, beside `pg_recvlogical` draining the same changes.
+//! How fast and how light walpost and the package API are, beside what there is to compare with.
 //!
-//! One-row transactions are written once; then, in turn and several times, `pg_recvlogical` and walpost each drain a
-//! slot of its own that stands before all of them. Both are compared in the same run on the same machine: the ratio is
-//! what counts, the absolute figures say what the machine was.
+//! Both sides of each comparison are measured in turn, in one run, on one machine: the ratio is what counts, the
+//! absolute figures say what the machine was. What is measured is verified as well: a figure for events that were lost
+//! or out of order is none.
 //!
-//! `bench memory` measures the relay's memory instead. `BENCH_EVENTS` (500000) and `BENCH_ROUNDS` (3) change the size.
+//! `bench` measures everything and writes BENCHMARKS.md; `bench NAME...` measures these alone and writes it anew with what
+//! was kept of the others. `BENCH_EVENTS` (1000000) and `BENCH_ROUNDS` (3) change the size.
 
+mod cleaning;
 mod cpu;
 mod drain;
+mod latency;
 mod load;
 mod memory;
+mod plot;
+mod poller;
+mod recovery;
+mod report;
+mod section;
+mod server;
+mod verify;
 
-use anyhow::{Context, Result};
-use drain::Drained;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use cpu::Servers;
+use drain::Load;
 use harness::{Database, Relay, Stack, Topic};
+
+/// What can be measured, in the order of the report.
+const MEASUREMENTS: [&str; 8] =
+    ["rows", "bulk", "latency", "recovery", "poller", "cleaning", "memory", "server"];
 
 /// As many partitions as the package API's topic has in production.
 const PARTITIONS: i32 = 6;
 
-#[tokio::main]
+/// What every measurement needs.
+struct Bench {
+    stack: &'static Stack,
+    servers: Servers,
+    events: u64,
+    rounds: usize,
+}
+
+#[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("memory") {
-        return memory::run().await;
+    let named: Vec<String> = std::env::args().skip(1).collect();
+    let unknown = named.iter().find(|name| !MEASUREMENTS.contains(&name.as_str()));
+    if let Some(name) = unknown {
+        bail!("there is no measurement `{name}`: {}", MEASUREMENTS.join(", "));
     }
-    let events: u64 = setting("BENCH_EVENTS", 500_000)?;
-    let rounds: usize = setting("BENCH_ROUNDS", 3)?;
-    let stack = Stack::shared().await?;
-    let database = Database::with_outbox(&stack.database_url).await?;
-    let topic = Topic::fresh(&stack.brokers, PARTITIONS).await?;
-    let binary = std::env::current_exe()?.with_file_name("walpost");
-    let relay = Relay::new(binary, &database, &topic)?.with_program(|program| program.log_on_drop(false));
-
-    println!("{events} one-row transactions of about 300 bytes, {rounds} rounds");
-    prepare(&relay, &database, rounds).await?;
-    let end = load::write(&database, events).await?;
-
-    let mut bare = Vec::new();
-    let mut relayed = Vec::new();
-    for round in 0..rounds {
-        bare.push(drain::with_pg_recvlogical(&database, &slot("bare", round, &database), &end).await?);
-        report("pg_recvlogical", events, bare.last().context("a round")?);
-        let relay = relay.beside()?.env("WALPOST_SLOT", slot("relay", round, &database));
-        relayed.push(drain::with_walpost(&relay, &database, &topic, events).await?);
-        report("walpost", events, relayed.last().context("a round")?);
+    let bench = Bench {
+        stack: Stack::shared().await?,
+        servers: Servers::find().await?,
+        events: setting("BENCH_EVENTS", 1_000_000)?,
+        rounds: setting("BENCH_ROUNDS", 3)?,
+    };
+    for name in MEASUREMENTS {
+        if named.is_empty() || named.iter().any(|wanted| wanted == name) {
+            bench.measure(name).await.with_context(|| format!("measuring `{name}`"))?;
+        }
     }
-    let (bare, relayed) = (median(bare), median(relayed));
-    println!("\nmedians: {:.2} of pg_recvlogical's rate", bare.seconds / relayed.seconds);
-    report("pg_recvlogical", events, &bare);
-    report("walpost", events, &relayed);
-    Ok(())
+    report::write(&bench).await
+}
+
+impl Bench {
+    async fn measure(&self, name: &str) -> Result<()> {
+        let section = match name {
+            "rows" => drain::run(self, Load::Rows).await?,
+            "bulk" => drain::run(self, Load::Bulk).await?,
+            "latency" => latency::run(self).await?,
+            "recovery" => recovery::run(self).await?,
+            "poller" => poller::run(self).await?,
+            "cleaning" => cleaning::run(self).await?,
+            "memory" => memory::run(self).await?,
+            _ => server::run(self).await?,
+        };
+        section.keep()
+    }
+
+    fn events_f64(&self) -> f64 {
+        u32::try_from(self.events).map_or(f64::MAX, f64::from)
+    }
+
+    async fn topic(&self) -> Result<Topic> {
+        Topic::fresh(&self.stack.brokers, PARTITIONS).await
+    }
+
+    /// walpost at its default settings.
+    fn relay(&self, database: &Database, topic: &Topic) -> Result<Relay> {
+        let relay = Relay::new(self.program("walpost")?, database, topic)?;
+        Ok(relay.with_program(|program| program.log_on_drop(false)))
+    }
+
+    /// A program that was built together with this one.
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = std::env::current_exe()?.with_file_name(name);
+        ensure!(path.exists(), "{} is not there: `make bench` builds it", path.display());
+        Ok(path)
+    }
 }
 
 fn setting<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
@@ -56,44 +106,4 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
         Ok(text) => text.parse().ok().with_context(|| format!("{name}={text}: expected a whole number")),
         Err(_) => Ok(default),
     }
-}
-
-fn slot(who: &str, round: usize, database: &Database) -> String {
-    format!("{who}_{round}_{}", database.name())
-}
-
-/// Makes the slots, all at one position, and lets walpost know of its own.
-async fn prepare(relay: &Relay, database: &Database, rounds: usize) -> Result<()> {
-    relay.init().await?;
-    let client = database.client().await?;
-    for round in 0..rounds {
-        for who in ["bare", "relay"] {
-            let copy = "select pg_copy_logical_replication_slot($1, $2)";
-            client.execute(copy, &[&database.slot_name(), &slot(who, round, database)]).await?;
-        }
-        let remember = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, backfilled_at) \
-                        select $1, system_identifier, confirmed_lsn, now() from walpost.slot where slot_name = $2";
-        client.execute(remember, &[&slot("relay", round, database), &database.slot_name()]).await?;
-    }
-    Ok(())
-}
-
-fn report(who: &str, events: u64, drained: &Drained) {
-    let events = u32::try_from(events).map_or(f64::MAX, f64::from);
-    let per_million = |seconds: f64| seconds * 1e6 / events;
-    println!(
-        "  {who:<15} {:>8.0} events/s   {:>6.2} s   client CPU {:>5.1} s/M   walsender CPU {:>5.1} s/M   peak \
-            RSS {:>4} MiB",
-        events / drained.seconds,
-        drained.seconds,
-        per_million(drained.client_cpu),
-        per_million(drained.walsender_cpu),
-        drained.peak_rss >> 20,
-    );
-}
-
-/// The round in the middle, by time.
-fn median(mut rounds: Vec<Drained>) -> Drained {
-    rounds.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-    rounds.swap_remove(rounds.len() / 2)
 }

@@ -11,7 +11,7 @@ use pgwire_replication::protocol::messages::parse_error_response;
 use crate::lsn::Lsn;
 
 /// What is read at a time at the most, and so what a view may keep in memory.
-pub(super) const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Room that is made before a read: less would make for many small reads.
 const READ_MIN: usize = 64 << 10;
@@ -30,7 +30,7 @@ const KEEPALIVE: usize = 18;
 
 /// What the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Frame {
+pub enum Frame {
     /// A message of the output plugin.
     Data(Bytes),
     /// Everything below this position was sent; whether an answer is wanted.
@@ -41,7 +41,7 @@ pub(super) enum Frame {
 
 /// Bytes that have come in, and the frames in them.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub struct Frames {
     buffer: BytesMut,
     /// What the frame that begins the buffer still lacks, where that is known.
     lacking: usize,
@@ -49,7 +49,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Where to read into.
-    pub(super) fn room(&mut self) -> &mut BytesMut {
+    pub fn room(&mut self) -> &mut BytesMut {
         if self.buffer.capacity() - self.buffer.len() < self.lacking.max(READ_MIN) {
             self.buffer.reserve(self.lacking.max(CHUNK_BYTES));
         }
@@ -60,7 +60,7 @@ impl Frames {
     ///
     /// # Errors
     /// What the server reports, and bytes that are no frame.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, PgWireError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, PgWireError> {
         while let Some((kind, body)) = self.whole()? {
             match kind {
                 b'd' => return data(body).map(Some),
@@ -151,7 +151,7 @@ mod tests {
             for cut in cuts.into_iter().cycle() {
                 let (now, later) = rest.split_at(cut.min(rest.len()));
                 frames.room().extend_from_slice(now);
-                while let Some(frame) = frames.next().expect("valid frames") {
+                while let Some(frame) = frames.next_frame().expect("valid frames") {
                     found.push(frame);
                 }
                 rest = later;
@@ -166,7 +166,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut frames = Frames::default();
             frames.room().extend_from_slice(&bytes);
-            while let Ok(Some(_)) = frames.next() {}
+            while let Ok(Some(_)) = frames.next_frame() {}
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
         for length in [0, 3, u32::MAX] {
             let mut frames = Frames::default();
             frames.room().extend_from_slice(&[&[b'd'][..], &length.to_be_bytes()].concat());
-            assert!(frames.next().is_err(), "{length}");
+            assert!(frames.next_frame().is_err(), "{length}");
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn room_is_made_for_a_large_frame_at_once() {
         let mut frames = Frames::default();
         frames.room().extend_from_slice(&[&[b'd'][..], &(10u32 << 20).to_be_bytes()].concat());
-        assert!(matches!(frames.next(), Ok(None)));
+        assert!(matches!(frames.next_frame(), Ok(None)));
         let room = frames.room();
         assert!(room.capacity() - room.len() >= (10 << 20) - 4, "the length counts itself");
     }
@@ -192,7 +192,7 @@ mod tests {
     fn the_servers_error_is_told() {
         let mut frames = Frames::default();
         frames.room().extend_from_slice(&frame(b'E', b"SERROR\0C55006\0Mthe slot is active\0\0"));
-        let error = frames.next().expect_err("an error").to_string();
+        let error = frames.next_frame().expect_err("an error").to_string();
         assert!(error.contains("the slot is active") && error.contains("55006"), "{error}");
     }
 }

@@ -12,7 +12,7 @@
 //! the slot. This side asks for an answer when nothing has been said for a quarter of it; so both sides know in time.
 
 mod feedback;
-mod frames;
+pub mod frames;
 mod handshake;
 
 use std::time::Duration;
@@ -176,7 +176,7 @@ impl Stream {
 
     /// Reads on without looking; whether there may be more.
     async fn pass_over(&mut self) -> Result<bool, DatabaseError> {
-        while let Some(frame) = self.frames.next().map_err(|error| self.error(&error))? {
+        while let Some(frame) = self.frames.next_frame().map_err(|error| self.error(&error))? {
             if frame == Frame::Done {
                 return Ok(false);
             }
@@ -194,7 +194,7 @@ impl Stream {
     }
 
     fn buffered(&mut self) -> Result<Option<StreamEvent>, DatabaseError> {
-        let frame = self.frames.next().map_err(|error| self.error(&error))?;
+        let frame = self.frames.next_frame().map_err(|error| self.error(&error))?;
         Ok(Some(match frame {
             None => return Ok(None),
             Some(Frame::Data(data)) => {

@@ -6,7 +6,7 @@
 use crate::outbox::{payload, with_event};
 
 /// Title, material, volume, reusable, traceparent.
-pub(super) const CREATE: &str = with_event!(
+pub const CREATE: &str = with_event!(
     "insert into package (title, material, max_volume, reusable, created_at) \
      values ($1, $2, $3, $4, clock_timestamp()) \
      returning package_id, title, material, max_volume, reusable, created_at, updated_at",
@@ -14,17 +14,17 @@ pub(super) const CREATE: &str = with_event!(
 );
 
 /// Id.
-pub(super) const DESCRIBE: &str = "\
+pub const DESCRIBE: &str = "\
     select package_id, title, material, max_volume, reusable, created_at, updated_at \
     from package where package_id = $1";
 
 /// Limit, offset.
-pub(super) const LIST: &str = "\
+pub const LIST: &str = "\
     select package_id, title, material, max_volume, reusable, created_at, updated_at \
     from package order by package_id limit $1 offset $2";
 
 /// Id; title, material, volume, reusable, each null where it stays; traceparent.
-pub(super) const UPDATE: &str = with_event!(
+pub const UPDATE: &str = with_event!(
     "update package set \
         title = coalesce($2, title), material = coalesce($3, material), \
         max_volume = coalesce($4, max_volume), reusable = coalesce($5, reusable), \
@@ -35,14 +35,14 @@ pub(super) const UPDATE: &str = with_event!(
 );
 
 /// Id, traceparent.
-pub(super) const REMOVE: &str = with_event!(
+pub const REMOVE: &str = with_event!(
     "delete from package where package_id = $1 \
      returning package_id, greatest(clock_timestamp(), updated_at, created_at) as removed_at",
     type: "Removed", payload: "null::jsonb", at: "removed_at", traceparent: "$2"
 );
 
 /// They read and write nothing, but need every table, column and right that the statements above need.
-pub(super) const PROBES: [&str; 4] = [
+pub const PROBES: [&str; 4] = [
     "select package_id, title, material, max_volume, reusable, created_at, updated_at from package where false",
     "update package set updated_at = updated_at where false",
     "delete from package where false",

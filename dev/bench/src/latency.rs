@@ -1,0 +1,125 @@
+//! From commit to consumer under a steady load.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
+use harness::{Database, Received, Topic};
+use tokio::task::JoinHandle;
+
+use crate::load::{Pgbench, seconds};
+use crate::section::{Plot, Section, Table, percentile};
+use crate::{Bench, verify};
+
+/// How long the load lasts; the first two seconds are not counted.
+const LASTS: Duration = Duration::from_secs(22);
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// An arrival: when, since the start, after how many milliseconds, and whether it was the first of its event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) written: DateTime<Utc>,
+    pub(crate) latency_ms: f64,
+    pub(crate) is_new: bool,
+}
+
+/// Reads a topic to the end and notes what arrives.
+pub(crate) struct Consumer {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Result<Vec<Arrival>>>,
+}
+
+impl Consumer {
+    pub(crate) fn start(topic: &Topic) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (reader, stopped) = (topic.reader()?, Arc::clone(&stop));
+        let clock = (Instant::now(), Utc::now());
+        let task = tokio::spawn(async move {
+            let (mut arrivals, mut seen) = (Vec::new(), HashSet::new());
+            loop {
+                match reader.next(Duration::from_millis(300)).await? {
+                    Some(record) => arrivals.push(arrival(&record, clock, &mut seen)?),
+                    None if stopped.load(Ordering::Relaxed) => return Ok(arrivals),
+                    None => {}
+                }
+            }
+        });
+        Ok(Self { stop, task })
+    }
+
+    /// What has arrived, once nothing more does.
+    pub(crate) async fn end(self) -> Result<Vec<Arrival>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await?
+    }
+}
+
+fn arrival(
+    record: &Received,
+    (start, start_utc): (Instant, DateTime<Utc>),
+    seen: &mut HashSet<String>,
+) -> Result<Arrival> {
+    let written: DateTime<Utc> = record.header("ce_time").context("ce_time")?.parse()?;
+    let arrived = start_utc + record.arrived.duration_since(start);
+    let latency = (arrived - written).num_microseconds().context("a latency")?;
+    let is_new = seen.insert(record.header("ce_id").context("ce_id")?.to_owned());
+    #[allow(clippy::cast_precision_loss)]
+    Ok(Arrival { written, latency_ms: latency as f64 / 1_000.0, is_new })
+}
+
+/// Measures and reports.
+pub(crate) async fn run(bench: &Bench) -> Result<Section> {
+    let columns = ["", "arrived a second", "p50 ms", "p99 ms", "p99.9 ms", "max ms"];
+    let (mut table, mut bars) = (Table::new(&columns), Vec::new());
+    for (rate, clients) in [(100, 2), (1_000, 4), (10_000, 16)] {
+        println!("latency at {rate} events/s");
+        let database = Database::with_outbox(&bench.stack.database_url).await?;
+        let topic = bench.topic().await?;
+        let mut relay = bench.relay(&database, &topic)?.init_and_run().await?;
+        let latencies = steady(&database, &topic, rate, clients).await?;
+        verify::complete(&database, &topic).await?;
+        relay.terminate(Duration::from_secs(20)).await?;
+        row(&mut table, &format!("walpost, {rate} events/s"), &latencies);
+        bars.push((format!("{rate}/s, p50"), percentile(&latencies, 0.5)));
+        bars.push((format!("{rate}/s, p99"), percentile(&latencies, 0.99)));
+    }
+    Ok(Section {
+        name: "latency".into(),
+        title: "From commit to consumer".into(),
+        text: format!(
+            "`pgbench --rate` writes one-row transactions with `synchronous_commit=on` for {} s; the first two are not \
+             counted. Measured from just before the commit (`clock_timestamp()` of the insert) to the record in the \
+             hands of a consumer, so the flush of the log is in it. Database, broker, relay, load and consumer share \
+             two cores. Every event was looked for in the topic.",
+            LASTS.as_secs()
+        ),
+        tables: vec![table],
+        plots: vec![Plot { file: "latency".into(), title: "Commit to consumer, milliseconds".into(), bars }],
+    })
+}
+
+/// A row of a table of latencies, which must be sorted.
+pub(crate) fn row(table: &mut Table, who: &str, latencies: &[f64]) {
+    let counted = u32::try_from(latencies.len()).map_or(f64::NAN, f64::from);
+    let at = |share| format!("{:.1}", percentile(latencies, share));
+    let rate = counted / (LASTS - WARM_UP).as_secs_f64();
+    table.row([who.to_owned(), format!("{rate:.0}"), at(0.5), at(0.99), at(0.999), at(1.0)]);
+}
+
+/// Latencies under a steady load, sorted.
+pub(crate) async fn steady(database: &Database, topic: &Topic, rate: u32, clients: u64) -> Result<Vec<f64>> {
+    let consumer = Consumer::start(topic)?;
+    let begins = Utc::now() + WARM_UP;
+    let load = Pgbench::inserts(database, clients).await?.arg("--rate", &rate.to_string());
+    load.arg("--time", &seconds(LASTS)).run(database).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let arrivals = consumer.end().await?;
+    let counted = arrivals.iter().filter(|arrival| arrival.is_new && arrival.written >= begins);
+    let mut latencies: Vec<f64> = counted.map(|arrival| arrival.latency_ms).collect();
+    ensure!(!latencies.is_empty(), "nothing arrived");
+    latencies.sort_by(f64::total_cmp);
+    Ok(latencies)
+}

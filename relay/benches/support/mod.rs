@@ -1,0 +1,189 @@
+//! The path of an event without its two ends: from the bytes of a socket to records and back to a position that may be
+//! confirmed. What the benchmarks time, and what the test of allocations counts.
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use walpost::encode::{Encoder, EncoderSettings, Format, Record};
+use walpost::lsn::Lsn;
+use walpost::outbox::{OutboxTable, Plan, Role};
+use walpost::pgoutput::{Column, Decoder, Message, Relation};
+use walpost::progress::Sequence;
+use walpost::publish::Publisher;
+use walpost::replication::frames::{Frame, Frames};
+use walpost::sink::{Batching, Report, Sink, SinkError};
+use walpost::transaction::Transaction;
+
+/// The outbox of the package API, as the stream describes it.
+const COLUMNS: [(Role, &str, u32); 7] = [
+    (Role::Id, "package_event_id", 20),
+    (Role::Key, "package_id", 20),
+    (Role::Type, "event_type", 16_387),
+    (Role::Payload, "payload", 3802),
+    (Role::CreatedAt, "created_at", 1184),
+    (Role::EventId, "event_id", 2950),
+    (Role::Traceparent, "traceparent", 25),
+];
+
+/// The outbox's id.
+const OUTBOX: u32 = 16_401;
+
+/// Acknowledges everything at once.
+#[derive(Default)]
+pub struct Void {
+    reports: Vec<Report>,
+    /// Bytes of keys, values and headers, so that nothing can be left out as unused.
+    pub bytes: usize,
+}
+
+impl Sink for Void {
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+        let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.bytes += record.key.len() + record.value.len() + headers;
+        self.reports.push(Report { sequence, outcome: Ok(()) });
+        Ok(())
+    }
+
+    async fn reports(&mut self, into: &mut Vec<Report>) {
+        into.append(&mut self.reports);
+    }
+
+    async fn restart(&mut self, _: Batching, _: &mut Vec<Report>) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// The path.
+pub struct Path {
+    frames: Frames,
+    decoder: Decoder,
+    plan: Plan,
+    transaction: Transaction,
+    pub publisher: Publisher<Void>,
+}
+
+impl Path {
+    pub fn new() -> Self {
+        let columns = COLUMNS.map(|(role, name, _)| (role, name.to_owned())).to_vec();
+        let table = OutboxTable { schema: "public".into(), table: "package_event".into(), columns };
+        let relation = outbox();
+        let mut decoder = Decoder::default();
+        decoder.decode(&described(&relation).into()).expect("a relation");
+        let settings = EncoderSettings {
+            format: Format::PackageEvent,
+            source: "walpost".into(),
+            type_prefix: "package.".into(),
+        };
+        Self {
+            frames: Frames::default(),
+            decoder,
+            plan: Plan::new(&table, &relation).expect("a plan"),
+            transaction: Transaction::default(),
+            publisher: Publisher::new(Encoder::new(settings), Void::default()),
+        }
+    }
+
+    /// What the loop does with what one read brought.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        self.frames.room().extend_from_slice(bytes);
+        while let Some(frame) = self.frames.next_frame().expect("frames") {
+            let Frame::Data(data) = frame else { continue };
+            let message = self.decoder.decode(&data).expect("a message");
+            self.message(message);
+        }
+        self.publisher.send().expect("a record");
+        self.publisher.wait().now_or_never().expect("reports");
+        self.publisher.settle().now_or_never().expect("no wait").expect("acknowledged");
+    }
+
+    fn message(&mut self, message: Message) {
+        let progress = self.publisher.progress_mut();
+        match message {
+            Message::Begin(begin) => {
+                progress.begin(begin.commit_lsn).expect("in order");
+                self.transaction.begin(begin.commit_lsn, begin.commit_time);
+            }
+            Message::Insert(insert) => {
+                let bytes = insert.row.bytes();
+                self.transaction.count(bytes);
+                let ordinal = progress.admit().expect("in order").expect("new");
+                let event = self.plan.event(&insert.row).expect("an event");
+                self.transaction.hold(event, ordinal, bytes);
+            }
+            Message::Commit(commit) => {
+                for entry in self.transaction.commit(commit.end_lsn) {
+                    let (ordinal, weight) = (entry.position().ordinal, entry.weight());
+                    progress.push_event(ordinal, entry, weight).expect("in order");
+                }
+                progress.commit(commit.end_lsn).expect("in order");
+            }
+            Message::Relation(_) | Message::Ignored(_) => {}
+        }
+    }
+}
+
+/// A stream of one-row transactions, numbered onwards from `first`, as Postgres frames it.
+pub fn stream(first: u64, transactions: u64) -> BytesMut {
+    let mut into = BytesMut::new();
+    for number in first..first + transactions {
+        let commit = Lsn(1_000 + number * 1_000);
+        let end = commit.0 + 48;
+        frame(&mut into, &[&b"B"[..], &commit.0.to_be_bytes(), &[0; 8], &[0, 0, 0, 9]].concat());
+        frame(&mut into, &insert(number));
+        frame(&mut into, &[&b"C\0"[..], &commit.0.to_be_bytes(), &end.to_be_bytes(), &[0; 8]].concat());
+    }
+    into
+}
+
+/// The messages of [`stream`] that hold a row, without their frames.
+pub fn insert(number: u64) -> Vec<u8> {
+    let payload =
+        format!("\u{1}{{\"ID\": {number}, \"Title\": \"{}\", \"MaximumVolume\": 700.5}}", "x".repeat(200));
+    let key = number % 10_000;
+    let values: [Option<&[u8]>; 7] = [
+        Some(&number.to_be_bytes()),
+        Some(&key.to_be_bytes()),
+        Some(b"Updated"),
+        Some(payload.as_bytes()),
+        Some(&[0, 2, 3, 4, 5, 6, 7, 8]),
+        Some(&[7; 16]),
+        None,
+    ];
+    let mut bytes = [&b"I"[..], &OUTBOX.to_be_bytes(), b"N\0\x07"].concat();
+    for value in values {
+        match value {
+            Some(value) => {
+                bytes.push(b'b');
+                bytes.extend(u32::try_from(value.len()).expect("short").to_be_bytes());
+                bytes.extend(value);
+            }
+            None => bytes.push(b'n'),
+        }
+    }
+    bytes
+}
+
+fn frame(into: &mut BytesMut, message: &[u8]) {
+    into.extend_from_slice(b"d");
+    into.extend_from_slice(&u32::try_from(message.len() + 29).expect("short").to_be_bytes());
+    into.extend_from_slice(b"w");
+    into.extend_from_slice(&[0; 24]);
+    into.extend_from_slice(message);
+}
+
+/// The message that describes the outbox.
+pub fn relation() -> Vec<u8> {
+    described(&outbox())
+}
+
+fn outbox() -> Relation {
+    let columns = COLUMNS.map(|(_, name, type_oid)| Column { name: name.to_owned(), type_oid }).to_vec();
+    Relation { id: OUTBOX, namespace: "public".into(), name: "package_event".into(), columns }
+}
+
+fn described(relation: &Relation) -> Vec<u8> {
+    let mut bytes = [b"R", &relation.id.to_be_bytes()[..], b"public\0package_event\0d\0\x07"].concat();
+    for Column { name, type_oid } in &relation.columns {
+        bytes.extend([b"\0", name.as_bytes(), b"\0", &type_oid.to_be_bytes()[..], &[255; 4]].concat());
+    }
+    bytes
+}
