@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint chaos bench proto dev-up dev-down up down docker clean
+.PHONY: help demo run test fuzz lint chaos bench micro proto dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p demo
@@ -58,6 +58,11 @@ bench: ## measure everything and write BENCHMARKS.md (half an hour); ONLY="rows 
 	@$(STACK) up
 	@cargo build --release -p walpost -p logistic-package-api -p bench
 	@target/release/bench $(ONLY)
+
+micro: ## what each step of an event's path costs, and its instructions where valgrind is installed
+	@cargo bench -p walpost --bench path
+	@cargo build --release -p walpost --example path
+	@dev/bench/instructions.sh target/release/examples/path
 
 proto: ## lint, format and compatibility of the .proto files
 	cd proto && $(BUF) lint

@@ -20,12 +20,15 @@ pub(crate) async fn write(bench: &Bench) -> Result<()> {
          \n\n| | |\n|---|---|\n{}\n",
         machine(bench).await?
     );
-    for name in MEASUREMENTS {
-        let Some(section) = Section::kept(name)? else {
+    let sections = MEASUREMENTS.iter().map(|name| Section::kept(name)).collect::<Result<Vec<_>>>()?;
+    for (section, name) in sections.iter().zip(MEASUREMENTS) {
+        if section.is_none() {
             println!("\nBENCHMARKS.md is left as it is: `{name}` was not measured yet");
             return Ok(());
-        };
-        let Section { title, text: said, tables, plots, .. } = section;
+        }
+    }
+    for section in sections.into_iter().flatten() {
+        let Section { name, title, text: said, tables, plots } = section;
         write!(text, "\n## {title}\n\n{}\n", wrapped(&said))?;
         for table in tables {
             write!(text, "\n{}", table.markdown())?;

@@ -94,9 +94,8 @@ impl Relay {
 
     /// Runs until `stop`, and then drains; or until it is not safe to go on.
     ///
-    /// Wants a thread of its own, with a runtime of one thread: the replication client's task and this loop then hand
-    /// over without waking each other (0.97 instead of 0.37 of `pg_recvlogical`'s rate), and under load the thread
-    /// rests for half a millisecond at a time.
+    /// Wants a thread of its own, with a runtime of one thread: under load the thread rests for half a millisecond at a
+    /// time.
     ///
     /// # Errors
     /// The reason of the halt.

@@ -50,6 +50,10 @@ pub struct Frames {
 impl Frames {
     /// Where to read into.
     pub fn room(&mut self) -> &mut BytesMut {
+        // What a large frame needed is given back.
+        if self.buffer.is_empty() && self.buffer.capacity() > 4 * CHUNK_BYTES {
+            self.buffer = BytesMut::new();
+        }
         if self.buffer.capacity() - self.buffer.len() < self.lacking.max(READ_MIN) {
             self.buffer.reserve(self.lacking.max(CHUNK_BYTES));
         }
@@ -186,6 +190,16 @@ mod tests {
         assert!(matches!(frames.next_frame(), Ok(None)));
         let room = frames.room();
         assert!(room.capacity() - room.len() >= (10 << 20) - 4, "the length counts itself");
+    }
+
+    #[test]
+    fn what_a_large_frame_needed_is_given_back() {
+        let mut frames = Frames::default();
+        frames.room().extend_from_slice(&encoded(&Frame::Data(vec![7; 10 << 20].into())));
+        assert!(matches!(frames.next_frame(), Ok(Some(Frame::Data(_)))));
+        frames.room().extend_from_slice(&encoded(&Frame::Keepalive(Lsn(1), false)));
+        assert!(matches!(frames.next_frame(), Ok(Some(Frame::Keepalive(..)))));
+        assert!(frames.room().capacity() <= 4 * CHUNK_BYTES);
     }
 
     #[test]

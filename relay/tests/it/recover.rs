@@ -134,3 +134,27 @@ async fn rows_that_a_publication_let_pass_are_published_by_recovery_from_the_slo
     assert!(after >= before);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_slot_that_stood_idle_for_too_long_halts_and_recovery_loses_no_event() -> Result<()> {
+    let postgres = PrivatePostgres::start_with(&["idle_replication_slot_timeout=1s"]).await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(50, 5, 10).await?;
+    case.audit().await?;
+    relay.terminate(SOON).await?;
+    case.commit(50, 5, 10).await?;
+    let client = case.client().await?;
+    let reason = "select coalesce(invalidation_reason, '') from pg_replication_slots";
+    wait_until("Postgres gives the slot up", SOON, async || {
+        client.batch_execute("checkpoint").await?;
+        Ok(client.query_one(reason, &[]).await?.get::<_, String>(0) == "idle_timeout")
+    })
+    .await?;
+    halts(&mut case.relay.run()?, &["idle_timeout", "walpost recover"]).await?;
+    let mut recovered = case.relay.recover()?;
+    recovered.ready().await?;
+    case.commit(50, 5, 10).await?;
+    assert_eq!(case.audit().await?.published, 150);
+    Ok(())
+}
