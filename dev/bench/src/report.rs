@@ -13,13 +13,13 @@ use crate::{Bench, MEASUREMENTS, plot};
 
 /// Writes the report and its plots.
 pub(crate) async fn write(bench: &Bench) -> Result<()> {
-    let mut text = format!(
-        "# Benchmarks\n\nWritten by `make bench`, which needs nothing but this repository, and verifies while it \
-         measures. What counts are the ratios: both sides of each were measured in turn, in one run, on one machine. \
-         How the relay came to be this fast, and what limits it, is told in [docs/performance.md](docs/performance.md).\
-         \n\n| | |\n|---|---|\n{}\n",
-        machine(bench).await?
+    let said = wrapped(
+        "Written by `make bench`, which needs nothing but this repository, and verifies while it measures. What counts \
+         are the ratios: both sides of each were measured in turn, in one run, on one machine. How the relay came to be \
+         this fast, and what limits it, is told in [docs/performance.md](docs/performance.md).",
     );
+    let machine = machine(bench).await?;
+    let mut text = format!("# Benchmarks\n\n{said}\n\n| | |\n|---|---|\n{machine}");
     let sections = MEASUREMENTS.iter().map(|name| Section::kept(name)).collect::<Result<Vec<_>>>()?;
     for (section, name) in sections.iter().zip(MEASUREMENTS) {
         if section.is_none() {
