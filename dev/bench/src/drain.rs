@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::stack::{Output, script};
-use harness::{Database, Relay, Topic};
+use harness::{Database, Relay, RelayProcess, Topic};
 use tokio::process::Command;
 
-use crate::cpu::{self, Servers};
+use crate::cpu;
 use crate::section::{Plot, Section, Table, median};
 use crate::{Bench, load, verify};
 
@@ -142,20 +142,12 @@ async fn with_pg_recvlogical(bench: &Bench, database: &Database, slot: &str, end
 }
 
 /// Drains with walpost, into the topic.
-pub(crate) async fn with_walpost(
-    bench: &Bench,
-    relay: &Relay,
-    database: &Database,
-    topic: &Topic,
-) -> Result<Drained> {
+async fn with_walpost(bench: &Bench, relay: &Relay, database: &Database, topic: &Topic) -> Result<Drained> {
     let broker = bench.servers.broker()?;
     let started = Instant::now();
     let mut process = relay.run_ready().await?;
     let walsender = Walsender::of_relay(database).await?;
-    while process.metric("walpost_events_published_total").await? < bench.events_f64() {
-        ensure!(started.elapsed() < DEADLINE, "walpost did not drain the slot:\n{}", process.log_tail());
-        tokio::time::sleep(LOOK).await;
-    }
+    published(&process, bench.events).await?;
     let drained = Drained {
         seconds: started.elapsed().as_secs_f64(),
         client_cpu: cpu::of_process(process.id())?,
@@ -167,6 +159,16 @@ pub(crate) async fn with_walpost(
     let published: i64 = topic.ends().await?.values().sum();
     ensure!(published == i64::try_from(bench.events)?, "{published} records for {} events", bench.events);
     Ok(drained)
+}
+
+/// Waits until walpost has had so many events acknowledged.
+pub(crate) async fn published(process: &RelayProcess, events: u64) -> Result<()> {
+    let (started, wanted) = (Instant::now(), u32::try_from(events).map(f64::from)?);
+    while process.metric("walpost_events_published_total").await? < wanted {
+        ensure!(started.elapsed() < DEADLINE, "walpost did not drain the slot:\n{}", process.log_tail());
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 fn slot(who: &str, round: usize, database: &Database) -> String {
@@ -214,9 +216,4 @@ impl Walsender {
     fn cpu(&self) -> Result<f64> {
         cpu::of_process(self.0)
     }
-}
-
-/// CPU seconds so far: of Postgres and of the broker.
-pub(crate) fn of_servers(servers: &Servers) -> Result<(f64, f64)> {
-    Ok((servers.postgres()?, servers.broker()?))
 }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::drain::of_servers;
+use crate::drain::published;
 use crate::latency::{row, steady};
 use crate::section::{Plot, Section, Table, percentile};
 use crate::{Bench, load};
@@ -192,8 +192,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     }
     let (way, _) = best.context("a way")?;
     let (costs, rates) = backlog(bench, way).await?;
-    let (latency, mut bars) = latencies(bench, way).await?;
-    bars.truncate(4);
+    let (latency, bars) = latencies(bench, way).await?;
     Ok(Section {
         name: "poller".into(),
         title: "What it replaces: locking, polling, deleting".into(),
@@ -268,11 +267,7 @@ async fn relayed(bench: &Bench, events: u64) -> Result<Cost> {
     load::rows(&database, events).await?;
     let meter = Meter::start(bench, &database).await?;
     let mut process = relay.run_ready().await?;
-    let wanted = u32::try_from(events).map(f64::from)?;
-    while process.metric("walpost_events_published_total").await? < wanted {
-        ensure!(meter.started.elapsed() < DEADLINE, "walpost did not drain:\n{}", process.log_tail());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    published(&process, events).await?;
     let cost = meter.stop(bench, &database, events).await?;
     process.terminate(Duration::from_secs(20)).await?;
     Ok(cost)
@@ -290,12 +285,12 @@ const WAL: &str = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
 impl Meter {
     async fn start(bench: &Bench, database: &Database) -> Result<Self> {
         let wal = database.client().await?.query_one(WAL, &[]).await?.get(0);
-        Ok(Self { postgres_cpu: of_servers(&bench.servers)?.0, wal, started: Instant::now() })
+        Ok(Self { postgres_cpu: bench.servers.postgres()?, wal, started: Instant::now() })
     }
 
     async fn stop(self, bench: &Bench, database: &Database, events: u64) -> Result<Cost> {
         let seconds = self.started.elapsed().as_secs_f64();
-        let postgres_cpu = of_servers(&bench.servers)?.0 - self.postgres_cpu;
+        let postgres_cpu = bench.servers.postgres()? - self.postgres_cpu;
         let client = database.client().await?;
         let wal: i64 = client.query_one(WAL, &[]).await?.get(0);
         let sql = "select pg_total_relation_size('package_event'), n_dead_tup from pg_stat_user_tables \
@@ -353,7 +348,7 @@ async fn at_rest(bench: &Bench, database: &Database, who: &str) -> Result<[Strin
     let meter = Meter::start(bench, database).await?;
     tokio::time::sleep(IDLE).await;
     let seconds = meter.started.elapsed().as_secs_f64();
-    let cpu = of_servers(&bench.servers)?.0 - meter.postgres_cpu;
+    let cpu = bench.servers.postgres()? - meter.postgres_cpu;
     let wal: i64 = database.client().await?.query_one(WAL, &[]).await?.get(0);
     #[allow(clippy::cast_precision_loss)]
     let wal = (wal - meter.wal) as f64 / seconds;

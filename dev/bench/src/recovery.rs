@@ -11,7 +11,7 @@ use crate::load::Pgbench;
 use crate::section::{Section, Table, median};
 use crate::{Bench, verify};
 
-const KILLS: usize = 7;
+const KILLS: u32 = 7;
 
 /// How long it runs between two kills.
 const BETWEEN: Duration = Duration::from_secs(3);
@@ -56,7 +56,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
         "SIGKILL, started again at once".into(),
         format!("{:.0}", median(times)),
         format!("{worst:.0}"),
-        format!("{:.0}", u32::try_from(repeated).map_or(f64::NAN, f64::from) / 7.0),
+        format!("{:.0}", u32::try_from(repeated).map_or(f64::NAN, f64::from) / f64::from(KILLS)),
     ]);
     Ok(Section {
         name: "recovery".into(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use harness::{
     Database, PrivateKafka, PrivatePostgres, Proxy, Relay, RelayProcess, Topic, http, port, wait_for,
 };
@@ -104,10 +104,9 @@ impl World {
             PrivateKafka::start_behind(kafka_target.port(), way_to_kafka.addr().port())
         )?;
         let database = Arc::new(Database::with_outbox(postgres.url()).await?);
-        let target = address(&database.url)?;
-        let way_to_postgres = Proxy::start(target.parse().context("where Postgres is")?).await?;
+        let way_to_postgres = Proxy::start(database.addr()?).await?;
         let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
-        let url = database.relay_url.replacen(&target, &way_to_postgres.addr().to_string(), 1);
+        let url = database.relay_url_by(way_to_postgres.addr())?;
         let relay = relay(&database, &topic, &url, &way_to_kafka)?;
         relay.init().await?;
         let relays = Relays::start([relay.clone(), relay.beside()?])?;
@@ -138,10 +137,4 @@ fn relay(database: &Database, topic: &Topic, url: &str, way_to_kafka: &Proxy) ->
 
 fn beside_this() -> Result<std::path::PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("walpost"))
-}
-
-/// `host:port` of a URL.
-fn address(url: &str) -> Result<String> {
-    let rest = url.rsplit_once('@').map(|(_, rest)| rest).context("a URL with a user")?;
-    Ok(rest.split(['/', '?']).next().unwrap_or(rest).to_owned())
 }

@@ -1,6 +1,7 @@
 //! A database of a test's own, with or without the outbox in it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,6 +99,22 @@ impl Database {
         &self.name
     }
 
+    /// Where its server listens.
+    ///
+    /// # Errors
+    /// When the URL gives a name instead of an address.
+    pub fn addr(&self) -> Result<SocketAddr> {
+        address(&self.url)
+    }
+
+    /// The relay's URL by way of `way`: a proxy in front of the server.
+    ///
+    /// # Errors
+    /// As for [`Database::addr`].
+    pub fn relay_url_by(&self, way: SocketAddr) -> Result<String> {
+        Ok(self.relay_url.replacen(&self.addr()?.to_string(), &way.to_string(), 1))
+    }
+
     /// A name for a replication slot. Slots belong to the whole server, so tests beside each other need their own.
     #[must_use]
     pub fn slot_name(&self) -> String {
@@ -182,6 +199,16 @@ fn place(url: &str) -> &str {
     let place = url.split_once("://").map_or(url, |(_, rest)| rest);
     let place = place.split_once('?').map_or(place, |(place, _)| place);
     place.rsplit_once('@').map_or(place, |(_, place)| place)
+}
+
+/// Where the server of a URL listens.
+///
+/// # Errors
+/// When the URL gives a name instead of an address.
+pub(crate) fn address(url: &str) -> Result<SocketAddr> {
+    let place = place(url);
+    let address = place.split('/').next().unwrap_or(place);
+    address.parse().with_context(|| format!("{address} is no address and port"))
 }
 
 /// The migrations that lead upwards, in their order.

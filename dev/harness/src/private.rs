@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::database::address;
 use crate::stack::{Output, exported, script, script_path, script_with};
 
 /// Removing an instance stops its server by force: a few seconds are plenty.
@@ -159,8 +160,7 @@ impl PrivatePostgres {
     /// # Errors
     /// Never for a URL that the script made.
     pub fn addr(&self) -> Result<SocketAddr> {
-        let place = self.url().rsplit_once('@').context("a user in the URL")?.1;
-        Ok(place.split('/').next().unwrap_or_default().parse()?)
+        address(self.url())
     }
 
     /// Its URL.

@@ -24,8 +24,7 @@ impl Failover {
         server.batch_execute("select pg_reload_conf()").await?;
         let address = Proxy::start(primary.addr()?).await?;
         let mut case = Case::on_postgres(primary.url()).await?;
-        let url =
-            case.database.relay_url.replacen(&primary.addr()?.to_string(), &address.addr().to_string(), 1);
+        let url = case.database.relay_url_by(address.addr())?;
         case.relay = case.relay.env("WALPOST_DATABASE_URL", url);
         Ok(Self { case, address, primary, standby })
     }

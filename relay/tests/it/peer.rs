@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use harness::wait::holds_for;
 use harness::{PrivateKafka, Proxy, port, wait_until};
 use tokio::net::TcpListener;
@@ -11,18 +11,15 @@ use crate::case::{Case, SOON, write_concurrently};
 const PEER_TIMEOUT_MS: &str = "2000";
 
 /// A case whose relay comes to Postgres by way of a proxy.
-async fn behind_a_proxy() -> Result<(Case, Proxy)> {
-    let case = Case::new().await?;
-    let target = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
-    let target = target.split('/').next().unwrap_or_default().to_owned();
-    let proxy = Proxy::start(target.parse()?).await?;
-    let url = case.database.relay_url.replacen(&target, &proxy.addr().to_string(), 1);
+async fn behind_a_proxy(case: Case) -> Result<(Case, Proxy)> {
+    let proxy = Proxy::start(case.database.addr()?).await?;
+    let url = case.database.relay_url_by(proxy.addr())?;
     Ok((case.with("WALPOST_DATABASE_URL", &url).with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS), proxy))
 }
 
 #[tokio::test]
 async fn a_postgres_that_falls_silent_is_given_up_after_the_time_out_and_nothing_is_lost() -> Result<()> {
-    let (case, proxy) = behind_a_proxy().await?;
+    let (case, proxy) = behind_a_proxy(Case::new().await?).await?;
     // The statements on the other connection must not be what notices.
     let case = case.with("WALPOST_WATCH_INTERVAL_MS", "600000");
     let mut relay = case.relay.init_and_run().await?;
@@ -42,7 +39,7 @@ async fn a_postgres_that_falls_silent_is_given_up_after_the_time_out_and_nothing
 
 #[tokio::test]
 async fn an_idle_connection_is_not_taken_for_a_dead_one() -> Result<()> {
-    let (case, _proxy) = behind_a_proxy().await?;
+    let (case, _proxy) = behind_a_proxy(Case::new().await?).await?;
     let relay = case.relay.init_and_run().await?;
     holds_for("no session is lost", Duration::from_secs(7), async || {
         Ok(relay.metric("walpost_sessions_lost_total").await? == 0.0)
@@ -55,12 +52,7 @@ async fn an_idle_connection_is_not_taken_for_a_dead_one() -> Result<()> {
 #[tokio::test]
 async fn questions_are_answered_without_a_storm() -> Result<()> {
     let kafka = PrivateKafka::start().await?;
-    let case = Case::on_kafka(kafka.brokers()).await?;
-    let target = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
-    let target = target.split('/').next().unwrap_or_default().to_owned();
-    let proxy = Proxy::start(target.parse()?).await?;
-    let url = case.database.relay_url.replacen(&target, &proxy.addr().to_string(), 1);
-    let case = case.with("WALPOST_DATABASE_URL", &url).with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
+    let (case, proxy) = behind_a_proxy(Case::on_kafka(kafka.brokers()).await?).await?;
     let relay = case.relay.init_and_run().await?;
     kafka.stop().await?;
     case.commit(10, 5, 1).await?;
@@ -82,7 +74,7 @@ async fn questions_are_answered_without_a_storm() -> Result<()> {
 
 #[tokio::test]
 async fn postgres_frees_the_slot_of_a_relay_that_falls_silent_and_another_takes_over() -> Result<()> {
-    let (case, proxy) = behind_a_proxy().await?;
+    let (case, proxy) = behind_a_proxy(Case::new().await?).await?;
     let _first = case.relay.init_and_run().await?;
     let direct = case.relay.beside()?.env("WALPOST_DATABASE_URL", &case.database.relay_url);
     let mut second = direct.run()?;

@@ -72,9 +72,7 @@ async fn a_client_that_may_not_write_halts_and_names_the_rights() -> Result<()> 
 async fn with_tls(name: &str) -> Result<(Case, TlsFront, Certificates)> {
     let case = Case::new().await?;
     let certificates = Certificates::for_name(name)?;
-    let place = case.database.url.rsplit_once('@').context("a user in the URL")?.1;
-    let target = place.split('/').next().unwrap_or_default().parse()?;
-    let front = TlsFront::start(target, &certificates).await?;
+    let front = TlsFront::start(case.database.addr()?, &certificates).await?;
     Ok((case, front, certificates))
 }
 
