@@ -18,7 +18,7 @@ pub const TABLE: Table = Table {
     maps: &[] as &[MapSetting],
 };
 
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 16] = [
     Setting::optional(
         "database-url",
         "URL",
@@ -33,6 +33,12 @@ const SETTINGS: [Setting; 15] = [
         "MS",
         "10000",
         "How long Postgres lets a statement run, the wait for a row's lock included, 1 to 600000.",
+    ),
+    Setting::new(
+        "database-queue-max",
+        "N",
+        "1000",
+        "Statements that wait for a connection at most; more are refused with RESOURCE_EXHAUSTED, 1 to 100000.",
     ),
     Setting::new("migrate", Setting::SWITCH, "true", "Whether `serve` applies the migrations first."),
     Setting::new("grpc-addr", "IP:PORT", "0.0.0.0:8082", "Where gRPC listens. Port 0 takes a free one."),
@@ -127,6 +133,7 @@ impl Settings {
         let connections_max = number(values, "database-connections", 1, 1000);
         let acquire_timeout = millis(values, "database-acquire-timeout-ms", 1);
         let statement_timeout = millis(values, "database-statement-timeout-ms", 1);
+        let queue_max = number(values, "database-queue-max", 1, 100_000);
         let migrate = values.flag("migrate");
         let grpc_addr = address(values, "grpc-addr");
         let status_addr = address(values, "status-addr");
@@ -143,6 +150,7 @@ impl Settings {
                 connections_max: connections_max?,
                 acquire_timeout: acquire_timeout?,
                 statement_timeout: statement_timeout?,
+                queue_max: queue_max?,
             },
             migrate: migrate?,
             listen: Listen { grpc: grpc_addr?, status: status_addr?, metrics: metrics_addr? },

@@ -48,7 +48,7 @@ impl PackageApi {
         let trace = convert::traceparent(request.metadata());
         let new = convert::new_package(request.into_inner());
         new.validate()?;
-        let id = self.store.create(&new, trace.as_ref()).await?;
+        let id = self.store.create(new, trace).await?;
         self.metrics.cud_event.inc();
         Ok(CreatePackageV1Response { id: id.as_u64() })
     }
@@ -80,7 +80,7 @@ impl PackageApi {
         let request = request.into_inner();
         domain::validate_id(request.package_id)?;
         let id = known(request.package_id)?;
-        found(self.store.remove(id, trace.as_ref()).await?)?;
+        found(self.store.remove(id, trace).await?)?;
         self.metrics.cud_event.inc();
         Ok(RemovePackageV1Response { suc: true })
     }
@@ -95,7 +95,7 @@ impl PackageApi {
         let changes = convert::changes(request);
         changes.validate(package_id)?;
         let id = known(package_id)?;
-        found(self.store.update(id, &changes, trace.as_ref()).await?)?;
+        found(self.store.update(id, changes, trace).await?)?;
         self.metrics.cud_event.inc();
         Ok(UpdatePackageV1Response { suc: true })
     }

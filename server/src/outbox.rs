@@ -23,10 +23,10 @@
 macro_rules! payload {
     () => {
         "jsonb_build_object(\
-            'ID', package_id, 'Title', title, 'Material', material, \
-            'MaximumVolume', max_volume, 'Reusable', reusable, \
-            'Created', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-            'Updated', to_char(updated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))"
+            'ID', package_id, 'Title', changed.title, 'Material', changed.material, \
+            'MaximumVolume', changed.max_volume, 'Reusable', changed.reusable, \
+            'Created', to_char(changed.created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
+            'Updated', to_char(changed.updated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))"
     };
 }
 
@@ -57,4 +57,26 @@ macro_rules! with_event {
     };
 }
 
-pub(crate) use {payload, with_event};
+/// Several changes together with their events, as one statement.
+///
+/// `$changes` is the text of two tables, `wanted` with the packages' ids and traces, and `changed` as in [`with_event`].
+macro_rules! many_with_events {
+    ($changes:expr, type: $event_type:literal, at: $at:literal, answer: $answer:literal) => {
+        concat!(
+            "with ",
+            $changes,
+            ", event as (",
+            "insert into package_event (package_id, event_type, payload, created_at, traceparent) ",
+            "select package_id, '",
+            $event_type,
+            "'::event_type_enum, ",
+            payload!(),
+            ", ",
+            $at,
+            ", wanted.traceparent from changed join wanted using (package_id)) ",
+            $answer
+        )
+    };
+}
+
+pub(crate) use {many_with_events, payload, with_event};

@@ -89,8 +89,8 @@ impl Server {
         if settings.migrate {
             store::migrate(&settings.database, settings.pool.acquire_timeout).await?;
         }
+        settings.database.check_schema(settings.pool.acquire_timeout).await?;
         let store = Store::new(&settings.database, &settings.pool);
-        store.check_schema(&settings.database).await?;
         let metrics = Metrics::new()?;
         let (listeners, addresses) = listen(&settings.listen).await?;
         Ok(Self { settings, store, metrics, listeners, addresses })

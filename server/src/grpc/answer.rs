@@ -50,6 +50,9 @@ fn status(error: &CallError) -> Status {
         CallError::NotFound => Status::not_found(error.to_string()),
         // Whether the change was made is not known, as with a connection that breaks.
         CallError::CutOff => Status::unavailable(error.to_string()),
+        CallError::Store(StoreError::Overloaded(_)) => {
+            Status::resource_exhausted("the server is overloaded: try again later")
+        }
         CallError::Store(cause) if cause.is_unavailable() => {
             Status::unavailable("the database is unavailable")
         }
@@ -75,14 +78,14 @@ mod tests {
     #[test]
     fn what_the_database_says_stays_in_the_log() {
         let cause = sqlx::Error::Protocol("near select * from package where title = 'secret'".into());
-        let status = status(&CallError::Store(cause.into()));
+        let status = status(&CallError::Store(StoreError::from(cause)));
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         assert!(status.details().is_empty());
     }
 
     #[test]
     fn a_database_that_is_away_is_worth_another_try() {
-        let status = status(&CallError::Store(sqlx::Error::PoolTimedOut.into()));
+        let status = status(&CallError::Store(StoreError::Waited(std::time::Duration::from_secs(1))));
         assert_eq!(status.code(), Code::Unavailable);
     }
 }

@@ -1,15 +1,29 @@
-//! Where the database is, the pool of connections to it, and why a start fails.
+//! Where the database is, connections to it, and why a start fails.
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
-use super::StoreError;
+use super::{StoreError, statements};
 
 /// A connection that was used within this time is taken to be alive. A ping would be a second round trip for every
 /// call; what it finds is a server that was restarted, and a busy pool finds that out by the first call that fails.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// A backend keeps what it has cached of the catalogue; a connection of this age makes room for a new one.
+const LIFETIME_MAX: Duration = Duration::from_mins(30);
+
+/// Allowed on top of the server's own statement timeout before a connection is given up as dead.
+const NETWORK_GRACE: Duration = Duration::from_secs(2);
+
+/// For taking leave of Postgres; it notices by itself when nobody does.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections that cancel statements at once at most, beside those of the lanes.
+const CANCELS_UNDER_WAY: usize = 2;
 
 /// Where the database is. Its URL, and so its password, is never shown.
 #[derive(Clone)]
@@ -23,13 +37,15 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// How the pool is bounded.
+/// How the use of it is bounded.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
     /// Connections at most.
     pub connections_max: u32,
-    /// How long a call waits for a free connection.
+    /// How long a call waits for a free connection, and a connection for Postgres.
     pub acquire_timeout: Duration,
+    /// Statements that wait for a connection at most.
+    pub queue_max: u32,
     /// How long Postgres lets a statement run, waiting for a row's lock included.
     pub statement_timeout: Duration,
 }
@@ -78,12 +94,30 @@ impl Database {
         // What the migrations do stands in their files; the log of each statement would repeat them whole.
         let options = self.options.clone().options(parameters.iter().copied()).disable_statement_logging();
         match tokio::time::timeout(timeout, options.connect()).await {
-            Ok(connected) => connected.map_err(|error| self.unusable(StoreError::Driver(error))),
+            Ok(connected) => connected.map_err(|error| self.unusable(error.into())),
             Err(_) => Err(self.unusable(StoreError::NoAnswer(timeout))),
         }
     }
 
-    /// Whether the database lets one in: asked once at the start, since a pool only says that it timed out.
+    /// Whether the tables, columns and rights that the statements need are there.
+    ///
+    /// # Errors
+    /// With what is missing, and what to do about it.
+    pub async fn check_schema(&self, timeout: Duration) -> Result<(), StartError> {
+        let mut connection = self.connect(timeout, &[]).await?;
+        let probing = async {
+            for probe in statements::PROBES {
+                sqlx::query(probe).execute(&mut connection).await?;
+            }
+            connection.close().await
+        };
+        match tokio::time::timeout(timeout, probing).await {
+            Ok(probed) => probed.map_err(|error| self.unusable(error.into())),
+            Err(_) => Err(self.unusable(StoreError::NoAnswer(timeout))),
+        }
+    }
+
+    /// Whether the database lets one in.
     ///
     /// # Errors
     /// Why not, and what to do about it.
@@ -94,12 +128,7 @@ impl Database {
     }
 
     pub(super) fn unusable(&self, cause: StoreError) -> StartError {
-        let code = match &cause {
-            StoreError::Driver(sqlx::Error::Database(refusal)) => {
-                refusal.code().unwrap_or_default().into_owned()
-            }
-            _ => String::new(),
-        };
+        let code = cause.sqlstate().unwrap_or_default();
         StartError { place: self.place(), remedy: remedy(&code), cause }
     }
 }
@@ -115,10 +144,10 @@ pub struct StartError {
 
 /// Postgres' own words, without the driver's preface.
 fn plain(cause: &StoreError) -> String {
-    match cause {
-        StoreError::Driver(sqlx::Error::Database(refusal)) => refusal.message().to_owned(),
-        StoreError::Driver(sqlx::Error::Io(error)) => format!("cannot be reached: {error}"),
-        other => other.to_string(),
+    match cause.driver() {
+        Some(sqlx::Error::Database(refusal)) => refusal.message().to_owned(),
+        Some(sqlx::Error::Io(error)) => format!("cannot be reached: {error}"),
+        _ => cause.to_string(),
     }
 }
 
@@ -141,24 +170,101 @@ fn remedy(code: &str) -> &'static str {
     }
 }
 
-pub(super) fn pool(database: &Database, settings: &PoolSettings) -> PgPool {
-    let statement_timeout = settings.statement_timeout.as_millis().to_string();
-    let options = database.options.clone().options([
-        ("statement_timeout", statement_timeout.as_str()),
-        // Under another level concurrent updates of a package would fail instead of waiting for their turn.
-        ("default_transaction_isolation", "read committed"),
-    ]);
-    PgPoolOptions::new()
-        .max_connections(settings.connections_max)
-        .acquire_timeout(settings.acquire_timeout)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for > TRUSTED_IDLE {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options)
+/// Makes, tries and ends the connections of the lanes.
+#[derive(Debug)]
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    connect_timeout: Duration,
+    /// Longer than Postgres lets a statement run, so it strikes only when the connection is dead.
+    answer_timeout: Duration,
+    cancels: Semaphore,
+}
+
+/// A connection, and what its lane has to know of it.
+pub(super) struct Connected {
+    pub(super) connection: PgConnection,
+    /// The backend that serves it: whom to cancel.
+    pub(super) process: i32,
+    pub(super) used: Instant,
+    since: Instant,
+}
+
+impl Connected {
+    pub(super) async fn close(self) {
+        let _ = timeout(CLOSE_TIMEOUT, self.connection.close()).await;
+    }
+}
+
+impl Connector {
+    pub(super) fn new(database: &Database, settings: &PoolSettings) -> Self {
+        let statement_timeout = settings.statement_timeout.as_millis().to_string();
+        let options = database.options.clone().options([
+            ("statement_timeout", statement_timeout.as_str()),
+            // Under another level concurrent updates of a package would fail instead of waiting for their turn.
+            ("default_transaction_isolation", "read committed"),
+            // Every statement goes by a primary key. A plan that was made while the table was small must not stay a
+            // scan, or a hash of the whole table, when it has grown.
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ]);
+        Self {
+            options: options.disable_statement_logging(),
+            connect_timeout: settings.acquire_timeout,
+            answer_timeout: settings.statement_timeout.saturating_add(NETWORK_GRACE),
+            cancels: Semaphore::new(CANCELS_UNDER_WAY),
+        }
+    }
+
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
+    /// A connection that answers: this one, or a new one.
+    pub(super) async fn ready(&self, connected: Option<Connected>) -> Result<Connected, StoreError> {
+        if let Some(mut connected) = connected {
+            if connected.since.elapsed() > LIFETIME_MAX {
+                connected.close().await;
+            } else if connected.used.elapsed() < TRUSTED_IDLE
+                || matches!(timeout(self.connect_timeout, connected.connection.ping()).await, Ok(Ok(())))
+            {
+                return Ok(connected);
+            }
+        }
+        self.within(self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Connected, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let process = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await?;
+        let now = Instant::now();
+        Ok(Connected { connection, process, used: now, since: now })
+    }
+
+    /// Asks Postgres to cancel what a backend runs. Best effort: the statement timeout ends it as well.
+    pub(super) async fn cancel(&self, process: i32) {
+        let cancelling = async {
+            let _permit = self.cancels.acquire().await;
+            let mut connected = self.connect().await?;
+            sqlx::query("select pg_cancel_backend($1)")
+                .bind(process)
+                .execute(&mut connected.connection)
+                .await?;
+            connected.close().await;
+            Ok(())
+        };
+        match self.within(cancelling).await {
+            Ok(()) => tracing::debug!(process, "cancelled a statement that nobody waits for"),
+            Err(error) => {
+                tracing::warn!(process, %error, "a statement that nobody waits for was not cancelled")
+            }
+        }
+    }
+
+    async fn within<T>(&self, doing: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        match timeout(self.connect_timeout, doing).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(StoreError::NoAnswer(self.connect_timeout)),
+        }
+    }
 }

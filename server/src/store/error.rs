@@ -1,34 +1,78 @@
 //! What can go wrong in a statement, and whether repeating it can help.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a statement failed. Its text may hold SQL and values: for the log, never for a client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// As the driver reports it.
     #[error(transparent)]
-    Driver(#[from] sqlx::Error),
+    Driver(Arc<sqlx::Error>),
     /// Not even the server's own statement timeout was heard of: the connection is dead.
     #[error("the database did not answer within {0:?}")]
     NoAnswer(Duration),
+    /// No connection became free in time.
+    #[error("no connection to the database became free within {0:?}")]
+    Waited(Duration),
+    /// So many statements wait already that one more would only wait too.
+    #[error("{0} statements wait for the database already")]
+    Overloaded(usize),
+    /// The server stops.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Driver(Arc::new(error))
+    }
 }
 
 impl StoreError {
+    pub(super) fn driver(&self) -> Option<&sqlx::Error> {
+        if let Self::Driver(error) = self { Some(error) } else { None }
+    }
+
+    /// What Postgres gave as its reason, where it was Postgres that refused.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<String> {
+        Some(self.driver()?.as_database_error()?.code()?.into_owned())
+    }
+
     /// Whether the database is away, overloaded or read-only rather than refusing this statement: the same call may
     /// succeed later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::NoAnswer(_) => true,
-            Self::Driver(error) => match error {
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => true,
+            Self::NoAnswer(_) | Self::Waited(_) | Self::Overloaded(_) | Self::Closed => true,
+            Self::Driver(error) => match &**error {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
                 sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| is_unavailable(&code)),
                 _ => false,
             },
+        }
+    }
+
+    /// Whether the statement was refused, and so rolled back. After anything else nobody knows: the answer may have
+    /// been lost behind the commit.
+    pub(super) fn changed_nothing(&self) -> bool {
+        self.sqlstate().is_some()
+    }
+
+    /// Whether the connection can go on after it.
+    pub(super) fn leaves_connection(&self) -> bool {
+        // Class 57P is an operator's intervention: a shutdown, a crash, a termination of this backend.
+        self.sqlstate().is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
+    }
+
+    /// Whether the same statement may well succeed at once, and may be repeated: it changes nothing, or has changed
+    /// nothing.
+    pub(super) fn is_worth_repeating(&self, reads: bool) -> bool {
+        match self.sqlstate() {
+            // A serialization failure or a deadlock; a backend that was terminated, which tells so.
+            Some(code) => matches!(code.as_str(), "40001" | "40P01" | "57P01" | "57P02"),
+            None => reads && matches!(self.driver(), Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_))),
         }
     }
 }

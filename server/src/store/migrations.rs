@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 
-use super::{Database, StartError, StoreError};
+use super::{Database, StartError};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
@@ -55,7 +55,7 @@ fn failed(database: &Database, error: MigrateError) -> MigrateFailed {
         MigrateError::ExecuteMigration(cause, version) => {
             MigrateFailed::Statement { place: database.place(), version, cause: with_hint(&cause) }
         }
-        MigrateError::Execute(cause) => MigrateFailed::Database(database.unusable(StoreError::Driver(cause))),
+        MigrateError::Execute(cause) => MigrateFailed::Database(database.unusable(cause.into())),
         cause => MigrateFailed::OtherVersion { place: database.place(), cause },
     }
 }

@@ -1,9 +1,12 @@
-//! Every SQL statement of the service, one for each rpc.
+//! Every SQL statement of the service: one for each rpc, and one for several calls of an rpc that came together.
+//!
+//! The latter take arrays, a value for each call. Ids and locks come first in them (`wanted`, `free`), so that each
+//! call's answer and its trace are found again by the package's id.
 //!
 //! A change takes its time from `clock_timestamp()`: `now()` is when the transaction began, not when its turn at the
 //! row came, and 71 of 199 concurrent updates then went back in time. `greatest` covers a clock that was set back.
 
-use crate::outbox::{payload, with_event};
+use crate::outbox::{many_with_events, payload, with_event};
 
 /// Title, material, volume, reusable, traceparent.
 pub const CREATE: &str = with_event!(
@@ -11,6 +14,42 @@ pub const CREATE: &str = with_event!(
      values ($1, $2, $3, $4, clock_timestamp()) \
      returning package_id, title, material, max_volume, reusable, created_at, updated_at",
     type: "Created", payload: payload!(), at: "created_at", traceparent: "$5"
+);
+
+/// As [`CREATE`], an array of each.
+pub const CREATE_MANY: &str = many_with_events!(
+    "wanted as materialized (\
+        select nextval('package_package_id_seq') as package_id, w.* \
+        from unnest($1::text[], $2::text[], $3::real[], $4::boolean[], $5::text[]) with ordinality \
+            as w (title, material, max_volume, reusable, traceparent, place)), \
+     changed as (\
+        insert into package (package_id, title, material, max_volume, reusable, created_at) \
+        select package_id, title, material, max_volume, reusable, clock_timestamp() from wanted \
+        returning package_id, title, material, max_volume, reusable, created_at, updated_at)",
+    type: "Created", at: "created_at", answer: "select package_id, place from wanted"
+);
+
+/// Ids.
+pub const DESCRIBE_MANY: &str = "\
+    select package_id, title, material, max_volume, reusable, created_at, updated_at \
+    from package where package_id = any($1::bigint[])";
+
+/// As [`UPDATE`], an array of each, every id once. It returns the ids of the packages it changed: it passes over one
+/// that is locked rather than wait, so that no call waits for another's package and no two statements for each other.
+pub const UPDATE_MANY: &str = many_with_events!(
+    "wanted as materialized (\
+        select * from unnest($1::bigint[], $2::text[], $3::text[], $4::real[], $5::boolean[], $6::text[]) \
+            as w (package_id, new_title, new_material, new_volume, new_reusable, traceparent)), \
+     free as materialized (\
+        select package_id from package where package_id = any($1::bigint[]) for update skip locked), \
+     changed as (\
+        update package set \
+            title = coalesce(new_title, title), material = coalesce(new_material, material), \
+            max_volume = coalesce(new_volume, max_volume), reusable = coalesce(new_reusable, reusable), \
+            updated_at = greatest(clock_timestamp(), updated_at, created_at) \
+        from wanted join free using (package_id) where package.package_id = wanted.package_id \
+        returning package.package_id, title, material, max_volume, reusable, created_at, updated_at)",
+    type: "Updated", at: "updated_at", answer: "select package_id from changed"
 );
 
 /// Id.

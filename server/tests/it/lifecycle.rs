@@ -125,13 +125,9 @@ async fn update_that_waits(
     holder.batch_execute("begin; select from package for update").await?;
     let mut client = setup.client.clone();
     let call = tokio::spawn(async move { client.update_package_v1(new_title(id, "crate")).await });
-    let waiting = "select exists (select from pg_stat_activity where datname = current_database()
-        and wait_event_type = 'Lock')";
     let observer = setup.database.client().await?;
-    wait_until("the update waits for the lock", DEADLINE, async || {
-        Ok(observer.query_one(waiting, &[]).await?.get(0))
-    })
-    .await?;
+    let waits = async || Ok(support::statements_that_wait(&observer).await? == 1);
+    wait_until("the update waits for the lock", DEADLINE, waits).await?;
     Ok((holder, call))
 }
 

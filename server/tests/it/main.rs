@@ -7,5 +7,6 @@ mod events;
 mod lifecycle;
 mod migrations;
 mod publication;
+mod sharing;
 mod startup;
 mod support;

@@ -109,6 +109,13 @@ impl Setup {
     }
 }
 
+/// Statements in this database that wait for a lock.
+pub async fn statements_that_wait(observer: &tokio_postgres::Client) -> Result<i64> {
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock'";
+    Ok(observer.query_one(waiting, &[]).await?.get(0))
+}
+
 pub fn box_of_wood() -> CreatePackageV1Request {
     CreatePackageV1Request {
         title: "box".into(),

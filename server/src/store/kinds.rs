@@ -1,0 +1,242 @@
+//! The statements of the service as the queue knows them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row};
+
+use super::queue::{Line, Lines};
+use super::statement::Statement;
+use super::statements;
+use crate::domain::{Changes, NewPackage, Package, PackageId, Traceparent};
+
+type Bound<'q> = Query<'q, Postgres, PgArguments>;
+
+/// A batch is worth less for each further call in it, and holds its connection longer.
+const TOGETHER_MAX: usize = 64;
+
+/// While one commits, the next one gathers and a third runs.
+const WRITES_UNDER_WAY: usize = 3;
+
+/// Reads wait for no disk: two keep Postgres busy while answers are handed out.
+const READS_UNDER_WAY: usize = 2;
+
+/// Adds a package and its `Created` event.
+#[derive(Debug)]
+pub(super) struct Create {
+    pub(super) new: NewPackage,
+    pub(super) trace: Option<Traceparent>,
+}
+
+impl Statement for Create {
+    type Answer = PackageId;
+    const READS: bool = false;
+    const TOGETHER_MAX: usize = TOGETHER_MAX;
+    const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
+
+    fn line(lines: &mut Lines) -> &mut Line<Self> {
+        &mut lines.creates
+    }
+
+    async fn one(&self, connection: &mut PgConnection) -> Result<PackageId, sqlx::Error> {
+        let statement = sqlx::query(statements::CREATE)
+            .bind(&self.new.title)
+            .bind(&self.new.material)
+            .bind(self.new.maximum_volume)
+            .bind(self.new.reusable)
+            .bind(self.trace.as_ref().map(Traceparent::as_str));
+        let row = statement.fetch_one(connection).await?;
+        Ok(PackageId::from_row(row.try_get(0)?))
+    }
+
+    async fn together(
+        these: &[Self],
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Option<PackageId>>, sqlx::Error> {
+        let statement = sqlx::query(statements::CREATE_MANY)
+            .bind(column(these, |this| this.new.title.as_str()))
+            .bind(column(these, |this| this.new.material.as_str()))
+            .bind(column(these, |this| this.new.maximum_volume))
+            .bind(column(these, |this| this.new.reusable))
+            .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)));
+        let mut ids = vec![None; these.len()];
+        for row in statement.fetch_all(connection).await? {
+            let place: i64 = row.try_get(1)?;
+            let place = usize::try_from(place - 1).ok().and_then(|place| ids.get_mut(place));
+            *place.ok_or(sqlx::Error::RowNotFound)? = Some(PackageId::from_row(row.try_get(0)?));
+        }
+        // Each has its id, or none may say that it was not made.
+        if ids.contains(&None) { Err(sqlx::Error::RowNotFound) } else { Ok(ids) }
+    }
+}
+
+/// Changes a package and writes its `Updated` event; whether there is such a package.
+#[derive(Debug)]
+pub(super) struct Update {
+    pub(super) id: PackageId,
+    pub(super) changes: Changes,
+    pub(super) trace: Option<Traceparent>,
+}
+
+impl Statement for Update {
+    type Answer = bool;
+    const READS: bool = false;
+    const TOGETHER_MAX: usize = TOGETHER_MAX;
+    const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
+
+    fn may_share(one: &Self, other: &Self) -> bool {
+        one.id != other.id
+    }
+
+    fn line(lines: &mut Lines) -> &mut Line<Self> {
+        &mut lines.updates
+    }
+
+    async fn one(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let statement = sqlx::query(statements::UPDATE)
+            .bind(self.id.as_i64())
+            .bind(&self.changes.title)
+            .bind(&self.changes.material)
+            .bind(self.changes.maximum_volume)
+            .bind(self.changes.reusable)
+            .bind(self.trace.as_ref().map(Traceparent::as_str));
+        found(statement, connection).await
+    }
+
+    async fn together(
+        these: &[Self],
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Option<bool>>, sqlx::Error> {
+        let statement = sqlx::query(statements::UPDATE_MANY)
+            .bind(column(these, |this| this.id.as_i64()))
+            .bind(column(these, |this| this.changes.title.as_deref()))
+            .bind(column(these, |this| this.changes.material.as_deref()))
+            .bind(column(these, |this| this.changes.maximum_volume))
+            .bind(column(these, |this| this.changes.reusable))
+            .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)));
+        let mut changed = Vec::with_capacity(these.len());
+        for row in statement.fetch_all(connection).await? {
+            changed.push(PackageId::from_row(row.try_get(0)?));
+        }
+        // One that was not changed is locked or not there: alone it waits, or learns that.
+        Ok(these.iter().map(|this| changed.contains(&this.id).then_some(true)).collect())
+    }
+}
+
+/// Removes a package and writes its `Removed` event; whether there was such a package.
+#[derive(Debug)]
+pub(super) struct Remove {
+    pub(super) id: PackageId,
+    pub(super) trace: Option<Traceparent>,
+}
+
+impl Statement for Remove {
+    type Answer = bool;
+    const READS: bool = false;
+
+    fn line(lines: &mut Lines) -> &mut Line<Self> {
+        &mut lines.removes
+    }
+
+    async fn one(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let trace = self.trace.as_ref().map(Traceparent::as_str);
+        found(sqlx::query(statements::REMOVE).bind(self.id.as_i64()).bind(trace), connection).await
+    }
+}
+
+/// One package, or `None`.
+#[derive(Debug)]
+pub(super) struct Describe {
+    pub(super) id: PackageId,
+}
+
+impl Statement for Describe {
+    type Answer = Option<Package>;
+    const READS: bool = true;
+    const TOGETHER_MAX: usize = TOGETHER_MAX;
+    const UNDER_WAY_MAX: usize = READS_UNDER_WAY;
+
+    fn line(lines: &mut Lines) -> &mut Line<Self> {
+        &mut lines.describes
+    }
+
+    async fn one(&self, connection: &mut PgConnection) -> Result<Option<Package>, sqlx::Error> {
+        let row = sqlx::query(statements::DESCRIBE).bind(self.id.as_i64()).fetch_optional(connection).await?;
+        row.as_ref().map(package).transpose()
+    }
+
+    async fn together(
+        these: &[Self],
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Option<Self::Answer>>, sqlx::Error> {
+        let ids: Vec<i64> = these.iter().map(|this| this.id.as_i64()).collect();
+        let rows = sqlx::query(statements::DESCRIBE_MANY).bind(ids).fetch_all(connection).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let package = package(row)?;
+            found.insert(package.id.as_i64(), package);
+        }
+        Ok(these.iter().map(|this| Some(found.get(&this.id.as_i64()).cloned())).collect())
+    }
+}
+
+/// A page of packages in the order of their ids.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) offset: i64,
+    pub(super) limit: u32,
+}
+
+impl Statement for List {
+    type Answer = Vec<Package>;
+    const READS: bool = true;
+
+    fn line(lines: &mut Lines) -> &mut Line<Self> {
+        &mut lines.lists
+    }
+
+    async fn one(&self, connection: &mut PgConnection) -> Result<Vec<Package>, sqlx::Error> {
+        let statement = sqlx::query(statements::LIST).bind(i64::from(self.limit)).bind(self.offset);
+        statement.fetch_all(connection).await?.iter().map(package).collect()
+    }
+}
+
+/// Whether the database answers.
+#[derive(Debug)]
+pub(super) struct Ping;
+
+impl Statement for Ping {
+    type Answer = ();
+    const READS: bool = true;
+
+    fn line(lines: &mut Lines) -> &mut Line<Self> {
+        &mut lines.pings
+    }
+
+    async fn one(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("select 1").execute(connection).await.map(drop)
+    }
+}
+
+async fn found(statement: Bound<'_>, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    Ok(statement.fetch_optional(connection).await?.is_some())
+}
+
+fn column<'a, S, T>(these: &'a [S], value: impl Fn(&'a S) -> T) -> Vec<T> {
+    these.iter().map(value).collect()
+}
+
+/// In the order of the columns that the statements name.
+fn package(row: &PgRow) -> Result<Package, sqlx::Error> {
+    Ok(Package {
+        id: PackageId::from_row(row.try_get(0)?),
+        title: row.try_get(1)?,
+        material: row.try_get(2)?,
+        maximum_volume: row.try_get(3)?,
+        reusable: row.try_get(4)?,
+        created_at: row.try_get::<DateTime<Utc>, _>(5)?,
+        updated_at: row.try_get::<Option<DateTime<Utc>>, _>(6)?,
+    })
+}
