@@ -24,11 +24,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // With source info, since comments become the documentation of the generated code.
     let commented = compiler.include_source_info(true).file_descriptor_set();
     tonic_prost_build::configure().compile_fds(commented)?;
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out_dir.join("commented_file_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
     // Reflection needs the `google.api.http` options too. The compiler's own encoding keeps them; a set that went
     // through prost's types would have lost every extension.
     let whole = compiler.include_source_info(false).encode_file_descriptor_set();
-    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("file_descriptor_set.bin"), whole)?;
     Ok(())
 }

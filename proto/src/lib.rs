@@ -24,5 +24,9 @@ pub mod package_event {
 /// It holds the `google.api.http` options, so reflection and REST transcoding can read them from here.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/file_descriptor_set.bin"));
 
+/// The same with the comments of the .proto files, for documents that are made from them.
+pub const COMMENTED_FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/commented_file_descriptor_set.bin"));
+
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,18 @@
 //! What the program is set to do: every setting in one table, read and judged at once.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
 use secrecy::ExposeSecret;
 use settings::{MapSetting, Mistakes, Setting, Table, Values};
 
+use crate::calls::{CallSettings, Token};
+use crate::rest::{Origins, RestSettings};
+use crate::serve::{ClientSettings, DrainSettings, TlsSettings};
 use crate::store::{Database, PoolSettings};
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::telemetry::{TelemetrySettings, TraceSettings};
 
 /// The settings: flags, `PACKAGE_API_*` variables, keys of the file, defaults and documentation.
 pub const TABLE: Table = Table {
@@ -18,7 +22,7 @@ pub const TABLE: Table = Table {
     maps: &[] as &[MapSetting],
 };
 
-const SETTINGS: [Setting; 16] = [
+const SETTINGS: [Setting; 33] = [
     Setting::optional(
         "database-url",
         "URL",
@@ -35,6 +39,12 @@ const SETTINGS: [Setting; 16] = [
         "How long Postgres lets a statement run, the wait for a row's lock included, 1 to 600000.",
     ),
     Setting::new(
+        "database-lock-timeout-ms",
+        "MS",
+        "5000",
+        "How long Postgres lets a statement wait for a row that another one changes, 1 to 600000.",
+    ),
+    Setting::new(
         "database-queue-max",
         "N",
         "1000",
@@ -42,10 +52,37 @@ const SETTINGS: [Setting; 16] = [
     ),
     Setting::new("migrate", Setting::SWITCH, "true", "Whether `serve` applies the migrations first."),
     Setting::new("grpc-addr", "IP:PORT", "0.0.0.0:8082", "Where gRPC listens. Port 0 takes a free one."),
+    Setting::new("rest-addr", "IP:PORT", "0.0.0.0:8080", "Where REST listens."),
     Setting::new("status-addr", "IP:PORT", "0.0.0.0:8000", "Where /live, /ready and /version listen."),
     Setting::new("metrics-addr", "IP:PORT", "0.0.0.0:9100", "Where /metrics listens."),
     Setting::new("reflection", Setting::SWITCH, "true", "Whether gRPC reflection is served."),
+    Setting::new(
+        "openapi",
+        Setting::SWITCH,
+        "true",
+        "Whether REST serves /openapi.json and, at /docs, a page to try each call.",
+    ),
+    Setting::optional(
+        "cors-origins",
+        "ORIGINS",
+        "Origins whose pages may call REST from a browser, with commas between them, or * for all; none when absent.",
+    ),
+    Setting::optional("tls-cert", "FILE", "The certificate of gRPC and REST and those above it, PEM; without it they speak plain text."),
+    Setting::optional("tls-key", "FILE", "The certificate's private key, PEM."),
+    Setting::optional("tls-client-ca", "FILE", "Roots of client certificates, PEM; with it, clients without such a certificate are refused."),
+    Setting::optional("auth-token", "TOKEN", "The bearer token that calls must bring by gRPC and REST (health excepted); none when absent.").secret(),
+    Setting::new("calls-max", "N", "1000", "Calls under way at most; more are refused with RESOURCE_EXHAUSTED, 1 to 100000."),
+    Setting::new("call-timeout-ms", "MS", "15000", "How long a call may take at most, whatever its client allows it, 1 to 600000."),
+    Setting::new("connections-max", "N", "1000", "Connections of clients to each of gRPC and REST at most, 1 to 100000."),
+    Setting::new("connection-age-s", "S", "1800", "After so long a client is asked to connect anew, so that load spreads, 1 to 604800."),
+    Setting::new("idempotency-ttl-s", "S", "86400", "How long the answer to a change with an idempotency-key is kept, 1 to 2592000."),
     Setting::new("page-size-default", "N", "10", "Packages in a list that names no limit, 1 to 500."),
+    Setting::new(
+        "shutdown-delay-ms",
+        "MS",
+        "1000",
+        "How long after SIGTERM or SIGINT connections are still accepted while /ready says no, for balancers to notice, 0 to 600000.",
+    ),
     Setting::new(
         "shutdown-timeout-ms",
         "MS",
@@ -54,6 +91,15 @@ const SETTINGS: [Setting; 16] = [
     ),
     Setting::new("log-level", "LEVEL", "info", "What is logged: off, error, warn, info, debug or trace."),
     Setting::new("log-format", "FORMAT", "json", "How it is logged: json or pretty."),
+    Setting::new(
+        "log-level-by-client",
+        Setting::SWITCH,
+        "false",
+        "Whether metadata `log_level` (REST: a header of that name) raises the log level of its call.",
+    ),
+    Setting::optional("otlp-endpoint", "URL", "Where spans go, OTLP over gRPC: http://localhost:4317; nowhere when absent.")
+        .or_env(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
+    Setting::new("trace-sample-ratio", "RATIO", "1", "Of the calls that bring no decision in `traceparent`, how many are traced, 0 to 1."),
     Setting::new("environment", "NAME", "development", "The environment that /version names."),
     Setting::new("debug", Setting::SWITCH, "false", "The debug mark that /version shows."),
 ];
@@ -77,12 +123,18 @@ pub struct Settings {
     pub listen: Listen,
     /// What gRPC serves, and how.
     pub grpc: GrpcSettings,
-    /// How long accepted calls may take to finish once it stops.
-    pub shutdown_timeout: Duration,
-    /// What is logged.
-    pub log_level: LogLevel,
-    /// How it is logged.
-    pub log_format: LogFormat,
+    /// What REST serves beside the calls.
+    pub rest: RestSettings,
+    /// Bounds on calls, and who may make them.
+    pub calls: CallSettings,
+    /// Bounds on connections.
+    pub clients: ClientSettings,
+    /// Whether clients are served by TLS.
+    pub tls: Option<TlsSettings>,
+    /// How long each step of the end may take.
+    pub drain: DrainSettings,
+    /// How it is heard.
+    pub telemetry: TelemetrySettings,
     /// The environment that `/version` names.
     pub environment: String,
     /// The debug mark that `/version` shows.
@@ -96,6 +148,8 @@ pub struct Settings {
 pub struct Listen {
     /// gRPC.
     pub grpc: SocketAddr,
+    /// REST.
+    pub rest: SocketAddr,
     /// `/live`, `/ready`, `/version`.
     pub status: SocketAddr,
     /// `/metrics`.
@@ -130,39 +184,150 @@ impl Settings {
     /// Each setting is read before any is missed, so that all mistakes are noted.
     fn read(values: &mut Values) -> Option<Self> {
         let database = database(values);
-        let connections_max = number(values, "database-connections", 1, 1000);
-        let acquire_timeout = millis(values, "database-acquire-timeout-ms", 1);
-        let statement_timeout = millis(values, "database-statement-timeout-ms", 1);
-        let queue_max = number(values, "database-queue-max", 1, 100_000);
+        let pool = pool(values);
         let migrate = values.flag("migrate");
-        let grpc_addr = address(values, "grpc-addr");
-        let status_addr = address(values, "status-addr");
-        let metrics_addr = address(values, "metrics-addr");
-        let reflection = values.flag("reflection");
-        let page_size_default = number(values, "page-size-default", 1, PAGE_SIZE_MAX);
-        let shutdown_timeout = millis(values, "shutdown-timeout-ms", 0);
-        let log_level = values.parse("log-level");
-        let log_format = values.parse("log-format");
+        let listen = listen(values);
+        let grpc = grpc(values);
+        let rest = rest(values);
+        let calls = calls(values);
+        let clients = clients(values);
+        let tls = tls(values);
+        let drain = drain(values);
+        let telemetry = telemetry(values);
         let debug = values.flag("debug");
         Some(Self {
             database: database?,
-            pool: PoolSettings {
-                connections_max: connections_max?,
-                acquire_timeout: acquire_timeout?,
-                statement_timeout: statement_timeout?,
-                queue_max: queue_max?,
-            },
+            pool: pool?,
             migrate: migrate?,
-            listen: Listen { grpc: grpc_addr?, status: status_addr?, metrics: metrics_addr? },
-            grpc: GrpcSettings { reflection: reflection?, page_size_default: page_size_default? },
-            shutdown_timeout: shutdown_timeout?,
-            log_level: log_level?,
-            log_format: log_format?,
+            listen: listen?,
+            grpc: grpc?,
+            rest: rest?,
+            calls: calls?,
+            clients: clients?,
+            tls: tls?,
+            drain: drain?,
+            telemetry: telemetry?,
             environment: values.text("environment")?,
             debug: debug?,
             database_url_from_flag: values.from_flag("database-url"),
         })
     }
+}
+
+fn pool(values: &mut Values) -> Option<PoolSettings> {
+    let connections_max = number(values, "database-connections", 1, 1000);
+    let acquire_timeout = millis(values, "database-acquire-timeout-ms", 1);
+    let statement_timeout = millis(values, "database-statement-timeout-ms", 1);
+    let lock_timeout = millis(values, "database-lock-timeout-ms", 1);
+    let queue_max = number(values, "database-queue-max", 1, 100_000);
+    let idempotency_ttl = seconds(values, "idempotency-ttl-s", 2_592_000);
+    Some(PoolSettings {
+        connections_max: connections_max?,
+        acquire_timeout: acquire_timeout?,
+        statement_timeout: statement_timeout?,
+        lock_timeout: lock_timeout?,
+        queue_max: queue_max?,
+        idempotency_ttl: idempotency_ttl?,
+    })
+}
+
+fn listen(values: &mut Values) -> Option<Listen> {
+    let grpc = address(values, "grpc-addr");
+    let rest = address(values, "rest-addr");
+    let status = address(values, "status-addr");
+    let metrics = address(values, "metrics-addr");
+    Some(Listen { grpc: grpc?, rest: rest?, status: status?, metrics: metrics? })
+}
+
+fn grpc(values: &mut Values) -> Option<GrpcSettings> {
+    let reflection = values.flag("reflection");
+    let page_size_default = number(values, "page-size-default", 1, PAGE_SIZE_MAX);
+    Some(GrpcSettings { reflection: reflection?, page_size_default: page_size_default? })
+}
+
+fn rest(values: &mut Values) -> Option<RestSettings> {
+    let openapi = values.flag("openapi");
+    let origins = values.text("cors-origins").map_or(Some(Origins::None), |_| values.parse("cors-origins"));
+    Some(RestSettings { openapi: openapi?, origins: origins? })
+}
+
+fn calls(values: &mut Values) -> Option<CallSettings> {
+    let calls_max = number(values, "calls-max", 1, 100_000);
+    let timeout = millis(values, "call-timeout-ms", 1);
+    let log_level_by_client = values.flag("log-level-by-client");
+    let token = match values.secret("auth-token") {
+        None => Some(None),
+        Some(token) => values.parse_with("auth-token", |_| Token::new(token).map(Some)),
+    };
+    if values.from_flag("auth-token") {
+        values.mistake("--auth-token: other users of the machine can read the command line: give it as PACKAGE_API_AUTH_TOKEN or PACKAGE_API_AUTH_TOKEN_FILE");
+    }
+    Some(CallSettings {
+        calls_max: usize::try_from(calls_max?).ok()?,
+        timeout: timeout?,
+        token: token?,
+        log_level_by_client: log_level_by_client?,
+    })
+}
+
+fn clients(values: &mut Values) -> Option<ClientSettings> {
+    let connections_max = number(values, "connections-max", 1, 100_000);
+    let age_max = seconds(values, "connection-age-s", 604_800);
+    Some(ClientSettings { connections_max: usize::try_from(connections_max?).ok()?, age_max: age_max? })
+}
+
+/// A certificate and its key, or neither.
+fn tls(values: &mut Values) -> Option<Option<TlsSettings>> {
+    let file = |name| values.text(name).map(PathBuf::from);
+    let client_ca = file("tls-client-ca");
+    match (file("tls-cert"), file("tls-key")) {
+        (Some(certificate), Some(key)) => Some(Some(TlsSettings { certificate, key, client_ca })),
+        (None, None) if client_ca.is_none() => Some(None),
+        _ => {
+            values.mistake("tls-cert and tls-key go together, and tls-client-ca with both of them");
+            None
+        }
+    }
+}
+
+fn drain(values: &mut Values) -> Option<DrainSettings> {
+    let delay = millis(values, "shutdown-delay-ms", 0);
+    let timeout = millis(values, "shutdown-timeout-ms", 0);
+    Some(DrainSettings { delay: delay?, timeout: timeout? })
+}
+
+fn telemetry(values: &mut Values) -> Option<TelemetrySettings> {
+    let log_level = values.parse("log-level");
+    let log_format = values.parse("log-format");
+    let log_level_by_client = values.flag("log-level-by-client");
+    let sample_ratio = values.parse_with("trace-sample-ratio", |text| {
+        let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        ratio.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+    });
+    let endpoint = match values.text("otlp-endpoint") {
+        None => Some(None),
+        Some(_) => values.parse_with("otlp-endpoint", endpoint).map(Some),
+    };
+    let environment = values.text("environment");
+    let traces = match endpoint? {
+        None => None,
+        Some(endpoint) => {
+            Some(TraceSettings { endpoint, sample_ratio: sample_ratio?, environment: environment? })
+        }
+    };
+    Some(TelemetrySettings {
+        log_level: log_level?,
+        log_format: log_format?,
+        log_level_by_client: log_level_by_client?,
+        traces,
+    })
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let expected = || "expected the URL of a collector, such as http://localhost:4317".to_owned();
+    let uri: http::Uri = text.parse().map_err(|_| expected())?;
+    let known = matches!(uri.scheme_str(), Some("http")) && uri.host().is_some();
+    if known { Ok(text.to_owned()) } else { Err(expected()) }
 }
 
 fn database(values: &mut Values) -> Option<Database> {
@@ -185,6 +350,10 @@ fn address(values: &mut Values, name: &str) -> Option<SocketAddr> {
 fn number(values: &mut Values, name: &str, min: u32, max: u32) -> Option<u32> {
     let number = values.number(name, u64::from(min)..=u64::from(max))?;
     u32::try_from(number).ok()
+}
+
+fn seconds(values: &mut Values, name: &str, max: u64) -> Option<Duration> {
+    values.number(name, 1..=max).map(Duration::from_secs)
 }
 
 fn millis(values: &mut Values, name: &str, min: u64) -> Option<Duration> {

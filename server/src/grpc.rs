@@ -11,13 +11,14 @@ use logistic_package_proto::package_api::{
     ListPackagesV1Request, ListPackagesV1Response, RemovePackageV1Request, RemovePackageV1Response,
     UpdatePackageV1Request, UpdatePackageV1Response,
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::config::PAGE_SIZE_MAX;
 use crate::domain::{self, PackageId};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::telemetry::trace::{SPANS, traceparent_of_event};
 
 pub use answer::CallError;
 pub use health::Health;
@@ -29,23 +30,22 @@ pub struct PackageApi {
     store: Store,
     metrics: Metrics,
     page_size_default: u32,
-    cut_off: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl PackageApi {
-    /// `page_size_default` packages answer a list that names no limit. `cut_off` ends the calls that are under way.
+    /// `page_size_default` packages answer a list that names no limit.
     #[must_use]
-    pub fn new(store: Store, metrics: Metrics, page_size_default: u32, cut_off: CancellationToken) -> Self {
-        Self { store, metrics, page_size_default, cut_off }
+    pub fn new(store: Store, metrics: Metrics, page_size_default: u32) -> Self {
+        Self { store, metrics, page_size_default }
     }
 
     async fn create(
         &self,
         request: Request<CreatePackageV1Request>,
     ) -> Result<CreatePackageV1Response, CallError> {
-        let trace = convert::traceparent(request.metadata());
+        let trace = traceparent_of_event(request.metadata().as_ref());
         let new = convert::new_package(request.into_inner());
         new.validate()?;
         let id = self.store.create(new, trace).await?;
@@ -76,7 +76,7 @@ impl PackageApi {
         &self,
         request: Request<RemovePackageV1Request>,
     ) -> Result<RemovePackageV1Response, CallError> {
-        let trace = convert::traceparent(request.metadata());
+        let trace = traceparent_of_event(request.metadata().as_ref());
         let request = request.into_inner();
         domain::validate_id(request.package_id)?;
         let id = known(request.package_id)?;
@@ -89,7 +89,7 @@ impl PackageApi {
         &self,
         request: Request<UpdatePackageV1Request>,
     ) -> Result<UpdatePackageV1Response, CallError> {
-        let trace = convert::traceparent(request.metadata());
+        let trace = traceparent_of_event(request.metadata().as_ref());
         let request = request.into_inner();
         let package_id = request.package_id;
         let changes = convert::changes(request);
@@ -105,11 +105,8 @@ impl PackageApi {
         rpc: &'static str,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<Response<T>, Status> {
-        let result = tokio::select! {
-            biased;
-            result = call => result,
-            () = self.cut_off.cancelled() => Err(CallError::CutOff),
-        };
+        let span = tracing::info_span!(target: SPANS, "service", otel.name = rpc);
+        let result = call.instrument(span).await;
         if matches!(result, Err(CallError::NotFound)) {
             self.metrics.not_found.inc();
         }

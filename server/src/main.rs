@@ -25,12 +25,6 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    telemetry::init(settings.log_level, settings.log_format);
-    if settings.database_url_from_flag {
-        tracing::warn!(
-            "--database-url stands on the command line, where other users of the machine can read it"
-        );
-    }
     match run(&matches, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,6 +53,14 @@ fn command() -> Command {
 
 fn run(matches: &ArgMatches, mut settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let _guard = runtime.enter();
+    // Dropped last: it sends the spans that are left.
+    let _exporting = telemetry::init(&settings.telemetry).context("spans cannot be sent to otlp-endpoint")?;
+    if settings.database_url_from_flag {
+        tracing::warn!(
+            "--database-url stands on the command line, where other users of the machine can read it"
+        );
+    }
     match matches.subcommand() {
         Some(("serve", serve_matches)) => {
             settings.migrate &= !serve_matches.get_flag(NO_MIGRATE);

@@ -3,23 +3,38 @@
 //! [`Server::start`] does everything that can fail for a reason an operator can mend; [`Server::run`] serves until it
 //! is told to stop. In between, [`Server::addresses`] says where it listens.
 
+mod connections;
 mod drain;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
 
-use drain::Draining;
-use logistic_package_proto::package_api::logistic_package_api_service_server::LogisticPackageApiServiceServer;
+use std::time::Duration;
+
+use connections::{Door, Ending, Limits, Protocol};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt;
 
+use crate::calls::Calls;
 use crate::config::{Listen, Settings};
 use crate::grpc::{self, Health, PackageApi};
 use crate::metrics::Metrics;
+use crate::rest::Rest;
 use crate::status::{metrics_router, status_router};
 use crate::store::{self, MigrateFailed, StartError, Store};
 use crate::version::Version;
+
+pub use drain::DrainSettings;
+pub use tls::{TlsError, TlsSettings};
+
+/// Of the two ports for operators: probes and Prometheus.
+const OPERATORS: Limits = Limits { connections_max: 100, age_max: Duration::from_mins(10) };
 
 /// Why the server does not start, or stops by itself.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +61,12 @@ pub enum ServeError {
     /// Two metrics of one name: a mistake in the build.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// gRPC ended though nobody had asked.
-    #[error("gRPC: {0}")]
-    Grpc(#[from] tonic::transport::Error),
+    /// The descriptors say something that cannot be served as REST: a mistake in the build.
+    #[error("REST: {0}")]
+    Rest(#[from] crate::rest::DescriptorError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Where the server listens; with port 0 in the settings, the ports it was given.
@@ -56,6 +74,8 @@ pub enum ServeError {
 pub struct Addresses {
     /// gRPC.
     pub grpc: SocketAddr,
+    /// REST.
+    pub rest: SocketAddr,
     /// `/live`, `/ready`, `/version`.
     pub status: SocketAddr,
     /// `/metrics`.
@@ -75,6 +95,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Listeners {
     grpc: TcpListener,
+    rest: TcpListener,
     status: TcpListener,
     metrics: TcpListener,
 }
@@ -92,6 +113,7 @@ impl Server {
         settings.database.check_schema(settings.pool.acquire_timeout).await?;
         let store = Store::new(&settings.database, &settings.pool);
         let metrics = Metrics::new()?;
+        metrics.watch(store.clone())?;
         let (listeners, addresses) = listen(&settings.listen).await?;
         Ok(Self { settings, store, metrics, listeners, addresses })
     }
@@ -106,61 +128,86 @@ impl Server {
     /// the settings give.
     ///
     /// # Errors
-    /// When a part of it ends though nobody had asked.
+    /// When a part of it cannot be served.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let Self { settings, store, metrics, listeners, addresses } = self;
         let version = Version::new(&settings);
+        let (health, cut_off) = (Health::serving().await, CancellationToken::new());
+        let api = PackageApi::new(store.clone(), metrics.clone(), settings.grpc.page_size_default);
+        let others = other_services(&health, settings.grpc.reflection)?;
+        let calls = Calls::new(api, others, settings.calls.clone(), metrics.clone(), cut_off.clone());
+        let rest = Rest::new(calls.clone(), metrics.clone(), &settings.rest)?;
+
+        // They answer while calls drain, so that /ready can say so and the last counts are seen.
+        let operators = Ending { stop: CancellationToken::new(), open: TaskTracker::new() };
+        let _operators_end_with_us = operators.stop.clone().drop_guard();
+        let status = status_router(store.clone(), shutdown.clone(), version.clone());
+        tokio::spawn(for_operators(listeners.status).serve(status, operators.clone()));
+        tokio::spawn(for_operators(listeners.metrics).serve(metrics_router(metrics), operators));
+
+        let clients = Ending { stop: CancellationToken::new(), open: TaskTracker::new() };
+        let door = |listener, protocol, alpn: &[&str]| -> Result<Door, ServeError> {
+            let tls = settings.tls.as_ref().map(|settings| tls::acceptor(settings, alpn)).transpose()?;
+            Ok(Door { listener, tls, protocol, limits: settings.clients.into() })
+        };
+        let grpc = door(listeners.grpc, Protocol::Http2, &["h2"])?;
+        let gateway = door(listeners.rest, Protocol::Any, &["h2", "http/1.1"])?;
+        let calls = calls.map_request(|request: http::Request<Incoming>| request.map(Body::new));
+        tokio::spawn(grpc.serve(calls, clients.clone()));
+        tokio::spawn(gateway.serve(rest, clients.clone()));
         tracing::info!(
             version = version.version,
             commit = version.commit_hash,
             grpc = %addresses.grpc,
+            rest = %addresses.rest,
             status = %addresses.status,
             metrics = %addresses.metrics,
             "serving"
         );
-        // They answer while gRPC drains, so that /ready can say so and the last counts are seen.
-        let http = CancellationToken::new();
-        let _http_ends_with_us = http.clone().drop_guard();
-        serve_http(listeners.status, status_router(store.clone(), shutdown.clone(), version), http.clone());
-        serve_http(listeners.metrics, metrics_router(metrics.clone()), http);
-
-        let (health, cut_off) = (Health::serving().await, CancellationToken::new());
-        let api = PackageApi::new(store.clone(), metrics, settings.grpc.page_size_default, cut_off.clone());
-        let router = grpc_router(api, &health, settings.grpc.reflection)?;
-        let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-        let draining = Draining { shutdown, health, timeout: settings.shutdown_timeout, cut_off };
-        drain::serve(router, incoming, draining).await?;
+        drain::when(shutdown, settings.drain, health, &clients, &cut_off).await;
         drain::close(&store).await;
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// Limits on calls and connections belong on the builder here.
-fn grpc_router(api: PackageApi, health: &Health, reflection: bool) -> Result<Router, ServeError> {
-    let (v1, v1alpha) = reflection.then(grpc::reflection).transpose()?.unzip();
-    Ok(tonic::transport::Server::builder()
-        .add_service(LogisticPackageApiServiceServer::new(api))
-        .add_service(health.service())
-        .add_optional_service(v1)
-        .add_optional_service(v1alpha))
+/// Bounds on the connections of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// To each of gRPC and REST at once, at most.
+    pub connections_max: usize,
+    /// After so long a client is asked to connect anew.
+    pub age_max: Duration,
 }
 
-fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    tokio::spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "HTTP ended");
-        }
-    });
+impl From<ClientSettings> for Limits {
+    fn from(settings: ClientSettings) -> Self {
+        Self { connections_max: settings.connections_max, age_max: settings.age_max }
+    }
+}
+
+fn for_operators(listener: TcpListener) -> Door {
+    Door { listener, tls: None, protocol: Protocol::Any, limits: OPERATORS }
+}
+
+fn other_services(health: &Health, reflection: bool) -> Result<Routes, ServeError> {
+    let routes = Routes::new(health.service());
+    let Some((v1, v1alpha)) = reflection.then(grpc::reflection).transpose()? else { return Ok(routes) };
+    Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
 async fn listen(listen: &Listen) -> Result<(Listeners, Addresses), ServeError> {
     let (grpc, grpc_address) = bind("grpc-addr", listen.grpc).await?;
+    let (rest, rest_address) = bind("rest-addr", listen.rest).await?;
     let (status, status_address) = bind("status-addr", listen.status).await?;
     let (metrics, metrics_address) = bind("metrics-addr", listen.metrics).await?;
-    let addresses = Addresses { grpc: grpc_address, status: status_address, metrics: metrics_address };
-    Ok((Listeners { grpc, status, metrics }, addresses))
+    let addresses = Addresses {
+        grpc: grpc_address,
+        rest: rest_address,
+        status: status_address,
+        metrics: metrics_address,
+    };
+    Ok((Listeners { grpc, rest, status, metrics }, addresses))
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -19,6 +19,7 @@ pub mod statements;
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::domain::{Changes, NewPackage, Package, PackageId, Traceparent};
 use connect::Connector;
@@ -26,6 +27,8 @@ use kinds::{Create, Describe, List, Ping, Remove, Update};
 use lane::Lane;
 use queue::Queue;
 use statement::Statement;
+
+use crate::telemetry::trace::SPANS;
 
 pub use connect::{Database, PoolSettings, StartError};
 pub use error::StoreError;
@@ -35,7 +38,21 @@ pub use migrations::{MigrateFailed, migrate};
 #[derive(Debug, Clone)]
 pub struct Store {
     queue: Arc<Queue>,
+    connector: Arc<Connector>,
     lanes: TaskTracker,
+}
+
+/// How the store is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    /// Connections at most.
+    pub connections_max: usize,
+    /// Connections.
+    pub connections_open: usize,
+    /// Connections that run a statement.
+    pub connections_busy: usize,
+    /// Statements that wait for a connection.
+    pub statements_waiting: usize,
 }
 
 impl Store {
@@ -56,7 +73,7 @@ impl Store {
         let expiring = queue.clone();
         lanes.spawn(async move { expiring.expire().await });
         lanes.close();
-        Self { queue, lanes }
+        Self { queue, connector, lanes }
     }
 
     /// Adds a package and its `Created` event.
@@ -114,13 +131,38 @@ impl Store {
         self.ask(Ping).await
     }
 
+    /// How it is used now.
+    #[must_use]
+    pub fn usage(&self) -> Use {
+        Use {
+            connections_max: self.queue.lanes(),
+            connections_open: self.connector.open(),
+            connections_busy: self.queue.busy(),
+            statements_waiting: self.queue.length(),
+        }
+    }
+
     /// Finishes what is asked for and closes every connection.
     pub async fn close(&self) {
         self.queue.close();
         self.lanes.wait().await;
     }
 
+    /// The span of a statement is its caller's, though others may share the statement.
     async fn ask<S: Statement>(&self, statement: S) -> Result<S::Answer, StoreError> {
-        self.queue.ask(statement)?.await.unwrap_or(Err(StoreError::Closed))
+        let repository = tracing::info_span!(target: SPANS, "repository", otel.name = S::NAME);
+        let sql = tracing::info_span!(
+            target: SPANS,
+            parent: &repository,
+            "sql",
+            otel.name = S::NAME,
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = S::NAME,
+            db.query.text = S::TEXT,
+        );
+        tracing::debug!(statement = S::NAME, "asking the database");
+        let asking = async { self.queue.ask(statement)?.await.unwrap_or(Err(StoreError::Closed)) };
+        asking.instrument(sql).instrument(repository).await
     }
 }

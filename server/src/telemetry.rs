@@ -1,18 +1,32 @@
-//! Logs as events with fields, on stderr.
-//!
-//! The room for spans and for a log level per request: each is one more layer in [`init`].
+//! Logs as events with fields, on stderr; spans, to a collector.
+
+pub(crate) mod level;
+pub(crate) mod trace;
 
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
+use opentelemetry_otlp::ExporterBuildError;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+pub use trace::{Exporting, TraceSettings};
+
 /// Crates that tell of every frame and timer from `debug` on. Nobody who asks for our own debug log wants that.
-const CHATTY: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+const CHATTY: [&str; 9] = [
+    "h2",
+    "hyper",
+    "hyper_util",
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry-otlp",
+    "rustls",
+    "tonic",
+    "tower",
+];
 
 /// What is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +63,54 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Sends the log of the whole process to stderr. Does nothing where a log is set up already.
-pub fn init(level: LogLevel, format: LogFormat) {
-    let layer = fmt::layer().with_writer(io::stderr);
-    let layer = match format {
-        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
-        LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
-    };
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter(level))).try_init();
+/// How the process is heard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetrySettings {
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Whether a client may raise the level of its call.
+    pub log_level_by_client: bool,
+    /// Where spans go, if anywhere.
+    pub traces: Option<TraceSettings>,
 }
 
+/// Sends the log of the whole process to stderr, and its spans to the collector until what it returns is dropped. Does
+/// nothing where a log is set up already. Needs a Tokio runtime where there is a collector.
+///
+/// # Errors
+/// When the collector's address is none.
+pub fn init(settings: &TelemetrySettings) -> Result<Option<Exporting>, ExporterBuildError> {
+    let layer = fmt::layer().with_writer(io::stderr);
+    let layer = match settings.log_format {
+        LogFormat::Json => {
+            layer.json().flatten_event(true).with_span_list(false).with_current_span(false).boxed()
+        }
+        LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+    };
+    let always = filter(settings.log_level);
+    let log = if settings.log_level_by_client {
+        let asked_for = filter(LogLevel(LevelFilter::TRACE));
+        layer.with_filter(level::PerCall { always, asked_for }).boxed()
+    } else {
+        layer.with_filter(always).boxed()
+    };
+    let (spans, exporting) = match &settings.traces {
+        Some(traces) => trace::layer(traces).map(|(layer, exporting)| (Some(layer), Some(exporting)))?,
+        None => (None, None),
+    };
+    let _ = tracing_subscriber::registry().with(log).with(spans).try_init();
+    Ok(exporting)
+}
+
+/// Spans are not for the log.
 fn filter(LogLevel(level): LogLevel) -> Targets {
     let chatty = level.min(LevelFilter::INFO);
-    Targets::new().with_default(level).with_targets(CHATTY.map(|target| (target, chatty)))
+    Targets::new()
+        .with_default(level)
+        .with_targets(CHATTY.map(|target| (target, chatty)))
+        .with_target(trace::SPANS, LevelFilter::OFF)
 }
 
 #[cfg(test)]

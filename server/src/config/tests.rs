@@ -21,7 +21,7 @@ fn the_defaults_are_the_contract() {
     assert_eq!(settings.listen.metrics.to_string(), "0.0.0.0:9100");
     assert_eq!(settings.grpc.page_size_default, 10);
     assert!(settings.grpc.reflection && settings.migrate);
-    assert_eq!(settings.shutdown_timeout, Duration::from_secs(15));
+    assert_eq!(settings.drain.timeout, Duration::from_secs(15));
 }
 
 #[test]

@@ -15,9 +15,6 @@ pub enum CallError {
     /// There is no such package.
     #[error("package not found")]
     NotFound,
-    /// The server stops and has waited for this call as long as it may.
-    #[error("the server is stopping")]
-    CutOff,
     /// The database is away, or refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,8 +45,6 @@ fn status(error: &CallError) -> Status {
             Status::with_error_details(Code::InvalidArgument, invalid.to_string(), details(invalid))
         }
         CallError::NotFound => Status::not_found(error.to_string()),
-        // Whether the change was made is not known, as with a connection that breaks.
-        CallError::CutOff => Status::unavailable(error.to_string()),
         CallError::Store(StoreError::Overloaded(_)) => {
             Status::resource_exhausted("the server is overloaded: try again later")
         }

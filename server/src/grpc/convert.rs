@@ -5,9 +5,8 @@ use logistic_package_proto::package_api::{
     CreatePackageV1Request, MaybeTimestamp, Package as PackageMessage, UpdatePackageV1Request,
 };
 use prost_types::Timestamp;
-use tonic::metadata::MetadataMap;
 
-use crate::domain::{Changes, NewPackage, Package, Traceparent};
+use crate::domain::{Changes, NewPackage, Package};
 
 pub(super) fn new_package(request: CreatePackageV1Request) -> NewPackage {
     NewPackage {
@@ -44,15 +43,6 @@ fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }
 
-/// The trace a request belongs to. Two headers name none: the standard has them ignored.
-pub(super) fn traceparent(metadata: &MetadataMap) -> Option<Traceparent> {
-    let mut headers = metadata.get_all("traceparent").iter();
-    match (headers.next(), headers.next()) {
-        (Some(only), None) => Traceparent::parse(only.to_str().ok()?),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use logistic_package_proto::package_api::MaybeBool;
@@ -76,19 +66,6 @@ mod tests {
         let changes = changes(request);
         assert!(changes.maximum_volume.is_some_and(f32::is_nan));
         assert_eq!(changes.reusable, Some(false));
-    }
-
-    #[test]
-    fn a_repeated_traceparent_is_none() {
-        let value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-            .parse::<tonic::metadata::AsciiMetadataValue>();
-        let mut metadata = MetadataMap::new();
-        if let Ok(value) = value {
-            metadata.append("traceparent", value.clone());
-            assert!(traceparent(&metadata).is_some());
-            metadata.append("traceparent", value);
-        }
-        assert_eq!(traceparent(&metadata), None);
     }
 
     #[test]

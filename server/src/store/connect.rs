@@ -1,5 +1,7 @@
 //! Where the database is, connections to it, and why a start fails.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
@@ -46,8 +48,12 @@ pub struct PoolSettings {
     pub acquire_timeout: Duration,
     /// Statements that wait for a connection at most.
     pub queue_max: u32,
+    /// How long the answer to a change with an idempotency key is kept.
+    pub idempotency_ttl: Duration,
     /// How long Postgres lets a statement run, waiting for a row's lock included.
     pub statement_timeout: Duration,
+    /// How long it lets a statement wait for a row's lock.
+    pub lock_timeout: Duration,
 }
 
 impl Database {
@@ -178,6 +184,7 @@ pub(super) struct Connector {
     /// Longer than Postgres lets a statement run, so it strikes only when the connection is dead.
     answer_timeout: Duration,
     cancels: Semaphore,
+    open: Arc<AtomicUsize>,
 }
 
 /// A connection, and what its lane has to know of it.
@@ -187,6 +194,23 @@ pub(super) struct Connected {
     pub(super) process: i32,
     pub(super) used: Instant,
     since: Instant,
+    _counted: Counted,
+}
+
+/// Counts a connection as long as it is there.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connected {
@@ -198,8 +222,10 @@ impl Connected {
 impl Connector {
     pub(super) fn new(database: &Database, settings: &PoolSettings) -> Self {
         let statement_timeout = settings.statement_timeout.as_millis().to_string();
+        let lock_timeout = settings.lock_timeout.as_millis().to_string();
         let options = database.options.clone().options([
             ("statement_timeout", statement_timeout.as_str()),
+            ("lock_timeout", lock_timeout.as_str()),
             // Under another level concurrent updates of a package would fail instead of waiting for their turn.
             ("default_transaction_isolation", "read committed"),
             // Every statement goes by a primary key. A plan that was made while the table was small must not stay a
@@ -213,11 +239,17 @@ impl Connector {
             connect_timeout: settings.acquire_timeout,
             answer_timeout: settings.statement_timeout.saturating_add(NETWORK_GRACE),
             cancels: Semaphore::new(CANCELS_UNDER_WAY),
+            open: Arc::default(),
         }
     }
 
     pub(super) fn answer_timeout(&self) -> Duration {
         self.answer_timeout
+    }
+
+    /// Connections that are there.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// A connection that answers: this one, or a new one.
@@ -238,7 +270,7 @@ impl Connector {
         let mut connection = self.options.connect().await?;
         let process = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await?;
         let now = Instant::now();
-        Ok(Connected { connection, process, used: now, since: now })
+        Ok(Connected { connection, process, used: now, since: now, _counted: Counted::new(&self.open) })
     }
 
     /// Asks Postgres to cancel what a backend runs. Best effort: the statement timeout ends it as well.

@@ -80,8 +80,11 @@ impl StoreError {
 /// By SQLSTATE, see the appendix "PostgreSQL Error Codes".
 fn is_unavailable(code: &str) -> bool {
     match code {
-        // A statement that was cancelled, by `statement_timeout` as a rule. It changed nothing.
-        "57014" => true,
+        // A statement that was cancelled, by `statement_timeout` as a rule, or that had to wait for a lock longer than
+        // `lock_timeout`. It changed nothing.
+        "57014" | "55P03" => true,
+        // A serialization failure, a deadlock: tried again already, in vain.
+        "40001" | "40P01" => true,
         // A standby, or a primary that was told to be read-only: a failover is under way.
         "25006" => true,
         // Connection exceptions, authorization, insufficient resources, operator intervention.
@@ -95,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_repeating_can_help_is_told_from_what_it_cannot() {
-        for code in ["08006", "28P01", "53300", "57014", "57P01", "57P03", "25006"] {
+        for code in ["08006", "28P01", "53300", "57014", "57P01", "57P03", "25006", "55P03", "40001"] {
             assert!(is_unavailable(code), "{code}");
         }
         for code in ["23514", "42P01", "42501", "22021", "25P02", "XX000", ""] {

@@ -32,6 +32,8 @@ pub(super) struct Create {
 
 impl Statement for Create {
     type Answer = PackageId;
+    const NAME: &str = "create";
+    const TEXT: &str = statements::CREATE;
     const READS: bool = false;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
@@ -82,6 +84,8 @@ pub(super) struct Update {
 
 impl Statement for Update {
     type Answer = bool;
+    const NAME: &str = "update";
+    const TEXT: &str = statements::UPDATE;
     const READS: bool = false;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
@@ -134,6 +138,8 @@ pub(super) struct Remove {
 
 impl Statement for Remove {
     type Answer = bool;
+    const NAME: &str = "remove";
+    const TEXT: &str = statements::REMOVE;
     const READS: bool = false;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
@@ -154,6 +160,8 @@ pub(super) struct Describe {
 
 impl Statement for Describe {
     type Answer = Option<Package>;
+    const NAME: &str = "describe";
+    const TEXT: &str = statements::DESCRIBE;
     const READS: bool = true;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = READS_UNDER_WAY;
@@ -191,6 +199,8 @@ pub(super) struct List {
 
 impl Statement for List {
     type Answer = Vec<Package>;
+    const NAME: &str = "list";
+    const TEXT: &str = statements::LIST;
     const READS: bool = true;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
@@ -209,6 +219,8 @@ pub(super) struct Ping;
 
 impl Statement for Ping {
     type Answer = ();
+    const NAME: &str = "ping";
+    const TEXT: &str = statements::PING;
     const READS: bool = true;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
@@ -216,7 +228,7 @@ impl Statement for Ping {
     }
 
     async fn one(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("select 1").execute(connection).await.map(drop)
+        sqlx::query(statements::PING).execute(connection).await.map(drop)
     }
 }
 

@@ -172,9 +172,14 @@ impl Queue {
         self.state().waiting
     }
 
+    /// All lanes.
+    pub(super) fn lanes(&self) -> usize {
+        self.wakers.len()
+    }
+
     /// Lanes that have work.
     pub(super) fn busy(&self) -> usize {
-        self.wakers.len() - self.state().idle.len().min(self.wakers.len())
+        self.lanes().saturating_sub(self.state().idle.len())
     }
 
     /// Puts a statement into its line.

@@ -9,6 +9,10 @@ pub(super) trait Statement: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// What a call gets for it.
     type Answer: std::fmt::Debug + Send + 'static;
 
+    /// What it is called where it is seen from outside.
+    const NAME: &str;
+    /// What Postgres is told, without values.
+    const TEXT: &str;
     /// It changes nothing, so it may be repeated when nobody knows whether it was carried out.
     const READS: bool;
     /// Calls that share one at most; 1 where they never do.

@@ -80,6 +80,9 @@ pub const REMOVE: &str = with_event!(
     type: "Removed", payload: "null::jsonb", at: "removed_at", traceparent: "$2"
 );
 
+/// Whether the database answers.
+pub const PING: &str = "select 1";
+
 /// They read and write nothing, but need every table, column and right that the statements above need.
 pub const PROBES: [&str; 4] = [
     "select package_id, title, material, max_volume, reusable, created_at, updated_at from package where false",

@@ -10,8 +10,18 @@ use tokio::process::Command;
 
 use crate::support::{self, DEADLINE};
 
-const LOOPBACK: [&str; 6] =
-    ["--grpc-addr", "127.0.0.1:0", "--status-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"];
+const LOOPBACK: [&str; 10] = [
+    "--grpc-addr",
+    "127.0.0.1:0",
+    "--rest-addr",
+    "127.0.0.1:0",
+    "--status-addr",
+    "127.0.0.1:0",
+    "--metrics-addr",
+    "127.0.0.1:0",
+    "--shutdown-delay-ms",
+    "0",
+];
 
 /// The program in an environment of nothing but the database.
 fn program(arguments: &[&str], database_url: &str) -> Command {

@@ -32,10 +32,14 @@ async fn server_url() -> Result<String> {
 
 /// The settings of a test: free ports on loopback, and what `arguments` say.
 pub fn settings(database_url: &str, arguments: &[&str]) -> Settings {
-    let loopback =
-        ["--grpc-addr", "127.0.0.1:0", "--status-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"];
+    let places = ["--grpc-addr", "--rest-addr", "--status-addr", "--metrics-addr"];
+    let loopback: Vec<_> = places.into_iter().flat_map(|flag| [flag, "127.0.0.1:0"]).collect();
+    // No balancer watches.
+    let delay = ["--shutdown-delay-ms", "0"]
+        .map(|text| if arguments.contains(&"--shutdown-delay-ms") { "" } else { text });
+    let delay: Vec<_> = delay.into_iter().filter(|text| !text.is_empty()).collect();
     let command = Command::new("test").args(TABLE.args());
-    let matches = command.get_matches_from([&["test"], &loopback[..], arguments].concat());
+    let matches = command.get_matches_from([&["test"], &loopback[..], &delay[..], arguments].concat());
     Settings::load(&matches, &[("DATABASE_URL".to_owned(), database_url.to_owned())]).unwrap()
 }
 

@@ -1,0 +1,97 @@
+//! Answers as grpc-gateway v2 writes them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+use super::binding::Binding;
+
+/// 64-bit numbers as strings, and every field, set or not.
+const OPTIONS: SerializeOptions =
+    SerializeOptions::new().stringify_64_bit_integers(true).skip_default_fields(false);
+
+const JSON: &str = "application/json";
+
+/// The message of an rpc, and its metadata as headers.
+pub(super) fn message(binding: &Binding, metadata: &HeaderMap, bytes: Bytes) -> Response<Full<Bytes>> {
+    let text = DynamicMessage::decode(binding.output.clone(), bytes)
+        .map_err(|error| error.to_string())
+        .and_then(|message| json_of(&message).map_err(|error| error.to_string()));
+    match text {
+        Ok(text) => {
+            let mut response = content(JSON, Bytes::from(text));
+            let passed_on = metadata.iter().filter_map(|(name, value)| {
+                Some((HeaderName::try_from(format!("grpc-metadata-{name}")).ok()?, value.clone()))
+            });
+            response.headers_mut().extend(passed_on);
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            respond(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                JSON,
+                Bytes::from_static(br#"{"code":13,"message":"internal error","details":[]}"#),
+            )
+        }
+    }
+}
+
+fn json_of(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::with_capacity(256);
+    message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &OPTIONS)?;
+    Ok(text)
+}
+
+/// A status, with its details in words where the descriptors know them.
+pub(super) fn error(pool: &DescriptorPool, status: &Status) -> Response<Full<Bytes>> {
+    let body = json!({
+        "code": i32::from(status.code()),
+        "message": status.message(),
+        "details": details(pool, status.details()).unwrap_or_default(),
+    });
+    let mut response = respond(http_status(status.code()), JSON, Bytes::from(body.to_string()));
+    if status.code() == Code::Unauthenticated {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// `google.rpc.Status` holds them, each in an `Any`.
+fn details(pool: &DescriptorPool, bytes: &[u8]) -> Option<Vec<Value>> {
+    let whole = DynamicMessage::decode(pool.get_message_by_name("google.rpc.Status")?, bytes).ok()?;
+    let json = serde_json::from_slice::<Value>(&json_of(&whole).ok()?).ok()?;
+    json.get("details")?.as_array().cloned()
+}
+
+pub(super) fn content(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, content_type, body)
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// `runtime.HTTPStatusFromCode` of grpc-gateway.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
