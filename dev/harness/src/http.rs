@@ -1,4 +1,4 @@
-//! One GET over plain TCP.
+//! One request over plain TCP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +18,8 @@ const BODY_BYTES_MAX: u64 = 8 << 20;
 pub struct Response {
     /// The status code.
     pub status: u16,
+    /// The status line and the headers, as text in lower case.
+    pub head: String,
     /// The body, as text.
     pub body: String,
 }
@@ -27,16 +29,35 @@ pub struct Response {
 /// # Errors
 /// When nobody listens, or the answer is late or not HTTP.
 pub async fn get(addr: SocketAddr, path: &str) -> Result<Response> {
-    let answer = tokio::time::timeout(DEADLINE, exchange(addr, path)).await;
+    send(addr, "GET", path, &[], "").await
+}
+
+/// Makes a request of any kind.
+///
+/// # Errors
+/// When nobody listens, or the answer is late or not HTTP.
+pub async fn send(
+    addr: SocketAddr,
+    verb: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Response> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!(
+        "{verb} {path} HTTP/1.0\r\nHost: {addr}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = tokio::time::timeout(DEADLINE, exchange(addr, &request)).await;
     answer
         .with_context(|| format!("http://{addr}{path} did not answer in {DEADLINE:?}"))?
         .with_context(|| format!("http://{addr}{path}"))
 }
 
 /// Speaks HTTP/1.0, since the answer then ends with the connection and is never chunked.
-async fn exchange(addr: SocketAddr, path: &str) -> Result<Response> {
+async fn exchange(addr: SocketAddr, request: &str) -> Result<Response> {
     let mut stream = TcpStream::connect(addr).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n").as_bytes()).await?;
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(BODY_BYTES_MAX).read_to_end(&mut answer).await?;
     parse(&String::from_utf8_lossy(&answer))
@@ -45,7 +66,8 @@ async fn exchange(addr: SocketAddr, path: &str) -> Result<Response> {
 fn parse(answer: &str) -> Result<Response> {
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok(Response { status: status.context("an answer without a status")?, body: body.to_owned() })
+    let status = status.context("an answer without a status")?;
+    Ok(Response { status, head: head.to_lowercase(), body: body.to_owned() })
 }
 
 /// The value of a metric in the Prometheus text format, added up over its label sets.

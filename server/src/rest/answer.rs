@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, SerializeOptions,
+};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -22,7 +24,7 @@ pub(super) fn message(binding: &Binding, metadata: &HeaderMap, bytes: Bytes) -> 
         .and_then(|message| json_of(&message).map_err(|error| error.to_string()));
     match text {
         Ok(text) => {
-            let mut response = content(JSON, Bytes::from(text));
+            let mut response = content(JSON, Bytes::from(text.to_string()));
             let passed_on = metadata.iter().filter_map(|(name, value)| {
                 Some((HeaderName::try_from(format!("grpc-metadata-{name}")).ok()?, value.clone()))
             });
@@ -40,10 +42,22 @@ pub(super) fn message(binding: &Binding, metadata: &HeaderMap, bytes: Bytes) -> 
     }
 }
 
-fn json_of(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
-    let mut text = Vec::with_capacity(256);
-    message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &OPTIONS)?;
-    Ok(text)
+fn json_of(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
+    let mut json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS)?;
+    write_absent(&mut json, &message.descriptor());
+    Ok(json)
+}
+
+/// Messages that are absent are null, as Go's protojson writes them.
+fn write_absent(json: &mut Value, descriptor: &MessageDescriptor) {
+    let Value::Object(fields) = json else { return };
+    for field in descriptor.fields() {
+        let Kind::Message(of) = field.kind() else { continue };
+        match fields.entry(field.json_name()).or_insert(Value::Null) {
+            Value::Array(items) => items.iter_mut().for_each(|item| write_absent(item, &of)),
+            inner => write_absent(inner, &of),
+        }
+    }
 }
 
 /// A status, with its details in words where the descriptors know them.
@@ -63,8 +77,7 @@ pub(super) fn error(pool: &DescriptorPool, status: &Status) -> Response<Full<Byt
 /// `google.rpc.Status` holds them, each in an `Any`.
 fn details(pool: &DescriptorPool, bytes: &[u8]) -> Option<Vec<Value>> {
     let whole = DynamicMessage::decode(pool.get_message_by_name("google.rpc.Status")?, bytes).ok()?;
-    let json = serde_json::from_slice::<Value>(&json_of(&whole).ok()?).ok()?;
-    json.get("details")?.as_array().cloned()
+    json_of(&whole).ok()?.get("details")?.as_array().cloned()
 }
 
 pub(super) fn content(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {

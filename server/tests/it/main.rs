@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod calls;
+mod contract;
 mod events;
 mod lifecycle;
 mod migrations;
 mod publication;
+mod rest;
 mod sharing;
 mod startup;
 mod support;
