@@ -55,6 +55,7 @@ $$;
 grant usage, create on schema public to logistic_package_owner;
 alter table package owner to logistic_package_owner; -- its sequence follows
 alter table package_event owner to logistic_package_owner;
+alter table package_request owner to logistic_package_owner;
 alter type event_type_enum owner to logistic_package_owner;
 alter publication package_event_pub owner to logistic_package_owner;
 
@@ -62,6 +63,7 @@ alter publication package_event_pub owner to logistic_package_owner;
 grant usage on schema public to logistic_package_server;
 grant select, insert, update, delete on package to logistic_package_server;
 grant insert on package_event to logistic_package_server;
+grant select, insert, update, delete on package_request to logistic_package_server;
 grant usage on sequence package_package_id_seq, package_event_package_event_id_seq to logistic_package_server;
 
 -- The relay. It streams with REPLICATION; SELECT is for `recover` and the first start, DELETE for published rows. It

@@ -38,6 +38,26 @@ impl PackageId {
     }
 }
 
+/// What a client names a change by, so that it is made once however often it is asked for: 1 to 255 visible ASCII
+/// characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key of a request; `None` where it is none.
+    #[must_use]
+    pub fn from_request(key: &str) -> Option<Self> {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        ((1..=255).contains(&key.len()) && visible).then(|| Self(key.to_owned()))
+    }
+
+    /// As a parameter of a statement.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A package as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Package {
@@ -100,4 +120,10 @@ pub enum Invalid {
     /// An update that sets no field.
     #[error("no changes specified")]
     NoChanges,
+    /// A key that is none.
+    #[error("idempotency-key: expected 1 to 255 visible ASCII characters")]
+    Key,
+    /// A key that stands for another request.
+    #[error("idempotency-key: it was used for another request")]
+    KeyOfOther,
 }

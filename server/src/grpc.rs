@@ -15,9 +15,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::config::PAGE_SIZE_MAX;
-use crate::domain::{self, PackageId};
+use crate::domain::{self, Invalid, PackageId};
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{Outcome, Store};
 use crate::telemetry::trace::{SPANS, traceparent_of_event};
 
 pub use answer::CallError;
@@ -46,10 +46,13 @@ impl PackageApi {
         request: Request<CreatePackageV1Request>,
     ) -> Result<CreatePackageV1Response, CallError> {
         let trace = traceparent_of_event(request.metadata().as_ref());
+        let once = convert::once(&request)?;
         let new = convert::new_package(request.into_inner());
         new.validate()?;
-        let id = self.store.create(new, trace).await?;
-        self.metrics.cud_event.inc();
+        let id = match once {
+            Some(once) => self.made(self.store.create_once(new, trace, once).await?)?,
+            None => self.changed(Some(self.store.create(new, trace).await?))?,
+        };
         Ok(CreatePackageV1Response { id: id.as_u64() })
     }
 
@@ -77,11 +80,14 @@ impl PackageApi {
         request: Request<RemovePackageV1Request>,
     ) -> Result<RemovePackageV1Response, CallError> {
         let trace = traceparent_of_event(request.metadata().as_ref());
+        let once = convert::once(&request)?;
         let request = request.into_inner();
         domain::validate_id(request.package_id)?;
         let id = known(request.package_id)?;
-        found(self.store.remove(id, trace).await?)?;
-        self.metrics.cud_event.inc();
+        match once {
+            Some(once) => self.made(self.store.remove_once(id, trace, once).await?)?,
+            None => self.changed(self.store.remove(id, trace).await?.then_some(id))?,
+        };
         Ok(RemovePackageV1Response { suc: true })
     }
 
@@ -90,14 +96,34 @@ impl PackageApi {
         request: Request<UpdatePackageV1Request>,
     ) -> Result<UpdatePackageV1Response, CallError> {
         let trace = traceparent_of_event(request.metadata().as_ref());
+        let once = convert::once(&request)?;
         let request = request.into_inner();
         let package_id = request.package_id;
         let changes = convert::changes(request);
         changes.validate(package_id)?;
         let id = known(package_id)?;
-        found(self.store.update(id, changes, trace).await?)?;
-        self.metrics.cud_event.inc();
+        match once {
+            Some(once) => self.made(self.store.update_once(id, changes, trace, once).await?)?,
+            None => self.changed(self.store.update(id, changes, trace).await?.then_some(id))?,
+        };
         Ok(UpdatePackageV1Response { suc: true })
+    }
+
+    /// Counts a change, where there was a package to change.
+    fn changed(&self, id: Option<PackageId>) -> Result<PackageId, CallError> {
+        let id = id.ok_or(CallError::NotFound)?;
+        self.metrics.cud_event.inc();
+        Ok(id)
+    }
+
+    /// Counts a change that came with a key, where it was not made before.
+    fn made(&self, outcome: Outcome) -> Result<PackageId, CallError> {
+        match outcome {
+            Outcome::Made(id) => self.changed(Some(id)),
+            Outcome::MadeBefore(id) => Ok(id),
+            Outcome::Missing => Err(CallError::NotFound),
+            Outcome::OtherRequest => Err(Invalid::KeyOfOther.into()),
+        }
     }
 
     async fn answer<T>(
@@ -124,10 +150,6 @@ fn page_size(limit: u64, default: u32) -> u32 {
 
 fn known(id: u64) -> Result<PackageId, CallError> {
     PackageId::from_request(id).ok_or(CallError::NotFound)
-}
-
-fn found(found: bool) -> Result<(), CallError> {
-    if found { Ok(()) } else { Err(CallError::NotFound) }
 }
 
 #[tonic::async_trait]

@@ -12,19 +12,22 @@ mod error;
 mod kinds;
 mod lane;
 mod migrations;
+mod once;
 mod queue;
 mod statement;
 pub mod statements;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::domain::{Changes, NewPackage, Package, PackageId, Traceparent};
+use crate::domain::{Changes, IdempotencyKey, NewPackage, Package, PackageId, Traceparent};
 use connect::Connector;
 use kinds::{Create, Describe, List, Ping, Remove, Update};
 use lane::Lane;
+use once::{Change, Once};
 use queue::Queue;
 use statement::Statement;
 
@@ -33,6 +36,7 @@ use crate::telemetry::trace::SPANS;
 pub use connect::{Database, PoolSettings, StartError};
 pub use error::StoreError;
 pub use migrations::{MigrateFailed, migrate};
+pub use once::Outcome;
 
 /// The packages.
 #[derive(Debug, Clone)]
@@ -40,6 +44,7 @@ pub struct Store {
     queue: Arc<Queue>,
     connector: Arc<Connector>,
     lanes: TaskTracker,
+    idempotency_ttl: Duration,
 }
 
 /// How the store is used.
@@ -73,7 +78,7 @@ impl Store {
         let expiring = queue.clone();
         lanes.spawn(async move { expiring.expire().await });
         lanes.close();
-        Self { queue, connector, lanes }
+        Self { queue, connector, lanes, idempotency_ttl: settings.idempotency_ttl }
     }
 
     /// Adds a package and its `Created` event.
@@ -121,6 +126,54 @@ impl Store {
     /// When the database is away or refuses.
     pub async fn remove(&self, id: PackageId, trace: Option<Traceparent>) -> Result<bool, StoreError> {
         self.ask(Remove { id, trace }).await
+    }
+
+    /// As [`Store::create`], once for a key: a repeat of `request` returns the first answer.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn create_once(
+        &self,
+        new: NewPackage,
+        trace: Option<Traceparent>,
+        once: (IdempotencyKey, Vec<u8>),
+    ) -> Result<Outcome, StoreError> {
+        self.once(once, Change::Create(Create { new, trace })).await
+    }
+
+    /// As [`Store::update`], once for a key.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn update_once(
+        &self,
+        id: PackageId,
+        changes: Changes,
+        trace: Option<Traceparent>,
+        once: (IdempotencyKey, Vec<u8>),
+    ) -> Result<Outcome, StoreError> {
+        self.once(once, Change::Update(Update { id, changes, trace })).await
+    }
+
+    /// As [`Store::remove`], once for a key.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn remove_once(
+        &self,
+        id: PackageId,
+        trace: Option<Traceparent>,
+        once: (IdempotencyKey, Vec<u8>),
+    ) -> Result<Outcome, StoreError> {
+        self.once(once, Change::Remove(Remove { id, trace })).await
+    }
+
+    async fn once(
+        &self,
+        (key, request): (IdempotencyKey, Vec<u8>),
+        change: Change,
+    ) -> Result<Outcome, StoreError> {
+        self.ask(Once { key, request, change, ttl: self.idempotency_ttl }).await
     }
 
     /// Whether the database answers.

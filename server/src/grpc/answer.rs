@@ -60,8 +60,8 @@ fn details(invalid: &Invalid) -> ErrorDetails {
         Invalid::Fields(violations) => {
             violations.as_slice().iter().map(|one| FieldViolation::new(one.field, one.must)).collect()
         }
-        // It is about no field in particular.
-        Invalid::NoChanges => Vec::new(),
+        // They are about no field in particular.
+        Invalid::NoChanges | Invalid::Key | Invalid::KeyOfOther => Vec::new(),
     };
     ErrorDetails::with_bad_request(violations)
 }

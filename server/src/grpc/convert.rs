@@ -4,9 +4,11 @@ use chrono::{DateTime, Utc};
 use logistic_package_proto::package_api::{
     CreatePackageV1Request, MaybeTimestamp, Package as PackageMessage, UpdatePackageV1Request,
 };
+use prost::Message;
 use prost_types::Timestamp;
+use tonic::Request;
 
-use crate::domain::{Changes, NewPackage, Package};
+use crate::domain::{Changes, IdempotencyKey, Invalid, NewPackage, Package};
 
 pub(super) fn new_package(request: CreatePackageV1Request) -> NewPackage {
     NewPackage {
@@ -41,6 +43,17 @@ pub(super) fn package(package: Package) -> PackageMessage {
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
+}
+
+/// The key that makes a change happen once, and the request it stands for. Two keys are none.
+pub(super) fn once<T: Message>(request: &Request<T>) -> Result<Option<(IdempotencyKey, Vec<u8>)>, Invalid> {
+    let mut keys = request.metadata().get_all("idempotency-key").iter();
+    let key = match (keys.next(), keys.next()) {
+        (None, _) => return Ok(None),
+        (Some(key), None) => key.to_str().ok().and_then(IdempotencyKey::from_request),
+        (Some(_), Some(_)) => None,
+    };
+    Ok(Some((key.ok_or(Invalid::Key)?, request.get_ref().encode_to_vec())))
 }
 
 #[cfg(test)]

@@ -66,13 +66,13 @@ impl StoreError {
         self.sqlstate().is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
     }
 
-    /// Whether the same statement may well succeed at once, and may be repeated: it changes nothing, or has changed
+    /// Whether the same statement may well succeed at once, and may be repeated: it is safe to repeat, or has changed
     /// nothing.
-    pub(super) fn is_worth_repeating(&self, reads: bool) -> bool {
+    pub(super) fn is_worth_repeating(&self, safe: bool) -> bool {
         match self.sqlstate() {
             // A serialization failure or a deadlock; a backend that was terminated, which tells so.
             Some(code) => matches!(code.as_str(), "40001" | "40P01" | "57P01" | "57P02"),
-            None => reads && matches!(self.driver(), Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_))),
+            None => safe && matches!(self.driver(), Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_))),
         }
     }
 }

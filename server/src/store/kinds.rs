@@ -34,7 +34,7 @@ impl Statement for Create {
     type Answer = PackageId;
     const NAME: &str = "create";
     const TEXT: &str = statements::CREATE;
-    const READS: bool = false;
+    const SAFE_TO_REPEAT: bool = false;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
 
@@ -86,7 +86,7 @@ impl Statement for Update {
     type Answer = bool;
     const NAME: &str = "update";
     const TEXT: &str = statements::UPDATE;
-    const READS: bool = false;
+    const SAFE_TO_REPEAT: bool = false;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
 
@@ -140,7 +140,7 @@ impl Statement for Remove {
     type Answer = bool;
     const NAME: &str = "remove";
     const TEXT: &str = statements::REMOVE;
-    const READS: bool = false;
+    const SAFE_TO_REPEAT: bool = false;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.removes
@@ -162,7 +162,7 @@ impl Statement for Describe {
     type Answer = Option<Package>;
     const NAME: &str = "describe";
     const TEXT: &str = statements::DESCRIBE;
-    const READS: bool = true;
+    const SAFE_TO_REPEAT: bool = true;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = READS_UNDER_WAY;
 
@@ -201,7 +201,7 @@ impl Statement for List {
     type Answer = Vec<Package>;
     const NAME: &str = "list";
     const TEXT: &str = statements::LIST;
-    const READS: bool = true;
+    const SAFE_TO_REPEAT: bool = true;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.lists
@@ -221,7 +221,7 @@ impl Statement for Ping {
     type Answer = ();
     const NAME: &str = "ping";
     const TEXT: &str = statements::PING;
-    const READS: bool = true;
+    const SAFE_TO_REPEAT: bool = true;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.pings

@@ -144,7 +144,7 @@ async fn alone<S: Statement>(mut asks: Vec<Ask<S>>, lane: &mut Lane, line: usize
     let run = async |connection: &mut PgConnection| statement.one(connection).await;
     let result = lane.answered(line, answer.closed(), run).await;
     match result {
-        Err(error) if tries + 1 < TRIES_MAX && error.is_worth_repeating(S::READS) => {
+        Err(error) if tries + 1 < TRIES_MAX && error.is_worth_repeating(S::SAFE_TO_REPEAT) => {
             tracing::debug!(%error, tries, "trying again");
             lane.queue.again(Ask { statement, answer, since, tries: tries + 1, alone: true });
         }
@@ -174,7 +174,7 @@ async fn together<S: Statement>(asks: Vec<Ask<S>>, lane: &mut Lane, line: usize)
         }
         // Nothing of it was carried out, or nothing of it changes anything: each on its own then, so that none suffers
         // for another.
-        Err(error) if error.changed_nothing() || S::READS => {
+        Err(error) if error.changed_nothing() || S::SAFE_TO_REPEAT => {
             tracing::debug!(%error, calls = asks.len(), "each on its own");
             for (statement, (answer, since, tries)) in asks {
                 lane.queue.again(Ask { statement, answer, since, tries: tries + 1, alone: true });

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::StoreError;
 use super::kinds::{Create, Describe, List, Ping, Remove, Update};
 use super::lane::Run;
+use super::once::Once;
 use super::statement::Statement;
 
 /// One statement that is asked for, and where its answer goes.
@@ -110,10 +111,11 @@ pub(super) struct Lines {
     pub(super) describes: Line<Describe>,
     pub(super) lists: Line<List>,
     pub(super) pings: Line<Ping>,
+    pub(super) onces: Line<Once>,
 }
 
 impl Lines {
-    fn all(&mut self) -> [&mut dyn AnyLine; 6] {
+    fn all(&mut self) -> [&mut dyn AnyLine; 7] {
         [
             &mut self.creates,
             &mut self.updates,
@@ -121,6 +123,7 @@ impl Lines {
             &mut self.describes,
             &mut self.lists,
             &mut self.pings,
+            &mut self.onces,
         ]
     }
 }

@@ -13,8 +13,8 @@ pub(super) trait Statement: std::fmt::Debug + Send + Sync + Sized + 'static {
     const NAME: &str;
     /// What Postgres is told, without values.
     const TEXT: &str;
-    /// It changes nothing, so it may be repeated when nobody knows whether it was carried out.
-    const READS: bool;
+    /// It may be repeated when nobody knows whether it was carried out: it changes nothing, or once only.
+    const SAFE_TO_REPEAT: bool;
     /// Calls that share one at most; 1 where they never do.
     const TOGETHER_MAX: usize = 1;
     /// Statements of the kind under way at once at most, as far as they are quick: fewer are larger.

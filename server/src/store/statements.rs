@@ -80,14 +80,36 @@ pub const REMOVE: &str = with_event!(
     type: "Removed", payload: "null::jsonb", at: "removed_at", traceparent: "$2"
 );
 
+/// Key, rpc, request, seconds that an answer is kept. A row where the key is new, or so old that it is free again; no
+/// row where it has an answer. Two others that are too old go.
+pub const CLAIM_KEY: &str = "\
+    with old as (\
+        delete from package_request where key in (\
+            select key from package_request \
+            where created_at < now() - make_interval(secs => $4) and key <> $1 \
+            order by created_at limit 2 for update skip locked)) \
+    insert into package_request (key, rpc, request, package_id) values ($1, $2, $3, 0) \
+    on conflict (key) do update set rpc = excluded.rpc, request = excluded.request, created_at = now() \
+    where package_request.created_at < now() - make_interval(secs => $4) \
+    returning key";
+
+/// Key.
+pub const KEPT_ANSWER: &str = "select rpc, request, package_id from package_request where key = $1";
+
+/// Key, the package's id.
+pub const KEEP_ANSWER: &str = "update package_request set package_id = $2 where key = $1";
+
 /// Whether the database answers.
 pub const PING: &str = "select 1";
 
 /// They read and write nothing, but need every table, column and right that the statements above need.
-pub const PROBES: [&str; 4] = [
+pub const PROBES: [&str; 5] = [
     "select package_id, title, material, max_volume, reusable, created_at, updated_at from package where false",
     "update package set updated_at = updated_at where false",
     "delete from package where false",
     "insert into package_event (package_id, event_type, payload, created_at, traceparent) \
      select 0, 'Created'::event_type_enum, null::jsonb, now(), null where false",
+    "with old as (delete from package_request where false), \
+         changed as (update package_request set package_id = 0 where false) \
+     insert into package_request (key, rpc, request, package_id) select key, rpc, request, 0 from package_request where false",
 ];

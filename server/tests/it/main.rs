@@ -5,8 +5,11 @@
 mod calls;
 mod contract;
 mod events;
+mod gates;
+mod killed;
 mod lifecycle;
 mod migrations;
+mod once;
 mod publication;
 mod rest;
 mod sharing;

@@ -32,15 +32,20 @@ async fn server_url() -> Result<String> {
 
 /// The settings of a test: free ports on loopback, and what `arguments` say.
 pub fn settings(database_url: &str, arguments: &[&str]) -> Settings {
+    settings_with(database_url, arguments, &[])
+}
+
+/// As [`settings`], with further variables of the environment.
+pub fn settings_with(database_url: &str, arguments: &[&str], env: &[(&str, &str)]) -> Settings {
     let places = ["--grpc-addr", "--rest-addr", "--status-addr", "--metrics-addr"];
     let loopback: Vec<_> = places.into_iter().flat_map(|flag| [flag, "127.0.0.1:0"]).collect();
-    // No balancer watches.
-    let delay = ["--shutdown-delay-ms", "0"]
-        .map(|text| if arguments.contains(&"--shutdown-delay-ms") { "" } else { text });
-    let delay: Vec<_> = delay.into_iter().filter(|text| !text.is_empty()).collect();
     let command = Command::new("test").args(TABLE.args());
-    let matches = command.get_matches_from([&["test"], &loopback[..], &delay[..], arguments].concat());
-    Settings::load(&matches, &[("DATABASE_URL".to_owned(), database_url.to_owned())]).unwrap()
+    let matches = command.get_matches_from([&["test"], &loopback[..], arguments].concat());
+    // No balancer watches.
+    let mut all = vec![("DATABASE_URL", database_url), ("PACKAGE_API_SHUTDOWN_DELAY_MS", "0")];
+    all.extend_from_slice(env);
+    let env: Vec<_> = all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Settings::load(&matches, &env).unwrap()
 }
 
 /// A server that runs in the test's process.
@@ -98,6 +103,13 @@ impl Setup {
     pub async fn with(arguments: &[&str]) -> Result<Self> {
         let database = database().await?;
         let server = TestServer::start(settings(&database.url, arguments)).await?;
+        let client = Client::new(server.channel().await?);
+        Ok(Self { client, server, database })
+    }
+
+    /// Over a database that is there.
+    pub async fn over(database: Database) -> Result<Self> {
+        let server = TestServer::start(settings(&database.url, &[])).await?;
         let client = Client::new(server.channel().await?);
         Ok(Self { client, server, database })
     }

@@ -9,7 +9,7 @@ fn new(title: &str, material: &str, maximum_volume: f32) -> NewPackage {
 fn fields(result: Result<(), Invalid>) -> Vec<&'static str> {
     match result {
         Ok(()) => Vec::new(),
-        Err(Invalid::NoChanges) => vec!["no changes specified"],
+        Err(Invalid::NoChanges | Invalid::Key | Invalid::KeyOfOther) => vec!["no changes specified"],
         Err(Invalid::Fields(violations)) => violations.as_slice().iter().map(|one| one.field).collect(),
     }
 }
