@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ArgMatches;
+use opentelemetry::trace::TracerProvider as _;
 use tokio_util::sync::CancellationToken;
 use walpost::config::Settings;
 use walpost::error::{Error, Verdict};
@@ -15,6 +16,7 @@ use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
 use walpost::state::StateCell;
 use walpost::tail::TailOptions;
+use walpost::telemetry::traces;
 use walpost::{check, init, recover, status, tail, telemetry};
 
 /// `--exit-on-halt`.
@@ -69,8 +71,14 @@ async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode>
         Err(error) => anyhow::bail!("cannot listen on {addr} (--http-addr): {error}"),
     }
     let exit_on_halt = settings.exit_on_halt;
-    let relay = Relay::new(settings, shown.state, shown.metrics)?;
-    match Box::pin(relay.run(stop.clone())).await {
+    let traces = settings.otlp_endpoint.as_deref().map(traces::provider).transpose()?;
+    let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));
+    let relay = Relay::new(settings, shown.state, shown.metrics, tracer)?;
+    let ended = Box::pin(relay.run(stop.clone())).await;
+    if let Some(traces) = traces {
+        traces::shut_down(traces).await;
+    }
+    match ended {
         Ok(Stopped::Drained) => Ok(ExitCode::SUCCESS),
         Ok(Stopped::CutShort) => Ok(ExitCode::FAILURE),
         Err(Halt { .. }) if exit_on_halt => Ok(ExitCode::from(HALTED)),

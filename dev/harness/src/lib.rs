@@ -25,6 +25,9 @@ pub mod stack;
 /// What may befall a connection: a TCP proxy.
 pub mod proxy;
 
+/// A collector of spans.
+pub mod collector;
+
 /// Certificates, and servers that ask for them.
 pub mod secure;
 

@@ -212,6 +212,13 @@ pub const TABLE: Table = Table {
             `info,walpost=debug`.",
         ),
         Setting::new("log-format", "FORMAT", "text", "`text` for people, `json` for collectors."),
+        Setting::optional(
+            "otlp-endpoint",
+            "URL",
+            "Where spans go, OTLP over gRPC: `http://localhost:4317`; nowhere when absent. Each record whose row has a \
+            sampled `traceparent` has one, from its hand-over to its acknowledgement.",
+        )
+        .or_env(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
     ],
     maps: &[MapSetting {
         name: "kafka-property",
@@ -245,6 +252,8 @@ pub struct Settings {
     pub log_level: String,
     /// JSON lines instead of text.
     pub log_json: bool,
+    /// Where spans go, if anywhere.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// What is followed, and from where.
@@ -324,6 +333,10 @@ impl Settings {
         let exit_on_halt = values.flag("exit-on-halt");
         let log_level = values.parse_with("log-level", log_level);
         let log_json = values.parse_with("log-format", log_format);
+        let otlp_endpoint = match values.text("otlp-endpoint") {
+            Some(_) => values.parse_with("otlp-endpoint", endpoint).map(Some),
+            None => Some(None),
+        };
         let read = || {
             Some(Self {
                 database: database?,
@@ -337,6 +350,7 @@ impl Settings {
                 exit_on_halt: exit_on_halt?,
                 log_level: log_level?,
                 log_json: log_json?,
+                otlp_endpoint: otlp_endpoint?,
             })
         };
         let read = read();
@@ -448,6 +462,12 @@ fn log_format(text: &str) -> Result<bool, String> {
         "json" => Ok(true),
         _ => Err("expected text or json".into()),
     }
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let host =
+        text.strip_prefix("http://").filter(|host| !host.is_empty() && !host.contains(char::is_whitespace));
+    host.map(|_| text.to_owned()).ok_or_else(|| "expected a URL such as http://localhost:4317".into())
 }
 
 fn not_empty(text: &str) -> Result<String, String> {

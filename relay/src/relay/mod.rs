@@ -9,6 +9,7 @@ mod pace;
 mod session;
 mod watchdog;
 
+use opentelemetry_sdk::trace::SdkTracer;
 use rand::RngExt;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::replication::Server;
 use crate::retry::Backoff;
 use crate::sink::SinkError;
 use crate::sink::kafka::KafkaSink;
+use crate::sink::traced::{Traced, Tracing};
 use crate::state::{State, StateCell};
 use crate::transaction::Transaction;
 use watchdog::Patience;
@@ -54,7 +56,7 @@ pub enum Stopped {
 /// The relay.
 pub struct Relay {
     settings: Settings,
-    publisher: Publisher<KafkaSink>,
+    publisher: Publisher<Traced<KafkaSink>>,
     transaction: Transaction,
     /// Events acknowledged up to the position that is remembered.
     settled: u64,
@@ -72,8 +74,14 @@ impl Relay {
     ///
     /// # Errors
     /// When librdkafka refuses its settings.
-    pub fn new(settings: Settings, state: StateCell, metrics: Metrics) -> Result<Self, SinkError> {
-        let sink = KafkaSink::new(&settings.kafka, settings.window)?;
+    pub fn new(
+        settings: Settings,
+        state: StateCell,
+        metrics: Metrics,
+        tracer: Option<SdkTracer>,
+    ) -> Result<Self, SinkError> {
+        let tracing = tracer.map(|tracer| Tracing { tracer, topic: settings.kafka.topic.clone() });
+        let sink = Traced::new(KafkaSink::new(&settings.kafka, settings.window)?, tracing);
         let patience = Patience::new(settings.timing.peer_timeout);
         let mut publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
         if settings.kafka.dead_letter_topic.is_some() {

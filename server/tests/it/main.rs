@@ -9,6 +9,7 @@ mod gates;
 mod killed;
 mod lifecycle;
 mod migrations;
+mod observed;
 mod once;
 mod publication;
 mod rest;
