@@ -40,6 +40,11 @@ impl<S: Sink> Traced<S> {
         Self { inner, tracing, under_way: HashMap::new() }
     }
 
+    /// The sink itself.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
     fn end(&mut self, reports: &[Report]) {
         if self.under_way.is_empty() {
             return;

@@ -49,6 +49,9 @@ mod halt;
 /// What is not as it must be when the relay starts.
 mod start;
 
+/// A trace goes on to the delivery of its event.
+mod trace;
+
 /// Every precondition, at a glance.
 mod check;
 

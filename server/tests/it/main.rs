@@ -11,6 +11,7 @@ mod lifecycle;
 mod migrations;
 mod observed;
 mod once;
+mod page;
 mod publication;
 mod rest;
 mod sharing;
