@@ -190,16 +190,19 @@ fn rpcs(registry: &Registry) -> Result<Arc<[OfRpc]>, prometheus::Error> {
         .collect()
 }
 
+/// A gauge, and what it shows.
+type OfUse = (IntGauge, fn(Use) -> usize);
+
 /// The store's connections, asked for when somebody looks.
 struct OfStore {
     store: Store,
-    gauges: [(IntGauge, fn(Use) -> usize); 4],
+    gauges: [OfUse; 4],
 }
 
 impl OfStore {
     fn new(store: Store) -> Result<Self, prometheus::Error> {
         let gauge = |name, help| IntGauge::new(name, help);
-        let gauges: [(IntGauge, fn(Use) -> usize); 4] = [
+        let gauges: [OfUse; 4] = [
             (
                 gauge("logistic_package_api_db_connections_max", "Connections to the database at most.")?,
                 |now| now.connections_max,

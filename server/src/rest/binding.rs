@@ -48,6 +48,9 @@ pub(super) enum Segment {
     Field(String),
 }
 
+/// The fields whose values stand in a path, and these.
+type InPath<'a> = Vec<(&'a str, String)>;
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Bindings(pub(super) Vec<Binding>);
@@ -67,11 +70,7 @@ impl Bindings {
     }
 
     /// The rpc that a request is for, and the values in its path.
-    pub(super) fn find<'a>(
-        &'a self,
-        verb: &Method,
-        path: &str,
-    ) -> Result<(&'a Binding, Vec<(&'a str, String)>), Status> {
+    pub(super) fn find<'a>(&'a self, verb: &Method, path: &str) -> Result<(&'a Binding, InPath<'a>), Status> {
         let mut known = false;
         for binding in &self.0 {
             if let Some(values) = binding.values_in(path) {
@@ -129,7 +128,7 @@ fn template(text: &str) -> Option<Vec<Segment>> {
 }
 
 impl Binding {
-    fn values_in(&self, path: &str) -> Option<Vec<(&str, String)>> {
+    fn values_in(&self, path: &str) -> Option<InPath<'_>> {
         let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
         if segments.len() != self.template.len() {
             return None;
@@ -157,7 +156,7 @@ impl Binding {
         // A body that is not expected is read all the same where it can mean something.
         let reads_body = self.body || matches!(self.verb, Method::PUT | Method::PATCH);
         let mut message = if reads_body && !body.trim_ascii().is_empty() {
-            self.from_json(body)?
+            self.read_json(body)?
         } else {
             DynamicMessage::new(self.input.clone())
         };
@@ -172,7 +171,7 @@ impl Binding {
         Ok(message.encode_to_vec())
     }
 
-    fn from_json(&self, body: &[u8]) -> Result<DynamicMessage, Status> {
+    fn read_json(&self, body: &[u8]) -> Result<DynamicMessage, Status> {
         let invalid = |error: serde_json::Error| {
             Status::invalid_argument(format!("the body is not JSON of this request: {error}"))
         };
