@@ -63,6 +63,13 @@ alter publication package_event_pub owner to logistic_package_owner;
 grant usage on schema public to logistic_package_server;
 grant select, insert, update, delete on package to logistic_package_server;
 grant insert on package_event to logistic_package_server;
+do $$
+begin
+  if to_regclass('_sqlx_migrations') is not null then
+    grant select on _sqlx_migrations to logistic_package_server; -- for /ready
+  end if;
+end
+$$;
 grant select, insert, update, delete on package_request to logistic_package_server;
 grant usage on sequence package_package_id_seq, package_event_package_event_id_seq to logistic_package_server;
 

@@ -141,6 +141,8 @@ pub struct Settings {
     pub debug: bool,
     /// The URL of the database stands on the command line, where others can read it.
     pub database_url_from_flag: bool,
+    /// Every setting and where it comes from, for people; secrets are hidden.
+    pub shown: String,
 }
 
 /// The addresses to listen on; port 0 takes a free one.
@@ -171,7 +173,9 @@ impl Settings {
     /// # Errors
     /// Every mistake, together.
     pub fn load(matches: &ArgMatches, env: &[(String, String)]) -> Result<Self, Mistakes> {
-        Self::judge(TABLE.load(matches, env))
+        let values = TABLE.load(matches, env);
+        let shown = values.shown();
+        Ok(Self { shown, ..Self::judge(values)? })
     }
 
     fn judge(mut values: Values) -> Result<Self, Mistakes> {
@@ -210,6 +214,7 @@ impl Settings {
             environment: values.text("environment")?,
             debug: debug?,
             database_url_from_flag: values.from_flag("database-url"),
+            shown: String::new(),
         })
     }
 }

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if matches.subcommand_name() == Some("check-config") {
+        println!("{}", describe(&settings));
+        return ExitCode::SUCCESS;
+    }
     match run(&matches, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -66,11 +70,7 @@ fn run(matches: &ArgMatches, mut settings: Settings) -> anyhow::Result<()> {
             settings.migrate &= !serve_matches.get_flag(NO_MIGRATE);
             runtime.block_on(serve(settings))
         }
-        Some(("migrate", _)) => runtime.block_on(migrate(settings)),
-        _ => {
-            println!("{}", describe(&settings));
-            Ok(())
-        }
+        _ => runtime.block_on(migrate(settings)),
     }
 }
 
@@ -91,12 +91,5 @@ async fn migrate(settings: Settings) -> anyhow::Result<()> {
 
 /// Without the password, which nobody needs to see to know where the settings lead.
 fn describe(settings: &Settings) -> String {
-    let listen = &settings.listen;
-    format!(
-        "the settings are good\n  {}\n  gRPC {}\n  status {}\n  metrics {}",
-        settings.database.place(),
-        listen.grpc,
-        listen.status,
-        listen.metrics
-    )
+    format!("the settings are good\n  {}\n\n{}", settings.database.place(), settings.shown)
 }

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::version::Version;
 
 /// Whoever asks for readiness waits no longer, whatever the database does: probes give up after a second or so.
@@ -25,7 +25,7 @@ struct Ready {
     shutdown: CancellationToken,
 }
 
-/// `/live`: the process runs. `/ready`: it takes calls and the database answers. `/version`: what it is.
+/// `/live`: the process runs. `/ready`: it takes calls, and the database answers and has the migrations. `/version`: what it is.
 pub fn status_router(store: Store, shutdown: CancellationToken, version: Version) -> Router {
     Router::new()
         .route("/live", get(async || "live\n"))
@@ -43,8 +43,11 @@ async fn ready(State(Ready { store, shutdown }): State<Ready>) -> Response {
     if shutdown.is_cancelled() {
         return unavailable("stopping\n");
     }
-    match tokio::time::timeout(READY_TIMEOUT, store.ping()).await {
-        Ok(Ok(())) => "ready\n".into_response(),
+    match tokio::time::timeout(READY_TIMEOUT, store.is_migrated()).await {
+        Ok(Ok(true)) => "ready\n".into_response(),
+        Ok(Ok(false)) => unavailable("the database lacks migrations of this build: migrate it\n"),
+        // It takes what it can: to be taken out of service would load the others more.
+        Ok(Err(StoreError::Overloaded(_))) => "ready, and overloaded\n".into_response(),
         Ok(Err(error)) => {
             tracing::warn!(%error, "not ready");
             unavailable("the database is away\n")

@@ -1,6 +1,6 @@
 //! Packages in Postgres: one statement, one round trip, for each rpc.
 //!
-//! A call puts its statement into the [`queue`], where one of a bounded number of [`lane`]s takes it. Under load calls of
+//! A call puts its statement into a queue, where one of a bounded number of lanes takes it. Under load calls of
 //! one kind that wait at the same time share a statement, and so a round trip and a commit: this is what makes the
 //! service faster than its number of statements, and the database does less for the same changes. What shares a
 //! statement fails apart: where it is refused, each call is tried on its own.
@@ -176,12 +176,12 @@ impl Store {
         self.ask(Once { key, request, change, ttl: self.idempotency_ttl }).await
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and has every migration of this build; a newer database is as good.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.ask(Ping).await
+    /// When it does not answer.
+    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        Ok(self.ask(Ping).await?.is_none_or(|version| version >= migrations::last_version()))
     }
 
     /// How it is used now.

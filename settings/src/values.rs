@@ -108,6 +108,16 @@ impl Values {
         })
     }
 
+    /// Every setting as it holds and where it comes from, a line each; secrets are hidden.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let lines = self.typed.iter().map(|(name, typed)| {
+            let text = if typed.secret { "<hidden>" } else { typed.text.as_str() };
+            format!("  {name} = {text}  ({})\n", typed.origin)
+        });
+        lines.collect()
+    }
+
     /// Notes a mistake that only the program can see: two settings that do not go together, say.
     pub fn mistake(&mut self, mistake: impl Into<String>) {
         self.mistakes.push(mistake.into());

@@ -8,6 +8,11 @@ use super::{Database, StartError};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
+/// Of the last migration that this build has.
+pub(super) fn last_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
 /// How long to wait while another instance migrates. What a migration itself waits for, it bounds itself.
 const OTHER_INSTANCE_TIMEOUT: &str = "5min";
 

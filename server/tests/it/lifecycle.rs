@@ -35,6 +35,18 @@ async fn the_status_port_says_live_ready_and_which_version() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_database_that_lacks_a_migration_is_not_ready() -> Result<()> {
+    let setup = Setup::new().await?;
+    assert_eq!(setup.server.status("/ready").await?.0, 200);
+    setup.database.execute("update _sqlx_migrations set version = -version where version = 5").await?;
+    let (code, text) = setup.server.status("/ready").await?;
+    assert!(code == 503 && text.contains("lacks migrations"), "{code} {text}");
+    setup.database.execute("update _sqlx_migrations set version = 500 where version = -5").await?;
+    assert_eq!(setup.server.status("/ready").await?.0, 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn calls_are_counted() -> Result<()> {
     let mut setup = Setup::new().await?;
     let id = setup.create("box").await?;

@@ -119,6 +119,39 @@ async fn good_settings_are_shown_without_the_password() -> Result<()> {
     let (code, text) = run(&["check-config"], "postgres://me:hunter2@db:5433/packages").await?;
     assert_eq!(code, 0);
     assert!(text.contains("database `packages` at db:5433 as `me`"), "{text}");
+    assert!(text.contains("grpc-addr = 0.0.0.0:8082  (the default of grpc-addr)"), "{text}");
+    assert!(text.contains("database-url = <hidden>  (PACKAGE_API_DATABASE_URL)"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_mistake_is_named_at_once() -> Result<()> {
+    let arguments = [
+        "check-config",
+        "--grpc-addr=here",
+        "--calls-max=0",
+        "--cors-origins=shop.example",
+        "--tls-cert=x.pem",
+        "--trace-sample-ratio=2",
+        "--otlp-endpoint=jaeger",
+        "--auth-token=hunter2",
+        "--log-level-by-client=maybe",
+    ];
+    let (code, text) = run(&arguments, "postgres://me:hunter2@db/packages").await?;
+    assert_eq!(code, 2);
+    for setting in [
+        "grpc-addr",
+        "calls-max",
+        "cors-origins",
+        "tls-key",
+        "trace-sample-ratio",
+        "otlp-endpoint",
+        "auth-token",
+        "log-level-by-client",
+    ] {
+        assert!(text.contains(setting), "{setting} is not in {text}");
+    }
     assert!(!text.contains("hunter2"), "{text}");
     Ok(())
 }
