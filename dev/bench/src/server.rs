@@ -138,7 +138,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
         text: format!(
             "gRPC calls over as many connections, one call at a time on each, beside pgbench (prepared) with the server's \
              own statements on as many connections; {} rounds in turn of {} s each, medians; `synchronous_commit=on`. \
-             Server, Postgres and the load itself share two cores. The server's memory was {memory} MiB at its peak.",
+             Server, Postgres and the load itself share two cores. Under load calls that wait at the same time share a statement. The server's memory was {memory} MiB at its peak.",
             bench.rounds,
             LASTS.as_secs()
         ),
