@@ -143,21 +143,12 @@ impl Gate {
                 return status.into_http();
             }
         };
-        let running = AssertUnwindSafe(api.call(request)).catch_unwind();
-        let ended = tokio::select! {
+        let answering =
+            async { too_large_is_exhausted(api.call(request).await.unwrap_or_else(|never| match never {})) };
+        tokio::select! {
             biased;
-            ran = tokio::time::timeout(timeout, running) => ran,
-            () = self.cut_off.cancelled() => return ended(rpc, Status::unavailable("the server is stopping")),
-        };
-        match ended {
-            Ok(Ok(Ok(response))) => too_large_is_exhausted(response),
-            Ok(Ok(Err(never))) => match never {},
-            Ok(Err(panic)) => {
-                let panic = panic.downcast_ref::<&str>().copied().unwrap_or("no message");
-                tracing::error!(rpc = rpc.method, panic, "a call panicked: please report it");
-                Status::internal("internal error").into_http()
-            }
-            Err(_) => ended_late(rpc, timeout),
+            ended = within(rpc, timeout, answering) => ended,
+            () = self.cut_off.cancelled() => ended(rpc, Status::unavailable("the server is stopping")),
         }
     }
 
@@ -177,6 +168,19 @@ impl Gate {
             Some(token) => token.judge(headers),
             None => Ok(()),
         }
+    }
+}
+
+/// Answers, whatever the call does: a panic is this call's alone, and its time is bounded.
+async fn within(rpc: &Rpc, timeout: Duration, call: impl Future<Output = Response<Body>>) -> Response<Body> {
+    match tokio::time::timeout(timeout, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            let panic = panic.downcast_ref::<&str>().copied().unwrap_or("no message");
+            tracing::error!(rpc = rpc.method, panic, "a call panicked: please report it");
+            Status::internal("internal error").into_http()
+        }
+        Err(_) => ended_late(rpc, timeout),
     }
 }
 
@@ -204,5 +208,25 @@ fn too_large_is_exhausted(response: Response<Body>) -> Response<Body> {
             None => response,
         },
         _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_call_alone() {
+        let panics = async { panic!("a test of a panic") };
+        let response = within(&RPCS[0], Duration::from_secs(20), panics).await;
+        assert_eq!(code_of(&response), Code::Internal);
+        let good = async { Response::new(Body::empty()) };
+        assert_eq!(code_of(&within(&RPCS[0], Duration::from_secs(20), good).await), Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_call_without_an_end_is_ended() {
+        let response = within(&RPCS[0], Duration::from_millis(5), std::future::pending()).await;
+        assert_eq!(code_of(&response), Code::DeadlineExceeded);
     }
 }

@@ -47,7 +47,11 @@ pub(super) fn acceptor(settings: &TlsSettings, alpn: &[&str]) -> Result<TlsAccep
         cause,
     })?;
     let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
-    let builder = ServerConfig::builder();
+    // Said here rather than left to the process: a library that brings another provider must not decide.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -55,7 +59,7 @@ pub(super) fn acceptor(settings: &TlsSettings, alpn: &[&str]) -> Result<TlsAccep
             for root in self::certificates("tls-client-ca", path)? {
                 roots.add(root).map_err(unusable)?;
             }
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder
                 .with_client_cert_verifier(verifier.map_err(|error| TlsError::Unusable(error.to_string()))?)
         }

@@ -96,6 +96,17 @@ fn is_unavailable(code: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// What Postgres says, as the driver would report it, is hard to make by hand: the tests against a server see to
+    /// it. Here is what comes without a word of it.
+    #[test]
+    fn what_nobody_answered_is_repeated_only_where_that_is_safe() {
+        let broken = StoreError::from(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        assert!(broken.is_worth_repeating(true) && !broken.is_worth_repeating(false));
+        assert!(!broken.changed_nothing() && !broken.leaves_connection());
+        let silent = StoreError::NoAnswer(Duration::from_secs(1));
+        assert!(!silent.is_worth_repeating(true) && !silent.leaves_connection());
+    }
+
     #[test]
     fn what_repeating_can_help_is_told_from_what_it_cannot() {
         for code in ["08006", "28P01", "53300", "57014", "57P01", "57P03", "25006", "55P03", "40001"] {

@@ -56,6 +56,8 @@ fn tempfile_with(text: &str) -> Result<std::path::PathBuf> {
 
 #[tokio::test]
 async fn with_certificates_grpc_and_rest_speak_tls_alone() -> Result<()> {
+    // As the program does: the client of this test needs one too.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (ours, clients) = (Certificates::for_name("localhost")?, Certificates::for_name("client")?);
     let (path, name) = (|path: std::path::PathBuf| path.display().to_string(), "localhost");
     let database = support::database().await?;
