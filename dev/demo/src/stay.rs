@@ -41,6 +41,8 @@ fn print_commands(screen: &Screen, system: &System, ports: &Ports) -> Result<()>
     ] {
         screen.command(what, &format!("grpcurl -plaintext -d '{body}' {} {SERVICE}/{method}", ports.grpc));
     }
+    screen.command("the same by REST", &format!("curl http://{}/v1/packages", ports.rest));
+    screen.command("a page to try each call", &format!("http://{}/docs", ports.rest));
     let settings = [
         ("WALPOST_DATABASE_URL", format!("'{url}'")),
         ("WALPOST_SLOT", system.database.slot_name()),

@@ -84,6 +84,11 @@ async fn events_are_the_changes(setup: &Setup, told: &[Told]) -> Result<()> {
         select package_id, event_type::text as type from package_event
         where event_type <> 'Updated' group by 1, 2 having count(*) > 1) as twice";
     assert_eq!(client.query_one(repeated, &[]).await?.get::<_, i64>(0), 0, "created or removed twice");
+    // Each call has a title of its own.
+    let twice = "select count(*) from (
+        select from package_event where event_type <> 'Removed'
+        group by event_type, payload->>'Title' having count(*) > 1) as twice";
+    assert_eq!(client.query_one(twice, &[]).await?.get::<_, i64>(0), 0, "a call was carried out twice");
     let created = "select package_id from package_event where event_type = 'Created'";
     let events: BTreeSet<i64> = client.query(created, &[]).await?.iter().map(|row| row.get(0)).collect();
     assert!(told.iter().all(|told| told.created.is_subset(&events)), "an answered creation has no event");
