@@ -109,7 +109,8 @@ async fn stuck(setup: &mut Setup) -> Result<(tokio_postgres::Client, u64)> {
 
 #[tokio::test]
 async fn a_deadline_ends_a_call_and_its_statement() -> Result<()> {
-    let mut setup = Setup::new().await?;
+    let late = ["--database-lock-timeout-ms", "600000", "--database-statement-timeout-ms", "600000"];
+    let mut setup = Setup::with(&late).await?;
     let (_holder, id) = stuck(&mut setup).await?;
     let mut request = Request::new(new_title(id, "crate"));
     request.metadata_mut().insert("grpc-timeout", "200m".parse()?);

@@ -14,6 +14,10 @@ use crate::support::{DEADLINE, Setup, box_of_wood, new_title, statements_that_wa
 
 const CALLS: usize = 500;
 
+/// Nothing but what is tested ends a statement.
+const NO_TIMEOUTS: [&str; 4] =
+    ["--database-lock-timeout-ms", "600000", "--database-statement-timeout-ms", "600000"];
+
 fn traceparent(number: usize) -> String {
     format!("00-{:032x}-{:016x}-01", number + 1, number + 1)
 }
@@ -149,7 +153,7 @@ async fn one_that_is_refused_fails_alone() -> Result<()> {
 
 #[tokio::test]
 async fn a_package_that_is_locked_holds_up_no_other() -> Result<()> {
-    let mut setup = Setup::new().await?;
+    let mut setup = Setup::with(&NO_TIMEOUTS).await?;
     let mut ids = Vec::new();
     for number in 0..100 {
         ids.push(setup.create(&format!("box {number}")).await?);
@@ -185,7 +189,7 @@ async fn a_package_that_is_locked_holds_up_no_other() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_that_nobody_waits_for_cancels_its_statement() -> Result<()> {
-    let mut setup = Setup::with(&["--database-connections", "1"]).await?;
+    let mut setup = Setup::with(&[&NO_TIMEOUTS[..], &["--database-connections", "1"]].concat()).await?;
     let id = setup.create("box").await?;
     let holder = setup.database.client().await?;
     holder.batch_execute("begin; select from package for update").await?;
