@@ -276,6 +276,9 @@ impl Queue {
             if self.length() == 0 {
                 self.not_empty.notified().await;
             }
+            if self.is_over() {
+                return;
+            }
             tokio::time::sleep(self.wait_max / 4).await;
             let mut state = self.state();
             if let Some(before) = Instant::now().checked_sub(self.wait_max) {
@@ -284,10 +287,12 @@ impl Queue {
                     state.lines.all().into_iter().map(|line| line.expire(before, &error)).sum();
                 state.waiting -= expired;
             }
-            if state.closed && state.waiting == 0 {
-                return;
-            }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.state();
+        state.closed && state.waiting == 0
     }
 }
 
