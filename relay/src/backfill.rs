@@ -50,77 +50,91 @@ pub async fn count(session: &Session, source: &SourceSettings) -> Result<i64, Da
     Ok(row.map_err(session.error("count the rows to publish"))?.get(0))
 }
 
-/// Publishes the rows of the table.
-///
-/// `relation` is the table as the catalogue has it, `slot_at` the slot's position. Returns the number of rows, or
-/// `None` when `stop` came first.
-///
-/// # Errors
-/// When Postgres or Kafka does, or a row does not decode.
-pub async fn run<S: Sink>(
-    session: &Session,
-    source: &SourceSettings,
-    relation: &Relation,
-    slot_at: Lsn,
-    window: WindowSettings,
-    publisher: &mut Publisher<S>,
-    stop: &CancellationToken,
-) -> Result<Option<u64>, Error> {
-    let columns = needed(relation, source);
-    let plan = Plan::new(&source.table, &columns)?;
-    let rows = Cursor::open(session, source, &columns).await?;
-    // What an earlier session left in the window without handing it over: nothing else would.
-    publisher.send()?;
-    let count = FETCHED_ROWS.min(window.records);
-    let mut published = 0;
-    loop {
-        while !window.has_room_for(count, publisher) {
+/// What is published, and how.
+pub struct Backfill<'a, S> {
+    /// What is followed.
+    pub source: &'a SourceSettings,
+    /// The table as the catalogue has it.
+    pub relation: &'a Relation,
+    /// The slot's position.
+    pub slot_at: Lsn,
+    /// The window's bounds.
+    pub window: WindowSettings,
+    /// Told how far it is, once a batch.
+    pub shown: &'a (dyn Fn(&Publisher<S>) + 'a),
+}
+
+impl<S: Sink> Backfill<'_, S> {
+    /// Publishes the rows of the table. Returns their number, or `None` when `stop` came first.
+    ///
+    /// # Errors
+    /// When Postgres or Kafka does, or a row does not decode.
+    pub async fn run(
+        &self,
+        session: &Session,
+        publisher: &mut Publisher<S>,
+        stop: &CancellationToken,
+    ) -> Result<Option<u64>, Error> {
+        let Self { source, relation, slot_at, window, shown } = *self;
+        let columns = needed(relation, source);
+        let plan = Plan::new(&source.table, &columns)?;
+        let rows = Cursor::open(session, source, &columns).await?;
+        // What an earlier session left in the window without handing it over: nothing else would.
+        publisher.send()?;
+        let count = FETCHED_ROWS.min(window.records);
+        let mut published = 0;
+        loop {
+            while !window.has_room_for(count, publisher) {
+                if !settled(publisher, stop).await? {
+                    return Ok(None);
+                }
+                shown(publisher);
+            }
+            let batch = rows.fetch(session, count).await?;
+            if batch.is_empty() {
+                break;
+            }
+            for row in &batch {
+                let tuple = tuple(row);
+                let position = Position { lsn: slot_at, ordinal: published, committed_at: 0 };
+                let entry = match plan.event(&tuple) {
+                    Ok(event) => {
+                        let position = Position { committed_at: event.created_at, ..position };
+                        PlacedEvent { event, position, bytes: tuple.bytes() }.into()
+                    }
+                    Err(error) => {
+                        let place = format!("row {published}, counted from 0 in the order of ids,");
+                        let bad = Box::new(BadRow { place, table: source.table.name(), error });
+                        if !publisher.takes_dead_letters() {
+                            return Err(bad.into());
+                        }
+                        publisher.count_dead_letter(&bad.to_string(), tuple.bytes());
+                        let identity = plan.identity(&tuple);
+                        let (table, reason) = (&source.table, bad.to_string());
+                        Entry::Dead(Box::new(DeadLetter::of_row(
+                            table, &columns, &tuple, identity, reason, position,
+                        )))
+                    }
+                };
+                let weight = entry.weight();
+                publisher.progress_mut().push(entry, weight);
+                published += 1;
+                if published % LOGGED_ROWS == 0 {
+                    tracing::info!(rows = published, "publishing rows from before the slot");
+                }
+            }
+            publisher.send()?;
+            shown(publisher);
+        }
+        while publisher.progress().records() > 0 {
             if !settled(publisher, stop).await? {
                 return Ok(None);
             }
+            shown(publisher);
         }
-        let batch = rows.fetch(session, count).await?;
-        if batch.is_empty() {
-            break;
-        }
-        for row in &batch {
-            let tuple = tuple(row);
-            let position = Position { lsn: slot_at, ordinal: published, committed_at: 0 };
-            let entry = match plan.event(&tuple) {
-                Ok(event) => {
-                    let position = Position { committed_at: event.created_at, ..position };
-                    PlacedEvent { event, position, bytes: tuple.bytes() }.into()
-                }
-                Err(error) => {
-                    let place = format!("row {published}, counted from 0 in the order of ids,");
-                    let bad = Box::new(BadRow { place, table: source.table.name(), error });
-                    if !publisher.takes_dead_letters() {
-                        return Err(bad.into());
-                    }
-                    publisher.count_dead_letter(&bad.to_string());
-                    let identity = plan.identity(&tuple);
-                    let (table, reason) = (&source.table, bad.to_string());
-                    Entry::Dead(Box::new(DeadLetter::of_row(
-                        table, &columns, &tuple, identity, reason, position,
-                    )))
-                }
-            };
-            let weight = entry.weight();
-            publisher.progress_mut().push(entry, weight);
-            published += 1;
-            if published % LOGGED_ROWS == 0 {
-                tracing::info!(rows = published, "publishing rows from before the slot");
-            }
-        }
-        publisher.send()?;
+        rows.close(session).await?;
+        Ok(Some(published))
     }
-    while publisher.progress().records() > 0 {
-        if !settled(publisher, stop).await? {
-            return Ok(None);
-        }
-    }
-    rows.close(session).await?;
-    Ok(Some(published))
 }
 
 /// The table with the columns that make an event, and no other.

@@ -14,9 +14,9 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep};
 use crate::backfill::quoted;
 use crate::config::{CleanRule, CleanSettings, Settings};
 use crate::database::{DatabaseError, Session};
-use crate::metrics::Metrics;
 use crate::outbox::Role;
 use crate::published::IS_PUBLISHED;
+use crate::vitals::Vitals;
 
 /// The cleaner's task; it ends when this is dropped.
 pub struct Cleaner(Option<JoinHandle<()>>);
@@ -24,9 +24,9 @@ pub struct Cleaner(Option<JoinHandle<()>>);
 impl Cleaner {
     /// Starts it, where the settings ask for it.
     #[must_use]
-    pub fn start(settings: &Settings, metrics: &Metrics) -> Self {
+    pub fn start(settings: &Settings, vitals: &Vitals) -> Self {
         let Some(clean) = settings.clean else { return Self(None) };
-        let work = Work { settings: settings.clone(), clean, metrics: metrics.clone() };
+        let work = Work { settings: settings.clone(), clean, vitals: vitals.clone() };
         Self(Some(tokio::spawn(work.run())))
     }
 }
@@ -42,7 +42,7 @@ impl Drop for Cleaner {
 struct Work {
     settings: Settings,
     clean: CleanSettings,
-    metrics: Metrics,
+    vitals: Vitals,
 }
 
 /// What one transaction did.
@@ -78,7 +78,7 @@ impl Work {
             let removing = self.batch(&session, &sql, last, newest);
             let batch = session.within("remove published rows", removing).await?;
             let removed = u64::try_from(batch.removed).unwrap_or_default();
-            self.metrics.count_cleaned(removed);
+            self.vitals.count_removed(removed);
             total += removed;
             match batch.last {
                 // A batch of which nothing could go: what follows is younger.

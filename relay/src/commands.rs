@@ -10,13 +10,12 @@ use opentelemetry::trace::TracerProvider as _;
 use tokio_util::sync::CancellationToken;
 use walpost::config::Settings;
 use walpost::error::{Error, Verdict};
-use walpost::http::{self, Shown};
-use walpost::metrics::Metrics;
+use walpost::pages::Pages;
 use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
-use walpost::state::StateCell;
 use walpost::tail::TailOptions;
 use walpost::telemetry::traces;
+use walpost::vitals::{Limits, Vitals};
 use walpost::{check, init, recover, status, tail, telemetry};
 
 /// `--exit-on-halt`.
@@ -63,17 +62,21 @@ enum Serving {
 
 async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal()?;
-    let shown = Shown { state: StateCell::default(), metrics: Metrics::new()? };
+    let vitals = Vitals::new(Limits::of(&settings));
     let addr = settings.http_addr;
-    match http::serve(addr, shown.clone(), stop.clone()).await {
-        Ok(()) => {}
-        Err(error) if serving == Serving::WhereFree => tracing::warn!(%addr, %error, "no pages are served"),
+    let listener = match Pages::bind(addr) {
+        Ok(listener) => Some(listener),
+        Err(error) if serving == Serving::WhereFree => {
+            tracing::warn!(%addr, %error, "no pages are served");
+            None
+        }
         Err(error) => anyhow::bail!("cannot listen on {addr} (--http-addr): {error}"),
-    }
+    };
+    let _pages = Pages::start(listener, &settings, &vitals, &stop)?;
     let exit_on_halt = settings.exit_on_halt;
     let traces = settings.otlp_endpoint.as_deref().map(traces::provider).transpose()?;
     let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));
-    let relay = Relay::new(settings, shown.state, shown.metrics, tracer)?;
+    let relay = Relay::new(settings, vitals, tracer)?;
     let ended = Box::pin(relay.run(stop.clone())).await;
     if let Some(traces) = traces {
         traces::shut_down(traces).await;

@@ -7,6 +7,7 @@ use crate::preflight::{PreflightError, Unsafe};
 use crate::progress::ProgressError;
 use crate::publish::PublishError;
 use crate::sink::SinkError;
+use crate::vitals::Peer;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,21 @@ pub enum Verdict {
 }
 
 impl Error {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::Sink(_) | Self::Publish(_) => Peer::Kafka,
+            Self::Paused(_) | Self::Superseded | Self::Internal(_) => Peer::Own,
+            Self::Database(_)
+            | Self::Unsafe(_)
+            | Self::Decode(_)
+            | Self::Outbox(_)
+            | Self::Row(_)
+            | Self::Progress(_) => Peer::Postgres,
+        }
+    }
+
     /// Decides what follows.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

@@ -27,11 +27,17 @@ pub mod guard; //       remembers, and watches the ground, while streaming
 pub mod error; //       what ends a session, and what follows from it
 pub mod retry; //       waits between tries
 pub mod lsn; //         a position in the log
+pub mod clock; //       the time of day, to be shown
 
 // What people and machines see.
+pub mod measure; //     what is counted of every event
 pub mod state; //       what the relay is doing, in a word
-pub mod metrics; //     its numbers
-pub mod http; //        the pages on :9101
+pub mod health; //      whether it gets on
+pub mod sample; //      what Postgres says of slot, log and outbox
+pub mod vitals; //      all of these, for those who look
+pub mod snapshot; //    the same at one moment, as JSON
+pub mod metrics; //     the same for Prometheus
+pub mod pages; //       what is served on :9101
 pub mod telemetry; //   its log
 pub mod init; //        publication, schema and slot
 pub mod recover; //     after a lost slot

@@ -3,6 +3,7 @@
 //! Each of these is a way in which a relay loses events in silence, or loops on an error that says little; here it has
 //! a name and a remedy.
 
+use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -222,6 +223,10 @@ pub struct SlotFacts {
     pub invalidation_reason: Option<String>,
     /// Whether it is copied to standbys (17 and newer).
     pub failover: Option<bool>,
+    /// Whether it is such a copy (17 and newer).
+    pub synced: Option<bool>,
+    /// Since when nobody is connected (17 and newer).
+    pub inactive_since: Option<String>,
 }
 
 impl SlotFacts {
@@ -229,6 +234,19 @@ impl SlotFacts {
     #[must_use]
     pub fn confirmed(&self) -> Option<Lsn> {
         self.confirmed_flush_lsn.as_deref()?.parse().ok()
+    }
+
+    /// Since when nobody is connected, milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn inactive_since_ms(&self) -> Option<i64> {
+        let since = DateTime::parse_from_rfc3339(self.inactive_since.as_deref()?).ok()?;
+        Some(since.timestamp_millis())
+    }
+
+    /// From where log is kept for it.
+    #[must_use]
+    pub fn restart(&self) -> Option<Lsn> {
+        self.restart_lsn.as_deref()?.parse().ok()
     }
 }
 

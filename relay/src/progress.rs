@@ -38,6 +38,8 @@ pub struct Progress<R> {
     boundaries: VecDeque<Boundary>,
     /// The highest boundary before which everything is acknowledged.
     acknowledged: Lsn,
+    /// The sequence of the first record behind that boundary.
+    covered: Sequence,
     /// The highest end this connection was sent.
     sent: Lsn,
     received: Received,
@@ -100,6 +102,7 @@ impl<R> Default for Progress<R> {
             bytes: 0,
             boundaries: VecDeque::new(),
             acknowledged: Lsn::ZERO,
+            covered: 0,
             sent: Lsn::ZERO,
             received: Received { whole: true, ..Received::default() },
             open: None,
@@ -118,7 +121,7 @@ impl<R> Progress<R> {
     /// again, from the slot's position) and its reports are ignored from now on.
     pub fn forget(&mut self) {
         let front = self.next_sequence();
-        *self = Self { front, ..Self::default() };
+        *self = Self { front, covered: front, ..Self::default() };
     }
 
     /// A transaction begins that committed at `commit`.
@@ -212,6 +215,19 @@ impl<R> Progress<R> {
         self.acknowledged.min(self.sent)
     }
 
+    /// The highest LSN before which everything is acknowledged; what may be confirmed of it is bounded by what this
+    /// connection was sent.
+    #[must_use]
+    pub fn acknowledged(&self) -> Lsn {
+        self.acknowledged
+    }
+
+    /// The sequence of the first record behind that LSN.
+    #[must_use]
+    pub fn covered(&self) -> Sequence {
+        self.covered
+    }
+
     /// Records in flight.
     #[must_use]
     pub fn records(&self) -> usize {
@@ -284,8 +300,9 @@ impl<R> Progress<R> {
 
     fn settle(&mut self) {
         while self.boundaries.front().is_some_and(|boundary| boundary.before <= self.front) {
-            let reached = self.boundaries.pop_front().map_or(Lsn::ZERO, |boundary| boundary.lsn);
-            self.acknowledged = self.acknowledged.max(reached);
+            let Some(reached) = self.boundaries.pop_front() else { return };
+            self.acknowledged = self.acknowledged.max(reached.lsn);
+            self.covered = self.covered.max(reached.before);
         }
     }
 }

@@ -4,8 +4,10 @@
 //! events, a queue that was full and a producer that was replaced are the same case to it, so none of them can change
 //! the order of one key.
 
+use crate::clock;
 use crate::dead_letter::DeadLetter;
 use crate::encode::{EncodeError, Encoder};
+use crate::measure::{Counts, Measuring, RECENT, Recent};
 use crate::outbox::OutboxTable;
 use crate::progress::{Progress, ProgressError, Sequence};
 use crate::sink::{Batching, Report, Sink, SinkError};
@@ -38,17 +40,6 @@ pub enum PublishError {
     Progress(#[from] ProgressError),
 }
 
-/// Counts of what has happened, for the metrics.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Counts {
-    /// Records acknowledged.
-    pub acknowledged: u64,
-    /// Producers replaced.
-    pub restarts: u64,
-    /// Rows that went to the topic of dead letters instead.
-    pub dead_letters: u64,
-}
-
 /// Sends what is in the window and takes what is acknowledged out of it.
 pub struct Publisher<S> {
     progress: Progress<Entry>,
@@ -60,6 +51,11 @@ pub struct Publisher<S> {
     broken: Option<String>,
     reports: Vec<Report>,
     counts: Counts,
+    recent: Recent,
+    /// Whether times from commit to acknowledgement count.
+    timed: bool,
+    /// Up to here records were handed over before, to a producer that was replaced.
+    retried_until: Sequence,
     /// A batch was refused as a whole: up to here records go one by one, to find the one that was meant.
     careful_until: Option<Sequence>,
     /// How the producer that reports come from was told to send.
@@ -79,6 +75,9 @@ impl<S: Sink> Publisher<S> {
             broken: None,
             reports: Vec::new(),
             counts: Counts::default(),
+            recent: Recent::default(),
+            timed: true,
+            retried_until: 0,
             careful_until: None,
             batching: Batching::Together,
             dead_letters: None,
@@ -117,6 +116,23 @@ impl<S: Sink> Publisher<S> {
         self.counts
     }
 
+    /// The events that were acknowledged last.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Whether the times from commit to acknowledgement count from here on: those of rows that stood in the table before
+    /// the slot say nothing about the relay.
+    pub fn set_timed(&mut self, timed: bool) {
+        self.timed = timed;
+    }
+
+    /// Counts an event that a reconnect sent again and that is not published twice.
+    pub fn count_repeated(&mut self, bytes: usize) {
+        self.counts.repeated += 1;
+        self.counts.repeated_bytes += bytes as u64;
+    }
+
     /// Whether everything in the window has been handed to the sink.
     pub fn is_caught_up(&self) -> bool {
         self.next >= self.progress.next_sequence()
@@ -130,7 +146,10 @@ impl<S: Sink> Publisher<S> {
         self.next = self.next.max(self.progress.oldest_sequence());
         while self.next < self.limit() {
             match self.send_next() {
-                Ok(()) => self.next += 1,
+                Ok(handed_over) => {
+                    self.counts.retried += u64::from(handed_over && self.next < self.retried_until);
+                    self.next += 1;
+                }
                 Err(PublishError::Sink { error: SinkError::Full, .. }) => return Ok(()),
                 Err(PublishError::Sink { error: SinkError::Broken(reason), .. }) => {
                     self.broken = Some(reason);
@@ -149,14 +168,15 @@ impl<S: Sink> Publisher<S> {
         self.careful_until.map_or(end, |until| end.min(until + 1))
     }
 
-    /// Hands over the next record, if it is still to be acknowledged.
-    fn send_next(&mut self) -> Result<(), PublishError> {
-        let Some(entry) = self.progress.unacknowledged(self.next) else { return Ok(()) };
+    /// Hands over the next record, if it is still to be acknowledged; says whether it was.
+    fn send_next(&mut self) -> Result<bool, PublishError> {
+        let Some(entry) = self.progress.unacknowledged(self.next) else { return Ok(false) };
         let record = self
             .encoder
             .encode_entry(entry)
             .map_err(|error| PublishError::Encode { event: name(entry), error })?;
-        self.sink.send(self.next, record).map_err(|error| PublishError::Sink { event: name(entry), error })
+        let sent = self.sink.send(self.next, record);
+        sent.map(|()| true).map_err(|error| PublishError::Sink { event: name(entry), error })
     }
 
     /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.
@@ -171,17 +191,18 @@ impl<S: Sink> Publisher<S> {
             Some(Entry::Dead(letter)) => return if letter.cut() { Ok(()) } else { Err(error) },
             Some(entry @ Entry::Event(_)) => {
                 let Entry::Event(placed) = &*entry else { return Ok(()) };
-                let letter = DeadLetter::of_event(table, placed, error.to_string());
+                let (letter, bytes) = (DeadLetter::of_event(table, placed, error.to_string()), placed.bytes);
                 *entry = Entry::Dead(Box::new(letter));
-                self.count_dead_letter(&error.to_string());
+                self.count_dead_letter(&error.to_string(), bytes);
             }
         }
         Ok(())
     }
 
     /// Counts a row that goes to the topic of dead letters, and says so.
-    pub fn count_dead_letter(&mut self, reason: &str) {
+    pub fn count_dead_letter(&mut self, reason: &str, bytes: usize) {
         self.counts.dead_letters += 1;
+        self.counts.dead_letter_bytes += bytes as u64;
         tracing::error!(reason, "a row cannot be published and goes to the topic of dead letters");
     }
 
@@ -219,6 +240,7 @@ impl<S: Sink> Publisher<S> {
         self.take_reports()?;
         self.batching = batching;
         self.counts.restarts += 1;
+        self.retried_until = self.retried_until.max(self.next);
         self.next = self.progress.oldest_sequence();
         Ok(())
     }
@@ -243,11 +265,17 @@ impl<S: Sink> Publisher<S> {
     fn take_reports(&mut self) -> Result<Option<String>, PublishError> {
         let mut broken = None;
         let mut refused = Vec::new();
-        for report in self.reports.drain(..) {
+        let measuring = Measuring { now: clock::unix_micros(), timed: self.timed };
+        // Only the last of a batch are shown, so only those are copied.
+        let shown_from = self.reports.len().saturating_sub(RECENT);
+        for (index, report) in self.reports.drain(..).enumerate() {
             match report.outcome {
                 Ok(()) => {
+                    if let Some(entry) = self.progress.unacknowledged(report.sequence) {
+                        let recent = (index >= shown_from).then_some(&mut self.recent);
+                        self.counts.acknowledged(entry, measuring, recent);
+                    }
                     self.progress.acknowledge(report.sequence)?;
-                    self.counts.acknowledged += 1;
                 }
                 Err(error @ (SinkError::Refused(_) | SinkError::Denied(_))) => {
                     refused.push((report.sequence, error));

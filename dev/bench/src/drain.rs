@@ -164,7 +164,7 @@ async fn with_walpost(bench: &Bench, relay: &Relay, database: &Database, topic: 
 /// Waits until walpost has had so many events acknowledged.
 pub(crate) async fn published(process: &RelayProcess, events: u64) -> Result<()> {
     let (started, wanted) = (Instant::now(), u32::try_from(events).map(f64::from)?);
-    while process.metric("walpost_events_published_total").await? < wanted {
+    while process.metric("walpost_events_total{outcome=\"published\"}").await? < wanted {
         ensure!(started.elapsed() < DEADLINE, "walpost did not drain the slot:\n{}", process.log_tail());
         tokio::time::sleep(LOOK).await;
     }

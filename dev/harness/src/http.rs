@@ -70,12 +70,13 @@ fn parse(answer: &str) -> Result<Response> {
     Ok(Response { status, head: head.to_lowercase(), body: body.to_owned() })
 }
 
-/// The value of a metric in the Prometheus text format, added up over its label sets.
+/// The value of a metric in the Prometheus text format, added up over its label sets. With labels (`a{p="0"}`) it is
+/// that of the one series that has just those.
 #[must_use]
 pub fn metric(page: &str, name: &str) -> Option<f64> {
     let values = page.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
-        let value = match rest.strip_prefix('{') {
+        let value = match rest.strip_prefix('{').filter(|_| !name.ends_with('}')) {
             Some(labels) => labels.rsplit_once("} ")?.1,
             None => rest.strip_prefix(' ')?,
         };
@@ -92,6 +93,7 @@ mod tests {
     fn a_metric_is_added_up_over_its_labels() {
         let page = "# TYPE a counter\na{p=\"0\"} 2\na{p=\"} 1\"} 3\na_total 9\nb 1.5\n";
         assert_eq!(metric(page, "a"), Some(5.0));
+        assert_eq!(metric(page, "a{p=\"0\"}"), Some(2.0));
         assert_eq!(metric(page, "b"), Some(1.5));
         assert_eq!(metric(page, "c"), None);
     }

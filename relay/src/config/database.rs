@@ -91,15 +91,29 @@ impl DatabaseSettings {
             }
             return Self::parse("", &variables).map_err(|mistake| values.mistake(mistake)).ok();
         }
-        let is_public = values.from_flag("database-url");
-        values.parse_with("database-url", |text| {
-            let settings = Self::parse(text, &variables)?;
+        Self::read_url(values, "database-url", &variables)
+    }
+
+    /// The database by the role that asks how things are, which is given.
+    pub(super) fn read_monitor(
+        values: &mut Values,
+        env: &[(String, String)],
+        peer_timeout: Duration,
+    ) -> Option<Self> {
+        let settings = Self::read_url(values, "monitor-database-url", &LibpqVariables(env))?;
+        Some(Self { peer_timeout, ..settings })
+    }
+
+    fn read_url(values: &mut Values, name: &str, variables: &LibpqVariables<'_>) -> Option<Self> {
+        let is_public = values.from_flag(name);
+        values.parse_with(name, |text| {
+            let settings = Self::parse(text, variables)?;
             if is_public && has_password(text) {
-                return Err(
-                    "every user of the machine can read a password on the command line: give the URL as \
-                            WALPOST_DATABASE_URL or WALPOST_DATABASE_URL_FILE, or the password as PGPASSWORD"
-                        .into(),
-                );
+                let variable = format!("WALPOST_{}", name.replace('-', "_").to_uppercase());
+                return Err(format!(
+                    "every user of the machine can read a password on the command line: give the URL as {variable} or \
+                        {variable}_FILE, or the password as PGPASSWORD"
+                ));
             }
             Ok(settings)
         })

@@ -31,6 +31,13 @@ pub const TABLE: Table = Table {
         )
         .secret()
         .or_env(&["DATABASE_URL"]),
+        Setting::optional(
+            "monitor-database-url",
+            "URL",
+            "The same database by a role with `pg_monitor`, to ask how slot, log and outbox are; absent: \
+            --database-url, whose role may not see the size of pg_wal.",
+        )
+        .secret(),
         Setting::new("kafka-brokers", "HOST:PORT,…", "localhost:9092", "The brokers to ask first.")
             .or_env(&["KAFKA_BROKERS"]),
         Setting::new(
@@ -51,7 +58,7 @@ pub const TABLE: Table = Table {
             "http-addr",
             "HOST:PORT",
             "0.0.0.0:9101",
-            "Where /live, /ready and /metrics are served.",
+            "Where the page (/), /live, /ready, /status and /metrics are served.",
         ),
         Setting::new("table", "SCHEMA.TABLE", "public.package_event", "The outbox table."),
         Setting::new(
@@ -140,6 +147,20 @@ pub const TABLE: Table = Table {
             "10000",
             "How often publication, table and slot are looked at \
             while streaming, 100 to 3600000.",
+        ),
+        Setting::new(
+            "sample-interval-ms",
+            "MS",
+            "5000",
+            "How often Postgres is asked how slot, log and outbox are, for the page and the metrics, at most 3600000; 0: \
+            never.",
+        ),
+        Setting::new(
+            "stall-timeout-ms",
+            "MS",
+            "60000",
+            "How long nothing may be acknowledged, while events or log wait, until the relay counts as stalled and is \
+            not ready, 1000 to 3600000.",
         ),
         Setting::new(
             "connect-timeout-ms",
@@ -232,6 +253,8 @@ pub const TABLE: Table = Table {
 pub struct Settings {
     /// Where Postgres is.
     pub database: DatabaseSettings,
+    /// The same, by the role that asks how things are.
+    pub monitor_database: DatabaseSettings,
     /// Where Kafka is, and how records are sent.
     pub kafka: KafkaSettings,
     /// What is followed, and from where.
@@ -303,6 +326,10 @@ pub struct TimingSettings {
     pub confirm_interval: Duration,
     /// Between two looks at publication, table and slot.
     pub watch_interval: Duration,
+    /// Between two questions how slot, log and outbox are; zero: none are asked.
+    pub sample_interval: Duration,
+    /// Without an acknowledgement, until the relay counts as stalled.
+    pub stall_timeout: Duration,
     /// For a connection, and for a question to Kafka.
     pub connect_timeout: Duration,
     /// Of silence, until a peer counts as gone.
@@ -324,6 +351,10 @@ impl Settings {
         let timing = TimingSettings::read(&mut values);
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
         let database = DatabaseSettings::read(&mut values, env, peer_timeout);
+        let monitor_database = match values.text("monitor-database-url") {
+            Some(_) => DatabaseSettings::read_monitor(&mut values, env, peer_timeout),
+            None => database.clone(),
+        };
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
         let source = SourceSettings::read(&mut values);
         let encoder = read_encoder(&mut values);
@@ -340,6 +371,7 @@ impl Settings {
         let read = || {
             Some(Self {
                 database: database?,
+                monitor_database: monitor_database?,
                 kafka: kafka?,
                 source: source?,
                 encoder: encoder?,
@@ -399,9 +431,17 @@ impl WindowSettings {
 }
 
 impl TimingSettings {
+    /// Between two questions how slot, log and outbox are, where any are asked.
+    #[must_use]
+    pub fn sampling(&self) -> Option<Duration> {
+        (!self.sample_interval.is_zero()).then_some(self.sample_interval)
+    }
+
     fn read(values: &mut Values) -> Option<Self> {
         let confirm_interval = millis(values, "confirm-interval-ms", 10..=60_000);
         let watch_interval = millis(values, "watch-interval-ms", 100..=3_600_000);
+        let sample_interval = millis(values, "sample-interval-ms", 0..=3_600_000);
+        let stall_timeout = millis(values, "stall-timeout-ms", 1_000..=3_600_000);
         let connect_timeout = millis(values, "connect-timeout-ms", 100..=600_000);
         let peer_timeout = millis(values, "peer-timeout-ms", 1_000..=300_000);
         let slot_timeout = millis(values, "slot-timeout-ms", 100..=3_600_000);
@@ -410,6 +450,8 @@ impl TimingSettings {
         Some(Self {
             confirm_interval: confirm_interval?,
             watch_interval: watch_interval?,
+            sample_interval: sample_interval?,
+            stall_timeout: stall_timeout?,
             connect_timeout: connect_timeout?,
             peer_timeout: peer_timeout?,
             slot_timeout: slot_timeout?,

@@ -332,6 +332,7 @@ impl Model {
 
     fn check_confirmable(&self) {
         let confirmable = self.progress.confirmable().0;
+        assert!(self.progress.covered() <= self.progress.oldest_sequence(), "a record in flight is covered");
         // 1: never above what this connection was sent, and every record of all that ends at or below is in Kafka.
         assert!(confirmable <= self.sent, "{confirmable} is above what was sent, {}", self.sent);
         let acknowledged = |event| {

@@ -17,15 +17,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::encode::Encoder;
 use crate::error::{Error, Verdict};
-use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::replication::Server;
 use crate::retry::Backoff;
 use crate::sink::SinkError;
 use crate::sink::kafka::KafkaSink;
 use crate::sink::traced::{Traced, Tracing};
-use crate::state::{State, StateCell};
+use crate::state::State;
 use crate::transaction::Transaction;
+use crate::vitals::Vitals;
 use watchdog::Patience;
 
 /// The first wait after a failure.
@@ -58,15 +58,14 @@ pub struct Relay {
     settings: Settings,
     publisher: Publisher<Traced<KafkaSink>>,
     transaction: Transaction,
-    /// Events acknowledged up to the position that is remembered.
+    /// Events acknowledged before the position that is remembered: the sequence of the first behind it.
     settled: u64,
     /// Who was at the other end last.
     server: Option<Server>,
     /// The epoch of the last session that had the slot.
     epoch: Option<i64>,
     patience: Patience,
-    state: StateCell,
-    metrics: Metrics,
+    vitals: Vitals,
 }
 
 impl Relay {
@@ -74,14 +73,11 @@ impl Relay {
     ///
     /// # Errors
     /// When librdkafka refuses its settings.
-    pub fn new(
-        settings: Settings,
-        state: StateCell,
-        metrics: Metrics,
-        tracer: Option<SdkTracer>,
-    ) -> Result<Self, SinkError> {
+    pub fn new(settings: Settings, vitals: Vitals, tracer: Option<SdkTracer>) -> Result<Self, SinkError> {
         let tracing = tracer.map(|tracer| Tracing { tracer, topic: settings.kafka.topic.clone() });
-        let sink = Traced::new(KafkaSink::new(&settings.kafka, settings.window)?, tracing);
+        let sink = KafkaSink::new(&settings.kafka, settings.window)?;
+        vitals.watch_kafka(sink.statistics());
+        let sink = Traced::new(sink, tracing);
         let patience = Patience::new(settings.timing.peer_timeout);
         let mut publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
         if settings.kafka.dead_letter_topic.is_some() {
@@ -95,8 +91,7 @@ impl Relay {
             server: None,
             epoch: None,
             patience,
-            state,
-            metrics,
+            vitals,
         })
     }
 
@@ -146,22 +141,22 @@ impl Relay {
         match error.verdict() {
             Verdict::Halt { remedy } => {
                 tracing::error!(reason, remedy, "halted");
-                self.state.set(State::Halted { reason: reason.clone(), remedy: remedy.clone() });
+                self.vitals.set_state(State::Halted { reason: reason.clone(), remedy: remedy.clone() });
                 Err(Halt { reason, remedy })
             }
             Verdict::StandBy => {
-                if !matches!(self.state.get(), State::Standby { .. }) {
+                if !matches!(self.vitals.state().get(), State::Standby { .. }) {
                     tracing::info!(reason, "standing by: another relay has the slot");
                 }
-                self.state.set(State::Standby { reason });
+                self.vitals.set_state(State::Standby { reason });
                 Ok(STANDBY_RETRY)
             }
             Verdict::Retry => {
                 let wait = backoff.wait(rand::rng().random());
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(reason, wait_ms, "trying again");
-                self.metrics.count_reconnect();
-                self.state.set(State::Retrying { reason });
+                self.vitals.count_reconnect(error.peer());
+                self.vitals.set_state(State::Retrying { reason });
                 Ok(wait)
             }
         }

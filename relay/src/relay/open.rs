@@ -1,7 +1,7 @@
 //! How a session begins: connect, check everything that must hold, take the slot, and see whose events are in flight.
 
 use super::{Relay, Stopped};
-use crate::backfill;
+use crate::backfill::Backfill;
 use crate::database::Session;
 use crate::error::Error;
 use crate::ledger::{self, Memory};
@@ -34,6 +34,7 @@ impl Relay {
         let found = session.within("check the database", self.preflight(&session)).await?;
         self.yield_to_another(found.memory.epoch).await?;
         let partitions = self.publisher.sink().inner().check_topics(timeout).await?;
+        self.vitals.show_partitions(partitions);
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
         preflight::check_memory(&found.slot, &found.memory, &server.system)?;
         let stream = connection.start(&self.settings.source, timeout).await?;
@@ -98,7 +99,9 @@ impl Relay {
     /// position to whoever has the slot.
     pub(super) async fn abandon(&mut self) -> Result<(), Error> {
         self.epoch = None;
-        Ok(self.publisher.abandon().await?)
+        self.publisher.abandon().await?;
+        self.settled = self.publisher.progress().covered();
+        Ok(())
     }
 
     /// What a stop leaves behind when no stream is there to confirm to.
@@ -114,13 +117,15 @@ impl Relay {
         epoch: i64,
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
-        self.state.set(State::Backfilling);
+        self.vitals.set_state(State::Backfilling);
         let source = &self.settings.source;
         let at = found.slot.confirmed().unwrap_or(found.memory.confirmed);
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
         let window = self.settings.window;
-        let rows =
-            backfill::run(session, source, &found.relation, at, window, &mut self.publisher, stop).await?;
+        self.publisher.set_timed(false);
+        let shown = |publisher: &_| self.vitals.show(publisher, self.settled);
+        let backfill = Backfill { source, relation: &found.relation, slot_at: at, window, shown: &shown };
+        let rows = backfill.run(session, &mut self.publisher, stop).await?;
         let Some(rows) = rows else { return Ok(false) };
         if !ledger::finish_backfill(session, &source.slot, epoch).await? {
             return Err(Error::Superseded);

@@ -77,11 +77,12 @@ impl Relay {
             return Ok(self.stopped());
         }
         ledger::make_durable(&session).await?;
-        self.state.set(State::Streaming);
+        self.publisher.set_timed(true);
+        self.vitals.set_state(State::Streaming);
         let watched =
             Watched { source: self.settings.source.clone(), system: found.memory.system.clone(), epoch };
         let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
-        let cleaner = Cleaner::start(&self.settings, &self.metrics);
+        let cleaner = Cleaner::start(&self.settings, &self.vitals);
         let reading =
             Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id, passed_over: 0 };
         let confirming = Confirming::new(found.memory.confirmed, self.settled);
@@ -127,7 +128,8 @@ impl Relay {
                     GuardEvent::Failed(error) => return Err(error),
                 },
                 _ = ticks.tick() => {
-                    let next = confirming.next(self.publisher.progress().confirmable(), self.publisher.counts().acknowledged);
+                    let progress = self.publisher.progress();
+                    let next = confirming.next(progress.confirmable(), progress.covered());
                     self.act(next, &stream, &guard);
                 }
                 event = stream.next(), if room => {
@@ -143,7 +145,7 @@ impl Relay {
                     }
                 }
             }
-            self.metrics.show_window(self.publisher.progress(), self.publisher.counts());
+            self.vitals.show(&self.publisher, self.settled);
         }
     }
 
@@ -162,7 +164,7 @@ impl Relay {
             Next::Remember(lsn) => guard.remember(lsn, self.publisher.counts().acknowledged),
             Next::Confirm(lsn) => {
                 stream.confirm(lsn);
-                self.metrics.show_confirmed(lsn);
+                self.vitals.show_confirmed(lsn);
             }
         }
     }
@@ -238,7 +240,7 @@ impl Relay {
                 Ok(event) => self.transaction.hold(event, ordinal, bytes),
                 Err(error) => self.refuse(&insert.row, ordinal, error, relation, plan)?,
             },
-            None => self.metrics.count_repeated(),
+            None => self.publisher.count_repeated(bytes),
         }
         let progress = self.publisher.progress_mut();
         for placed in self.transaction.overflow() {
@@ -263,7 +265,7 @@ impl Relay {
         let table = &self.settings.source.table;
         let (identity, position) = (plan.identity(row), self.transaction.position(ordinal));
         let letter = DeadLetter::of_row(table, relation, row, identity, bad.to_string(), position);
-        self.publisher.count_dead_letter(&letter.reason);
+        self.publisher.count_dead_letter(&letter.reason, row.bytes());
         self.transaction.hold_dead(letter);
         Ok(())
     }
@@ -281,7 +283,7 @@ impl Relay {
         mut guard: Guard,
         mut confirming: Confirming,
     ) -> Result<Stopped, Error> {
-        self.state.set(State::Draining);
+        self.vitals.set_state(State::Draining);
         let timeout = self.settings.timing.drain_timeout;
         let deadline = Instant::now() + timeout;
         while self.publisher.progress().records() > 0 {

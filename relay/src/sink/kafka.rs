@@ -16,22 +16,24 @@
 pub mod facts;
 pub mod reader;
 mod stall;
+mod statistics;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::{ClientConfig, Statistics};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use stall::Stall;
 
+use super::statistics::StatisticsCell;
 use super::{Batching, Report, Sink, SinkError};
 use crate::config::{KafkaSettings, WindowSettings};
 use crate::encode::{Destination, Record};
@@ -43,6 +45,9 @@ const REPORTS_MAX: usize = 4096;
 /// How long a broken producer may take to give back what it holds.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the producer says how it is doing: as often as a near Prometheus scrapes.
+const STATISTICS_INTERVAL_MS: &str = "5000";
+
 /// A producer for one topic.
 pub struct KafkaSink {
     config: ClientConfig,
@@ -53,6 +58,7 @@ pub struct KafkaSink {
     reports: mpsc::UnboundedReceiver<Report>,
     /// What the client last said was wrong: the answer to a question says only that there was none.
     complaint: Complaint,
+    statistics: StatisticsCell,
     stall: Stall,
     /// Whether Kafka answers, while a stuck producer is suspected.
     probe: Option<JoinHandle<bool>>,
@@ -68,8 +74,8 @@ impl KafkaSink {
     /// When librdkafka refuses a property.
     pub fn new(kafka: &KafkaSettings, window: WindowSettings) -> Result<Self, SinkError> {
         let config = producer_config(kafka, window);
-        let complaint = Complaint::default();
-        let (producer, reports) = start(&config, &complaint)?;
+        let (complaint, statistics) = (Complaint::default(), StatisticsCell::default());
+        let (producer, reports) = start(&config, &complaint, &statistics)?;
         Ok(Self {
             config,
             brokers: kafka.brokers.clone(),
@@ -78,11 +84,18 @@ impl KafkaSink {
             producer,
             reports,
             complaint,
+            statistics,
             stall: Stall::new(kafka.peer_timeout, Instant::now()),
             probe: None,
             stuck: false,
             peer_timeout: kafka.peer_timeout,
         })
+    }
+
+    /// Where the producer says how it is doing.
+    #[must_use]
+    pub fn statistics(&self) -> StatisticsCell {
+        self.statistics.clone()
     }
 
     /// Asks for the topics, which must exist: auto-creation is not relied upon. Returns the number of partitions of
@@ -99,7 +112,8 @@ impl KafkaSink {
 
     /// Asks, with a client of its own, whether every partition has a leader now.
     fn probe(&self) -> JoinHandle<bool> {
-        let (config, topic, timeout) = (self.config.clone(), self.topic.clone(), self.peer_timeout);
+        let (mut config, topic, timeout) = (self.config.clone(), self.topic.clone(), self.peer_timeout);
+        config.set("statistics.interval.ms", "0");
         tokio::task::spawn_blocking(move || {
             let Ok(client) = config.create::<BaseProducer>() else { return false };
             let Ok(metadata) = client.client().fetch_metadata(Some(&topic), timeout) else { return false };
@@ -208,7 +222,7 @@ impl Sink for KafkaSink {
         if batching == Batching::OneByOne {
             config.set("batch.num.messages", "1");
         }
-        let (producer, reports) = start(&config, &self.complaint)?;
+        let (producer, reports) = start(&config, &self.complaint, &self.statistics)?;
         self.producer = producer;
         self.probe = None;
         self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
@@ -229,12 +243,13 @@ impl Sink for KafkaSink {
 fn start(
     config: &ClientConfig,
     complaint: &Complaint,
+    statistics: &StatisticsCell,
 ) -> Result<(Arc<ThreadedProducer<Reporter>>, mpsc::UnboundedReceiver<Report>), SinkError> {
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
-    let producer = config
-        .create_with_context(Reporter { sender, complaint: complaint.clone() })
-        .map_err(|error| SinkError::Settings(error.to_string()))?;
+    let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
+    let producer =
+        config.create_with_context(reporter).map_err(|error| SinkError::Settings(error.to_string()))?;
     Ok((Arc::new(producer), reports))
 }
 
@@ -246,7 +261,8 @@ fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfi
         .set("compression.type", "lz4")
         .set("linger.ms", "1")
         .set("socket.timeout.ms", kafka.peer_timeout.as_millis().to_string())
-        .set("socket.keepalive.enable", "true");
+        .set("socket.keepalive.enable", "true")
+        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
     for (name, value) in &kafka.properties {
         config.set(name, value);
     }
@@ -282,6 +298,7 @@ impl Complaint {
 struct Reporter {
     sender: mpsc::UnboundedSender<Report>,
     complaint: Complaint,
+    statistics: StatisticsCell,
 }
 
 impl ClientContext for Reporter {
@@ -303,6 +320,10 @@ impl ClientContext for Reporter {
             }
             RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
         }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.statistics.set(statistics::numbers(&statistics));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

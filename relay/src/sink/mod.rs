@@ -4,6 +4,7 @@
 //! producer that took it lives. [`kafka`] is the one that ships; the tests have theirs.
 
 pub mod kafka;
+pub mod statistics;
 pub mod traced;
 
 use crate::encode::Record;

@@ -43,7 +43,7 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     assert_eq!(letters[2].header("walpost-table"), Some("public.loose"));
     assert_eq!(letters[2].header("wal-seq"), Some("2"));
     assert_eq!(row(&letters[2])?["event_id"], letters[2].header("ce_id").context("a ce_id")?);
-    assert!((relay.metric("walpost_dead_letters_total").await? - 3.0).abs() < 0.5);
+    assert!((relay.metric("walpost_events_total{outcome=\"dead_letter\"}").await? - 3.0).abs() < 0.5);
     assert!(relay.log().contains("dead letters"), "{}", relay.log_tail());
     Ok(())
 }

@@ -42,7 +42,7 @@ async fn an_idle_connection_is_not_taken_for_a_dead_one() -> Result<()> {
     let (case, _proxy) = behind_a_proxy(Case::new().await?).await?;
     let relay = case.relay.init_and_run().await?;
     holds_for("no session is lost", Duration::from_secs(7), async || {
-        Ok(relay.metric("walpost_sessions_lost_total").await? == 0.0)
+        Ok(relay.metric("walpost_reconnects_total").await? == 0.0)
     })
     .await
 }
@@ -102,7 +102,7 @@ async fn a_full_window_never_makes_postgres_take_the_relay_for_dead() -> Result<
     })
     .await?;
     holds_for("the session goes on", Duration::from_secs(7), async || {
-        Ok(relay.metric("walpost_sessions_lost_total").await? == 0.0)
+        Ok(relay.metric("walpost_reconnects_total").await? == 0.0)
     })
     .await?;
     kafka.start_again().await?;

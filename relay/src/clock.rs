@@ -1,0 +1,16 @@
+//! The time of day, for what people and machines are shown. No wait and no decision depends on it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Microseconds since 1970-01-01 UTC.
+#[must_use]
+pub fn unix_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+#[must_use]
+pub fn unix_millis() -> i64 {
+    unix_micros() / 1_000
+}
