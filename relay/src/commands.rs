@@ -9,14 +9,15 @@ use clap::ArgMatches;
 use opentelemetry::trace::TracerProvider as _;
 use tokio_util::sync::CancellationToken;
 use walpost::config::Settings;
-use walpost::error::{Error, Verdict};
+use walpost::error::Error;
 use walpost::pages::Pages;
 use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
+use walpost::status::{self, Colours};
 use walpost::tail::TailOptions;
 use walpost::telemetry::traces;
 use walpost::vitals::{Limits, Vitals};
-use walpost::{check, init, recover, status, tail, telemetry};
+use walpost::{check, init, recover, tail, telemetry};
 
 /// `--exit-on-halt`.
 const HALTED: u8 = 3;
@@ -129,8 +130,7 @@ async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Res
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
-        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        println!("{}", findings.render(colours));
+        println!("{}", findings.render(is_coloured()));
     }
     Ok(if findings.pass(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -148,15 +148,18 @@ async fn recover_slot(settings: Settings, dry_run: bool) -> anyhow::Result<ExitC
 }
 
 async fn show_status(settings: &Settings, json: bool, watch: bool) -> anyhow::Result<ExitCode> {
+    let mut reader = status::Reader::new(settings);
+    let colours = if is_coloured() { Colours::Shown } else { Colours::None };
     loop {
-        let status = status::read(settings).await.map_err(with_remedy)?;
+        let status = reader.read().await;
         if json {
             println!("{}", serde_json::to_string_pretty(&status)?);
-        } else if watch {
-            // Home, and clear what is below.
-            println!("\x1b[H\x1b[J{status}");
+        } else if watch && std::io::stdout().is_terminal() {
+            // Home, each line to its end, and clear what is below: nothing flickers.
+            let screen = status::render(&status, colours).replace('\n', "\x1b[K\n");
+            println!("\x1b[H{screen}\x1b[K\n\x1b[J");
         } else {
-            println!("{status}");
+            println!("{}", status::render(&status, colours));
         }
         if !watch {
             let code = if status.problem.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -166,11 +169,12 @@ async fn show_status(settings: &Settings, json: bool, watch: bool) -> anyhow::Re
     }
 }
 
+fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 fn with_remedy(error: Error) -> anyhow::Error {
-    match error.verdict() {
-        Verdict::Halt { remedy } => anyhow::anyhow!("{error}; what to do: {remedy}"),
-        Verdict::Retry | Verdict::StandBy => error.into(),
-    }
+    anyhow::anyhow!(error.told())
 }
 
 async fn follow(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

@@ -87,6 +87,15 @@ pub enum Verdict {
 }
 
 impl Error {
+    /// The error for people, with what they can do about it where there is something.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.verdict() {
+            Verdict::Halt { remedy } => format!("{self}; what to do: {remedy}"),
+            Verdict::Retry | Verdict::StandBy => self.to_string(),
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn peer(&self) -> Peer {

@@ -43,6 +43,9 @@ pub mod topic;
 /// What arrived on a topic.
 pub mod reader;
 
+/// A real browser, without a window.
+pub mod browser;
+
 /// walpost as a process.
 pub mod relay;
 
@@ -51,6 +54,7 @@ pub mod events;
 
 mod cleanup;
 
+pub use browser::Browser;
 pub use database::Database;
 pub use events::{Audit, Committed};
 pub use private::{PrivateKafka, PrivatePostgres};

@@ -1,0 +1,570 @@
+// Draws what /events says. Texts come from servers: they are set with textContent only, never as HTML.
+
+const LAG_WARN_S = 10, LAG_BAD_S = 60; // An outbox is expected to be followed within a second.
+const WAL_WARN = 2 ** 30, WAL_BAD = 10 * 2 ** 30; // Where no limit is set: the size of the disk is not known.
+const RUNS_OUT_WARN_S = 6 * 3600, RUNS_OUT_BAD_S = 3600; // Time for a person to come, and to act.
+const SAMPLE_OLD_MS = 30_000; // Three intervals of asking Postgres.
+const SILENCE_MS = 4_000; // A snapshot comes each second.
+const RECONNECT_MS = 10_000; // For a connection that is dead without an error.
+const POINTS_MAX = 450, SPAN_MS = 900_000;
+const RANK = { none: 0, calm: 1, ok: 1, warn: 2, bad: 3 };
+const LEVEL_WORD = { none: "unknown", ok: "ok", warn: "warning", bad: "danger" };
+
+const byId = (id) => document.getElementById(id);
+const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
+const worst = (...levels) => levels.reduce((a, b) => (RANK[b] > RANK[a] ? b : a));
+const isTrouble = (level) => RANK[level] >= RANK.warn;
+
+// ---- Numbers in words ----
+
+const UNKNOWN = "unknown";
+const known = Number.isFinite;
+const FORMATS = [0, 1].map((digits) => new Intl.NumberFormat("en-US", { maximumFractionDigits: digits }));
+const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+const number = (value) => (known(value) ? FORMATS[Math.abs(value) < 100 ? 1 : 0].format(value) : UNKNOWN);
+const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
+const perSecond = (value, unit) => (known(value) ? `${unit(value)}/s` : UNKNOWN);
+const age = (ms, now) => (known(ms) ? duration(Math.max(0, Math.round((now - ms) / 1000))) : UNKNOWN);
+
+function bytes(value) {
+  if (!known(value)) return UNKNOWN;
+  const unit = Math.min(4, Math.floor(Math.log2(Math.max(1, Math.abs(value))) / 10));
+  return `${number(value / 1024 ** unit)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
+}
+
+function milliseconds(value) {
+  if (!known(value)) return UNKNOWN;
+  if (value >= 1000) return duration(value / 1000);
+  return value > 0 && value < 0.1 ? "< 0.1 ms" : `${value < 10 ? number(value) : number(Math.round(value))} ms`;
+}
+
+function duration(seconds) {
+  if (!known(seconds)) return UNKNOWN;
+  if (seconds < 10) return seconds > 0 && seconds < 0.1 ? "< 0.1 s" : `${number(seconds)} s`;
+  const s = Math.round(seconds);
+  const parts = [[Math.floor(s / 86400), "d"], [Math.floor(s / 3600) % 24, "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
+  const first = parts.findIndex(([amount]) => amount > 0);
+  return parts.slice(first, first + 2).filter(([amount]) => amount > 0).map((part) => part.join(" ")).join(" ");
+}
+
+function about(seconds) {
+  const [size, unit] = seconds >= 172800 ? [86400, "d"] : seconds >= 5400 ? [3600, "h"] : seconds >= 90 ? [60, "min"] : [1, "s"];
+  return `~${number(Math.max(0, Math.round(seconds / size)))} ${unit}`;
+}
+
+function clock(ms, now) {
+  if (!known(ms)) return UNKNOWN;
+  return (DAY.format(ms) === DAY.format(now) ? "" : `${DAY.format(ms)} `) + TIME.format(ms);
+}
+
+// ---- Judgements: a level, and a word or sentence that says why ----
+
+const sampleIsOld = (s) => known(s.sampled_ms) && s.now_ms - s.sampled_ms > SAMPLE_OLD_MS;
+
+function judgeLag({ state, window: { lag_seconds: lag } }) {
+  if (state === "standby" || state === "starting" || !known(lag)) return "none";
+  return lag >= LAG_BAD_S ? "bad" : lag >= LAG_WARN_S ? "warn" : "ok";
+}
+
+function judgeThroughput(s) {
+  const rate = s.relay.events_per_second;
+  if (s.state === "standby") return { level: "calm", word: "standing by" };
+  if (s.state === "halted" || s.state === "stalled") return { level: "bad", word: s.state };
+  if (s.state === "retrying") return { level: worst("warn", judgeLag(s)), word: "retrying" };
+  if (s.state === "starting" || !known(rate)) return { level: "none", word: s.state };
+  if (rate > 0) return { level: "ok", word: "flowing" };
+  return s.window.records > 0 ? { level: judgeLag(s), word: "waiting" } : { level: "ok", word: "idle" };
+}
+
+function judgeDisk({ slot }) {
+  const { retained_wal_bytes: kept, wal_keep_max_bytes: limit, safe_wal_bytes: room, exhausted_in_seconds: left } = slot;
+  if (slot.exists === false) return { level: "none", note: "the slot does not exist: it keeps nothing" };
+  if (slot.wal_status === "lost") return { level: "bad", word: "lost", note: "the slot is lost: Postgres removed WAL that was still needed" };
+  if (!known(kept)) return { level: "none", note: "Postgres has not said yet" };
+  if (!known(limit)) {
+    const level = kept >= WAL_BAD ? "bad" : kept >= WAL_WARN ? "warn" : "ok";
+    const remedy = "set max_slot_wal_keep_size below the free space of the disk";
+    return { level, remedy, note: `no limit is set, so it can fill the disk; warning from ${bytes(WAL_WARN)}, danger from ${bytes(WAL_BAD)}` };
+  }
+  const free = Math.max(0, room ?? limit - kept);
+  const share = 1 - Math.min(1, free / limit);
+  const runsOut = known(left) && share >= 0.25 ? left : Infinity; // A short burst far from the limit is no alarm.
+  const level = slot.wal_status === "unreserved" || share >= 0.9 || runsOut < RUNS_OUT_BAD_S ? "bad"
+    : share >= 0.5 || runsOut < RUNS_OUT_WARN_S ? "warn" : "ok";
+  const end = known(left) ? `, runs out in ${about(left)} at the present rate` : "";
+  const remedy = "the slot is lost beyond the limit: see below what holds it up, or raise max_slot_wal_keep_size while the disk has room";
+  return { level, share, remedy, note: `limit ${bytes(limit)}, room for ${bytes(free)}${end}` };
+}
+
+function judgeDatabase(s) {
+  // The errors of a session name the server as this page does.
+  if (s.state === "retrying" && s.reason?.includes(s.database.place)) return { level: "bad", word: "away" };
+  if (sampleIsOld(s)) return { level: "warn", word: "old numbers" };
+  return known(s.sampled_ms) ? { level: "ok", word: "answers" } : { level: "none", word: UNKNOWN };
+}
+
+function judgeSlot({ slot }, disk) {
+  if (slot.exists === null) return { level: "none", word: UNKNOWN };
+  if (!slot.exists) return { level: "bad", word: "missing", gone: true };
+  if (slot.wal_status === "lost" || slot.invalidation_reason) return { level: "bad", word: "lost", gone: true };
+  if (isTrouble(disk.level)) return { level: disk.level, word: known(slot.wal_keep_max_bytes) ? "near its limit" : "keeps much WAL" };
+  return { level: "ok", word: slot.active ? "in use" : "free" };
+}
+
+function judgeWindow(s) {
+  const { window: w, state } = s, level = judgeLag(s);
+  const share = Math.max(w.records / w.records_max, w.bytes / w.bytes_max) || 0;
+  if (state === "halted" || state === "stalled") return { level: "bad", word: state, share };
+  if (state === "retrying") return { level: "warn", word: "waiting", share };
+  if (state === "standby") return { level: "calm", word: "standing by", share };
+  if (state === "starting") return { level: "none", word: state, share };
+  return { level, share, word: share >= 0.95 ? "full" : isTrouble(level) ? "behind" : w.records > 0 ? "moving" : "empty" };
+}
+
+function judgeKafka(s) {
+  const { brokers_up: up, rtt_p99_ms: rtt } = s.kafka;
+  if (s.state === "retrying" && s.reason?.includes(s.kafka.brokers)) return { level: "bad", word: "away" };
+  if (!known(up)) return { level: "none", word: UNKNOWN };
+  // Without records librdkafka may close its connections; that is no trouble.
+  if (up === 0) return s.window.records > 0 ? { level: "bad", word: "away" } : { level: "none", word: "not connected" };
+  return rtt >= 1000 ? { level: "warn", word: "slow" } : { level: "ok", word: "connected" };
+}
+
+// ---- The banner ----
+
+const STATE_LEVEL = { streaming: "ok", backfilling: "ok", starting: "calm", standby: "calm", draining: "calm", retrying: "warn", stalled: "bad", halted: "bad" };
+const HEADLINE = {
+  starting: () => "Starting: connecting and checking",
+  standby: () => "Standing by: another relay has the slot; this one takes over when it is free",
+  backfilling: (inFlight) => `Backfilling: publishing the rows from before the slot was made, ${inFlight}`,
+  retrying: () => "Retrying: no events flow until this is over",
+  stalled: () => "Stalled: events wait and do not move",
+  draining: (inFlight) => `Draining: stopping when Kafka has acknowledged what was read, ${inFlight}`,
+  halted: () => "Halted for safety",
+  streaming(inFlight, { records, lag_seconds: lag }) {
+    if (lag >= LAG_WARN_S) return `Streaming, but ${duration(lag)} behind, ${inFlight}`;
+    return records > 0 ? `Streaming, ${inFlight}, ${duration(lag)} behind` : "Streaming: every committed event is in Kafka";
+  },
+};
+let announced = null;
+
+function drawState(s, disk) {
+  const section = byId("state"), level = worst(STATE_LEVEL[s.state] ?? "none", ...[judgeLag(s), disk.level].filter(isTrouble));
+  Object.assign(section.dataset, { state: s.state, level });
+  setText(byId("headline"), HEADLINE[s.state]?.(`${count(s.window.records, "event")} in flight`, s.window) ?? s.state);
+  drawQuoted(byId("reason"), s.reason);
+  byId("remedy-box").hidden = !s.remedy;
+  if (drawQuoted(byId("remedy"), s.remedy)) drawCopyButtons(byId("remedy"));
+  const found = [];
+  if (isTrouble(disk.level) && s.state !== "halted") found.push(`WAL on the disk of Postgres: ${[disk.note, disk.remedy].filter(Boolean).join(". What to do: ")}`);
+  if (sampleIsOld(s)) found.push(`Postgres was last asked ${age(s.sampled_ms, s.now_ms)} ago: its numbers are old`);
+  fill(byId("findings"), found.length, () => make("li"), (item, i) => setText(item, found[i]));
+  setText(byId("since"), `${s.state} since ${clock(s.since_ms, s.now_ms)}, for ${age(s.since_ms, s.now_ms)}`);
+  announce([s.state, s.reason, s.remedy && `What to do: ${s.remedy}`].filter(Boolean).join(". "));
+  drawTab(s.state, level);
+}
+
+function announce(text) {
+  if (text !== announced) setText(byId("announce"), text);
+  announced = text;
+}
+
+/** Text whose `quoted` parts become code; true when it changed. */
+function drawQuoted(element, text) {
+  element.hidden = !text;
+  if (element.dataset.text === (text ?? "")) return false;
+  element.dataset.text = text ?? "";
+  element.replaceChildren(...element.dataset.text.split("`").map((part, i) => make(i % 2 ? "code" : "span", part)));
+  return true;
+}
+
+/** A button for each command in the remedy; for the whole text where it has none. */
+function drawCopyButtons(remedy) {
+  const commands = [...remedy.querySelectorAll("code")];
+  byId("copy").replaceChildren(...(commands.length ? commands : [remedy]).map((target) => {
+    const label = target === remedy ? "Copy this text" : `Copy ${target.textContent}`;
+    const button = Object.assign(make("button", label), { type: "button" });
+    button.addEventListener("click", () => {
+      // The clipboard API is missing over plain HTTP, where this page mostly is: select, and copy that.
+      getSelection().selectAllChildren(target);
+      button.textContent = document.execCommand("copy") ? "Copied" : "Selected, not copied";
+      setTimeout(() => { button.textContent = label; }, 2000);
+    });
+    return button;
+  }));
+}
+
+const TAB = {
+  none: ["?", "#888"], calm: ["◌", "#5b7fab"], ok: ["●", "#2e9e5b"],
+  warn: ["▲", "#d98a00", "M8 1 15.5 15H.5z"], bad: ["■", "#d93025", "M2 2h12v12H2z"],
+};
+
+function drawTab(words, level) {
+  const [mark, colour, shape = "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1z"] = TAB[level];
+  if (document.title === `${mark} ${words} - walpost`) return;
+  document.title = `${mark} ${words} - walpost`;
+  const image = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="${colour}" d="${shape}"/></svg>`;
+  byId("icon").href = `data:image/svg+xml,${encodeURIComponent(image)}`;
+}
+
+// ---- Figures, stations, lists ----
+
+/** Keeps `length` children and draws them in place: a text that someone selects stays selected. */
+function fill(parent, length, create, draw) {
+  while (parent.children.length > length) parent.lastElementChild.remove();
+  while (parent.children.length < length) parent.append(create());
+  [...parent.children].forEach(draw);
+}
+
+function drawFigure(id, text, { level, word = LEVEL_WORD[level], note, share }) {
+  const element = byId(id), figure = element.parentElement;
+  figure.dataset.level = level;
+  setText(figure.querySelector(".level"), word);
+  setText(figure.querySelector(".note"), note);
+  drawBar(figure.querySelector(".bar"), share);
+  if (element.textContent === text) return;
+  // Units are smaller than their numbers.
+  element.replaceChildren(...text.split(/(?<=\d)( [A-Za-z/]+)/).map((part, i) => make(i % 2 ? "small" : "span", part)));
+}
+
+function drawBar(bar, share) {
+  if (!bar) return;
+  bar.hidden = share === undefined;
+  bar.firstElementChild.style.width = `${Math.round(100 * Math.min(1, share ?? 0))}%`;
+}
+
+function drawFigures(s, disk) {
+  const { relay: r, window: w } = s, throughput = judgeThroughput(s);
+  throughput.note = known(r.latency_p50_ms) ? `commit to Kafka: p50 ${milliseconds(r.latency_p50_ms)}, p99 ${milliseconds(r.latency_p99_ms)}`
+    : throughput.word === "idle" ? "nothing waits" : "";
+  drawFigure("events-per-second", known(r.events_per_second) ? `${number(r.events_per_second)} events/s` : UNKNOWN, throughput);
+  const upperBound = ["retrying", "halted"].includes(s.state) && w.records === 0 && w.lag_seconds > 0;
+  const lag = { level: judgeLag(s), note: `age of the oldest event not in Kafka; warning from ${LAG_WARN_S} s, danger from ${LAG_BAD_S} s` };
+  if (upperBound) lag.note = "at most: time since the stream was last followed";
+  if (s.state === "standby") drawFigure("lag", "standing by", { level: "calm", word: "", note: "the relay that has the slot knows" });
+  else drawFigure("lag", lag.level === "none" ? UNKNOWN : `${upperBound ? "≤ " : ""}${duration(w.lag_seconds)}`, lag);
+  drawFigure("retained", bytes(s.slot.retained_wal_bytes), { ...disk, note: disk.note + (sampleIsOld(s) ? `; ${age(s.sampled_ms, s.now_ms)} ago` : "") });
+}
+
+/** Rows of [label, value, level]. */
+function drawRows(list, rows) {
+  const shownRows = rows.filter(Boolean);
+  fill(list, shownRows.length * 2, () => make(list.children.length % 2 ? "dd" : "dt"), (node, i) => {
+    const [label, value, level = ""] = shownRows[i >> 1];
+    setText(node, i % 2 ? value ?? UNKNOWN : label);
+    node.dataset.level = i % 2 ? level : "";
+    node.classList.toggle("lsn", i % 2 === 1 && label.endsWith("LSN"));
+  });
+}
+
+function drawStation(name, { level, word, share, trouble = false }, where, rows) {
+  const station = byId(`station-${name}`);
+  Object.assign(station.dataset, { level, trouble });
+  setText(station.querySelector(".level"), trouble ? `${word}: look here` : word);
+  setText(station.querySelector(".where"), where);
+  drawBar(station.querySelector(".bar"), share);
+  drawRows(station.querySelector("dl"), rows);
+}
+
+function drawLink(id, ...lines) {
+  lines.forEach((texts, line) => fill(byId(id).children[line], 2, () => make("span"), (node, i) => {
+    setText(node, texts[i]);
+    node.classList.toggle("lsn", texts[i].includes("/") && !texts[i].includes(" "));
+  }));
+}
+
+/** The worst one; of equals the one furthest down the path, which holds up the others. A slot that is gone comes first. */
+function markTrouble(judged) {
+  const order = judged.slot.gone ? ["slot"] : ["kafka", "window", "slot", "database"];
+  const level = worst(...order.map((name) => judged[name].level));
+  if (isTrouble(level)) judged[order.find((name) => judged[name].level === level)].trouble = true;
+}
+
+function drawPath(s, disk) {
+  const { database, outbox, slot, window: w, relay, kafka, now_ms: now } = s;
+  const judged = { database: judgeDatabase(s), slot: judgeSlot(s, disk), window: judgeWindow(s), kafka: judgeKafka(s) };
+  markTrouble(judged);
+  drawStation("database", judged.database, `${database.place}, table ${outbox.table}`, [
+    ["PostgreSQL", database.server_version],
+    ["rows in outbox", number(outbox.rows)],
+    ["oldest row", known(outbox.oldest_row_ms) ? `${age(outbox.oldest_row_ms, now)} old` : UNKNOWN],
+    ["end LSN", database.wal_end],
+    known(database.wal_directory_bytes) && ["pg_wal", bytes(database.wal_directory_bytes)],
+    ["last asked", known(s.sampled_ms) ? `${age(s.sampled_ms, now)} ago` : "not yet", sampleIsOld(s) ? "warn" : ""],
+  ]);
+  const holder = slot.active ? (s.state === "standby" ? "another relay" : "a relay") : "nobody";
+  drawStation("slot", judged.slot, slot.name, [
+    ["wal_status", slot.wal_status, { lost: "bad", unreserved: "bad" }[slot.wal_status]],
+    slot.invalidation_reason && ["invalidated", slot.invalidation_reason, "bad"],
+    ["held by", slot.active === null ? UNKNOWN : holder],
+    known(slot.inactive_since_ms) && ["free for", age(slot.inactive_since_ms, now)],
+    ["WAL kept", bytes(slot.retained_wal_bytes), disk.level],
+    ["not confirmed", bytes(slot.confirm_lag_bytes)],
+    ["restart LSN", slot.restart_lsn],
+    ["confirmed LSN", slot.confirmed_lsn],
+    slot.failover !== null && ["failover", slot.failover ? "yes" : "no"],
+  ]);
+  drawStation("window", judged.window, "read, not yet acknowledged", [
+    ["in flight", `${number(w.records)} / ${number(w.records_max)}`],
+    ["bytes", `${bytes(w.bytes)} / ${bytes(w.bytes_max)}`],
+    ["oldest waits", w.records > 0 ? duration(w.lag_seconds) : "none waits"],
+    ["published", perSecond(relay.bytes_per_second, bytes)],
+    ["latency p50", milliseconds(relay.latency_p50_ms)],
+    ["latency p99", milliseconds(relay.latency_p99_ms)],
+  ]);
+  drawStation("kafka", judged.kafka, `${kafka.brokers}, topic ${kafka.topic}`, [
+    ["brokers up", known(kafka.brokers_up) ? `${number(kafka.brokers_up)} of ${number(kafka.brokers_known)}` : UNKNOWN],
+    ["partitions", number(kafka.partitions)],
+    ["client queue", number(kafka.queue_messages)],
+    ["round trip p50", milliseconds(kafka.rtt_p50_ms)],
+    ["round trip p99", milliseconds(kafka.rtt_p99_ms)],
+  ]);
+  drawLink("link-written", ["WAL written", perSecond(database.wal_bytes_per_second, bytes)]);
+  drawLink("link-read", ["received", relay.received_lsn ?? "no stream"], ["confirmed", relay.confirmed_lsn ?? "no stream"]);
+  drawLink("link-sent", ["sent", known(relay.events_per_second) ? `${number(relay.events_per_second)} events/s` : UNKNOWN], ["acknowledged", relay.acknowledged_lsn ?? "no stream"]);
+}
+
+function drawHistory({ last_error: error, relay, outbox, started_ms: started, now_ms: now }) {
+  const [text, remedy, when] = byId("last-error").children;
+  drawQuoted(text, error ? error.text : "None since the start.");
+  drawQuoted(remedy, error?.remedy ? `What to do: ${error.remedy}` : null);
+  setText(when, error ? `${clock(error.at_ms, now)}, ${age(error.at_ms, now)} ago` : "");
+  setText(byId("counts-title"), `Since the start, ${age(started, now)} ago`);
+  drawRows(byId("counts"), [
+    ["events published", number(relay.events_published)], ["dead letters", number(relay.dead_letters), relay.dead_letters > 0 ? "warn" : ""],
+    ["repeats avoided", number(relay.repeats_avoided)], ["records retried", number(relay.records_retried)],
+    ["reconnects", number(relay.reconnects)], ["producers replaced", number(relay.producer_restarts)],
+    ["halts", number(relay.halts)], ["outbox rows removed", number(outbox.rows_removed)],
+  ]);
+}
+
+function drawRecent({ recent, now_ms: now }) {
+  byId("recent").hidden = recent.length === 0;
+  byId("recent-none").hidden = recent.length > 0;
+  // On a phone the rows are grids, which would take their roles from them.
+  fill(byId("recent").tBodies[0], recent.length, () => Object.assign(make("tr"), { role: "row" }), (row, i) => {
+    const e = recent[i];
+    const cells = [e.id, e.key, e.type, clock(e.committed_ms, now), milliseconds(e.latency_ms), e.event_id, `${e.lsn}, ${e.seq}`];
+    fill(row, cells.length, () => Object.assign(make("td"), { role: "cell" }), (cell, column) => setText(cell, String(cells[column])));
+  });
+}
+
+let shown = null;
+function drawSnapshot(s) {
+  const disk = judgeDisk(s);
+  shown = s;
+  drawState(s, disk);
+  drawFigures(s, disk);
+  drawPath(s, disk);
+  drawHistory(s);
+  drawRecent(s);
+  setText(byId("route"), `${s.outbox.table} → ${s.kafka.topic}`);
+  setText(byId("version"), `walpost ${s.version}, revision ${s.revision?.slice(0, 12) || UNKNOWN}`);
+}
+
+// ---- Plots: time to the right, one cursor over all of them ----
+
+const MARGIN = { left: 58, right: 8, top: 8, bottom: 20 };
+let points = [], stepMs = 2000, cursor = null;
+
+const PLOTS = [
+  { id: "plot-throughput", name: "Events per second", series: [["events_per_second", ""]], format: (v) => perSecond(v, number), scale: linear(10), area: true },
+  { id: "plot-latency", name: "Latency from commit to acknowledgement", series: [["latency_p50_ms", "p50 "], ["latency_p99_ms", "p99 "]], format: milliseconds, scale: logarithmic,
+    tick: (v) => (v < 1000 ? `${v} ms` : `${number(v / 1000)} s`) },
+  { id: "plot-wal", name: "WAL kept on the disk of Postgres", series: [["retained_wal_bytes", ""]], format: bytes, scale: linear(1024), area: true, limit: () => shown?.slot.wal_keep_max_bytes },
+];
+
+/** Up to five ticks, at 1, 2 or 5 times a power of ten of the unit (1024: of B, KiB, MiB ...). */
+function linear(base) {
+  return (_, highest) => {
+    const top = Math.max(highest, base === 1024 ? 1024 : 1);
+    const unit = base === 1024 ? 1024 ** Math.floor(Math.log2(top) / 10) : 1;
+    const size = unit * 10 ** Math.floor(Math.log10(top / unit / 4));
+    const step = size * [1, 2, 5, 10].find((factor) => factor * size * 4 >= top * 0.999);
+    const steps = Math.ceil(top / step - 0.001);
+    return { ticks: Array.from({ length: steps + 1 }, (_, i) => i * step), place: (v) => v / (steps * step) };
+  };
+}
+
+/** Whole decades: a second of trouble and the usual milliseconds stay readable together. */
+function logarithmic(lowest, highest) {
+  const from = Math.floor(Math.log10(Math.max(0.1, lowest)));
+  const decades = Math.max(1, Math.ceil(Math.log10(Math.max(0.1, highest))) - from);
+  return { ticks: Array.from({ length: decades + 1 }, (_, i) => Number(`1e${from + i}`)), place: (v) => Math.max(0, (Math.log10(v) - from) / decades) };
+}
+
+function svg(parent, name, attributes, text = "") {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.textContent = text;
+  parent?.append(element);
+  return element;
+}
+
+/** Runs of points without a gap in value or time. */
+function runs(key) {
+  const found = [];
+  let last = -Infinity;
+  for (const point of points) {
+    if (!known(point[key])) last = -Infinity;
+    else {
+      if (point.at_ms - last > 3 * stepMs) found.push([]);
+      found.at(-1).push(point);
+      last = point.at_ms;
+    }
+  }
+  return found;
+}
+
+function drawPlot(plot) {
+  const element = byId(plot.id), { clientWidth: width, clientHeight: height } = element;
+  const values = plot.series.flatMap(([key]) => points.map((point) => point[key]).filter(known));
+  const highest = Math.max(0, ...values), limit = plot.limit?.(), limitShown = known(limit) && highest >= limit / 4;
+  const { ticks, place } = plot.scale(values.length ? Math.min(...values) : 1, limitShown ? Math.max(highest, limit) : highest);
+  const end = points.at(-1)?.at_ms ?? Date.now(), right = width - MARGIN.right, bottom = height - MARGIN.bottom;
+  const frame = {
+    root: svg(null, "svg", { viewBox: `0 0 ${width} ${height}` }), end, right, bottom,
+    x: (ms) => MARGIN.left + ((ms - end + SPAN_MS) / SPAN_MS) * (right - MARGIN.left),
+    y: (value) => bottom - place(value) * (bottom - MARGIN.top),
+  };
+  drawAxes(frame, ticks, plot.tick ?? plot.format);
+  if (limitShown) drawLimit(frame, limit);
+  plot.series.forEach(([key], i) => drawSeries(frame, key, i ? "second" : "", plot.area));
+  if (!values.length) svg(frame.root, "text", { x: (width + MARGIN.left) / 2, y: height / 2, "text-anchor": "middle" }, "no data");
+  drawCursor(frame, plot.series);
+  drawReading(plot, element, values);
+  element.replaceChildren(frame.root);
+}
+
+function drawAxes({ root, end, right, bottom, x, y }, ticks, format) {
+  for (const tick of ticks) {
+    svg(root, "line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) });
+    svg(root, "text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, format(tick));
+  }
+  for (let at = Math.ceil((end - SPAN_MS) / 300_000) * 300_000; at <= end; at += 300_000) {
+    svg(root, "line", { class: "grid", x1: x(at), x2: x(at), y1: bottom, y2: bottom + 4 });
+    svg(root, "text", { x: Math.min(x(at), right - 16), y: bottom + 16, "text-anchor": "middle" }, TIME.format(at).slice(0, 5));
+  }
+}
+
+function drawLimit({ root, right, y }, limit) {
+  svg(root, "line", { class: "limit", x1: MARGIN.left, x2: right, y1: y(limit), y2: y(limit) });
+  svg(root, "text", { class: "limit-name", x: MARGIN.left + 4, y: y(limit) + 13 }, `limit ${bytes(limit)}`);
+}
+
+function drawSeries({ root, bottom, x, y }, key, kind, area) {
+  for (const run of runs(key)) {
+    const line = run.map((point) => `${x(point.at_ms).toFixed(1)} ${y(point[key]).toFixed(1)}`).join("L");
+    if (area) svg(root, "path", { class: "area", d: `M${x(run[0].at_ms)} ${bottom}L${line}L${x(run.at(-1).at_ms)} ${bottom}z` });
+    svg(root, "path", { class: `line ${kind}`, d: `M${line}${run.length === 1 ? "h1" : ""}` });
+  }
+}
+
+function pointAtCursor() {
+  const distance = (point) => Math.abs(point.at_ms - cursor);
+  return cursor === null || !points.length ? null : points.reduce((best, point) => (distance(point) < distance(best) ? point : best));
+}
+
+function drawCursor({ root, bottom, x, y }, series) {
+  const point = pointAtCursor();
+  if (!point) return;
+  svg(root, "line", { class: "cursor", x1: x(point.at_ms), x2: x(point.at_ms), y1: MARGIN.top, y2: bottom });
+  series.forEach(([key], i) => known(point[key]) && svg(root, "circle", { class: i ? "second" : "", cx: x(point.at_ms), cy: y(point[key]), r: 4 }));
+}
+
+function drawReading({ series, format, name }, element, values) {
+  const point = pointAtCursor(), now = points.at(-1);
+  const texts = (p) => series.map(([key, label]) => label + format(p?.[key]));
+  const parts = [point ? TIME.format(point.at_ms) : "now", ...texts(point ?? now)];
+  fill(element.parentElement.querySelector(".reading"), parts.length, () => make("span"), (part, i) => setText(part, parts[i]));
+  const range = values.length ? `Lowest ${format(Math.min(...values))}, highest ${format(Math.max(...values))}.` : "No data.";
+  element.setAttribute("aria-label", `${name}, last 15 minutes. Now ${texts(now).join(", ")}. ${range}`);
+}
+
+const drawPlots = () => { if (!document.hidden) PLOTS.forEach(drawPlot); };
+
+function moveCursor(at) {
+  cursor = at;
+  drawPlots();
+}
+
+function listenToPlot({ id }) {
+  const element = byId(id);
+  const follow = ({ clientX }) => {
+    const { left, width } = element.getBoundingClientRect();
+    const share = (clientX - left - MARGIN.left) / (width - MARGIN.left - MARGIN.right);
+    if (points.length) moveCursor(points.at(-1).at_ms - SPAN_MS * (1 - share));
+  };
+  for (const name of ["pointerdown", "pointermove"]) element.addEventListener(name, follow);
+  for (const name of ["pointerleave", "blur"]) element.addEventListener(name, () => moveCursor(null));
+  element.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: -30, PageDown: 30, Home: -Infinity, End: Infinity }[event.key];
+    if (event.key === "Escape") moveCursor(null);
+    if (!steps || !points.length) return;
+    event.preventDefault();
+    const from = points.indexOf(pointAtCursor() ?? points.at(-1));
+    moveCursor(points[Math.min(points.length - 1, Math.max(0, from + steps))].at_ms);
+  });
+}
+
+function addPoints(added) {
+  points = points.concat(added).slice(-POINTS_MAX);
+  points = points.filter((point) => point.at_ms >= points.at(-1).at_ms - SPAN_MS);
+  drawPlots();
+}
+
+// ---- The stream ----
+
+let source = null, connectedAt = 0, heardAt = null, broken = false;
+const openedAt = Date.now();
+
+function connect() {
+  source?.close();
+  connectedAt = Date.now();
+  source = new EventSource("events");
+  // What cannot be read or drawn does not count as heard, so the page then says that its numbers are old.
+  const on = (name, use) => source.addEventListener(name, ({ data }) => { use(JSON.parse(data)); heard(); });
+  on("history", (history) => {
+    stepMs = history.step_seconds * 1000;
+    points = [];
+    addPoints(history.points);
+  });
+  on("snapshot", drawSnapshot);
+  on("point", addPoints);
+  source.addEventListener("error", () => { broken = true; drawConnection(); });
+}
+
+function heard() {
+  heardAt = Date.now();
+  broken = false;
+  drawConnection();
+}
+
+function drawConnection() {
+  const silence = Date.now() - (heardAt ?? openedAt);
+  const old = broken || silence >= SILENCE_MS, live = shown !== null && !old;
+  const element = byId("connection");
+  Object.assign(element.dataset, { live, old });
+  document.body.classList.toggle("old", old);
+  if (!old) return setText(element, live ? "Live" : "Connecting to walpost");
+  setText(element, shown ? `No connection to walpost: these numbers are ${duration(Math.round(silence / 1000))} old. Trying again.`
+    : "No connection to walpost, and no numbers yet. Trying again.");
+  drawTab("no connection", "none");
+  announce("No connection to walpost. The numbers are old.");
+}
+
+function tick() {
+  drawConnection();
+  const limit = source.readyState === EventSource.CLOSED ? SILENCE_MS : RECONNECT_MS; // Closed: the browser gave it up.
+  if (Date.now() - Math.max(connectedAt, heardAt ?? 0) > limit) connect();
+}
+
+setText(byId("zone"), `Times: ${Intl.DateTimeFormat().resolvedOptions().timeZone ?? "of this browser"}`);
+PLOTS.forEach(listenToPlot);
+new ResizeObserver(drawPlots).observe(document.querySelector(".plots"));
+document.addEventListener("visibilitychange", () => { drawPlots(); tick(); });
+connect();
+setInterval(tick, 1000);

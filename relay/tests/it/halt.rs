@@ -17,6 +17,10 @@ pub(crate) async fn halts(relay: &mut RelayProcess, names: &[&str]) -> Result<()
     ensure!(relay.get("/live").await?.status == 200, "a halted relay lives");
     let metrics = relay.get("/metrics").await?.body;
     ensure!(metrics.contains("walpost_state{state=\"halted\"} 1"), "the metrics do not say so: {metrics}");
+    ensure!(
+        metrics.contains("walpost_halts_total 1") && metrics.contains("walpost_ready 0"),
+        "not counted: {metrics}"
+    );
     let log = relay.log();
     // A log line quotes the texts in it.
     let quoted = reason.escape_debug().to_string();

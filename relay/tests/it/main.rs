@@ -52,6 +52,18 @@ mod start;
 /// A trace goes on to the delivery of its event.
 mod trace;
 
+/// Whether the relay gets on, judged by what is acknowledged.
+mod health;
+
+/// Its numbers for Prometheus.
+mod metrics;
+
+/// Its own page, in a real browser.
+mod page;
+
+/// The facts on one screen.
+mod status;
+
 /// Every precondition, at a glance.
 mod check;
 

@@ -1,63 +1,14 @@
 //! The page of the OpenAPI document, in a real browser.
 
-use std::process::Stdio;
-
-use anyhow::{Context, Result};
-use fantoccini::{Client as Browser, ClientBuilder, Locator};
-use harness::{port, wait_until};
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::json;
-use tokio::process::{Child, Command};
+use anyhow::Result;
+use fantoccini::Locator;
+use harness::Browser;
 
 use crate::support::{DEADLINE, Setup};
 
-/// Chromium by its driver; `None` where neither is installed and nobody insists (`REQUIRE_BROWSER`, which CI sets).
-async fn browser() -> Result<Option<(Browser, Child)>> {
-    let addr = port::free()?;
-    let driver = Command::new("chromedriver")
-        .arg(format!("--port={}", addr.port()))
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    let driver = match driver {
-        Ok(driver) => driver,
-        Err(error) if std::env::var_os("REQUIRE_BROWSER").is_some() => {
-            return Err(error).context("chromedriver");
-        }
-        Err(_) => {
-            eprintln!("not tested: install chromium and chromium-driver (Debian's names) to test the page");
-            return Ok(None);
-        }
-    };
-    let arguments = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1000,1400",
-    ];
-    let capabilities = json!({"goog:chromeOptions": {"args": arguments}});
-    let capabilities = capabilities.as_object().context("an object")?.clone();
-    let url = format!("http://{addr}");
-    let mut found = None;
-    wait_until("the browser", DEADLINE, async || {
-        found = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities.clone())
-            .connect(&url)
-            .await
-            .ok();
-        Ok(found.is_some())
-    })
-    .await?;
-    Ok(Some((found.context("no browser")?, driver)))
-}
-
 #[tokio::test]
 async fn a_call_can_be_tried_on_the_page() -> Result<()> {
-    let Some((browser, _driver)) = browser().await? else { return Ok(()) };
+    let Some(browser) = Browser::open(1000, 1400).await? else { return Ok(()) };
     let mut setup = Setup::new().await?;
     browser.goto(&format!("http://{}/docs", setup.server.addresses.rest)).await?;
     let call = browser.wait().at_most(DEADLINE).for_element(Locator::Css("#CreatePackageV1")).await?;
@@ -80,9 +31,5 @@ async fn a_call_can_be_tried_on_the_page() -> Result<()> {
     let refused =
         browser.wait().at_most(DEADLINE).for_element(Locator::Css("#DescribePackageV1 .status.bad")).await?;
     assert!(refused.text().await?.starts_with("404"));
-    if let Some(file) = std::env::var_os("SCREENSHOT") {
-        std::fs::write(file, browser.screenshot().await?)?;
-    }
-    browser.close().await?;
-    Ok(())
+    browser.photograph("package-api-docs").await
 }

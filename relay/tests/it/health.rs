@@ -1,0 +1,85 @@
+use anyhow::{Context, Result, ensure};
+use harness::{Database, PrivateKafka, PrivatePostgres, RelayProcess, wait_until};
+
+use crate::case::{Case, SOON};
+
+/// Far below the time after which either peer counts as gone: nothing else may be what is noticed.
+const STALL_TIMEOUT_MS: &str = "2000";
+
+async fn stalls(relay: &mut RelayProcess, names: &str) -> Result<()> {
+    let stalled = relay.status("the relay is stalled", |ready| ready.body.contains("\"stalled\"")).await?;
+    ensure!(stalled.status == 503, "a stalled relay is ready: {}", stalled.body);
+    ensure!(stalled.body.contains(names) && stalled.body.contains("remedy"), "{}", stalled.body);
+    let metrics = relay.get("/metrics").await?.body;
+    ensure!(
+        metrics.contains("walpost_state{state=\"stalled\"} 1") && metrics.contains("walpost_ready 0"),
+        "{metrics}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_whose_events_nobody_acknowledges_is_not_ready_until_somebody_does() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_STALL_TIMEOUT_MS", STALL_TIMEOUT_MS);
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    case.audit().await?;
+    kafka.pause().await?;
+    case.commit(10, 3, 1).await?;
+    stalls(&mut relay, "10 events wait for Kafka").await?;
+    ensure!(relay.metric("walpost_lag_seconds").await? >= 1.0, "events wait and there is no lag");
+    kafka.resume().await?;
+    relay.ready().await?;
+    case.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_is_not_ready_while_the_log_grows_and_nothing_is_acknowledged() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let case =
+        case.with("WALPOST_STALL_TIMEOUT_MS", STALL_TIMEOUT_MS).with("WALPOST_SAMPLE_INTERVAL_MS", "200");
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    case.audit().await?;
+    let sql = "select active_pid from pg_replication_slots where slot_name = $1";
+    let row = case.client().await?.query_one(sql, &[&case.database.slot_name()]).await?;
+    let walsender = row.get::<_, Option<i32>>(0).context("no walsender")?.to_string();
+    // It is connected and silent: no error, no end of the stream.
+    signal("-STOP", &walsender).await?;
+    let neighbour = Database::fresh(postgres.url()).await?;
+    neighbour
+        .execute("create table noise as select repeat('x', 1000) t from generate_series(1, 1000)")
+        .await?;
+    let stalled = stalls(&mut relay, "of the log of Postgres wait").await;
+    signal("-CONT", &walsender).await?;
+    stalled?;
+    relay.ready().await
+}
+
+async fn signal(signal: &str, process: &str) -> Result<()> {
+    let sent = tokio::process::Command::new("kill").args([signal, process]).status().await?;
+    ensure!(sent.success(), "kill {signal} {process}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idle_relay_stays_ready() -> Result<()> {
+    let case = Case::new().await?;
+    let case = case.with("WALPOST_STALL_TIMEOUT_MS", "1000").with("WALPOST_SAMPLE_INTERVAL_MS", "200");
+    let relay = case.relay.init_and_run().await?;
+    // Other tests write to the same server meanwhile: the log grows, and the relay must keep up with it.
+    let asked = relay.metric("walpost_wal_end_lsn_bytes").await.unwrap_or_default();
+    wait_until("the log has grown, and the relay was ready all the time", SOON, async || {
+        let ready = relay.get("/ready").await?;
+        ensure!(ready.status == 200, "{}", ready.body);
+        case.database.execute("create table if not exists noise (text text)").await?;
+        case.database
+            .execute("insert into noise select repeat('x', 1000) from generate_series(1, 100)")
+            .await?;
+        Ok(relay.metric("walpost_wal_end_lsn_bytes").await.unwrap_or_default() > asked + 3e6)
+    })
+    .await
+}
