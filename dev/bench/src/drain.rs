@@ -30,10 +30,10 @@ pub(crate) enum Load {
 pub(crate) struct Drained {
     /// From the start of the process to its last event.
     pub(crate) seconds: f64,
-    client_cpu: f64,
+    pub(crate) client_cpu: f64,
     walsender_cpu: f64,
     broker_cpu: f64,
-    peak_rss: f64,
+    pub(crate) peak_rss: f64,
 }
 
 /// Measures and reports.
@@ -142,7 +142,12 @@ async fn with_pg_recvlogical(bench: &Bench, database: &Database, slot: &str, end
 }
 
 /// Drains with walpost, into the topic.
-async fn with_walpost(bench: &Bench, relay: &Relay, database: &Database, topic: &Topic) -> Result<Drained> {
+pub(crate) async fn with_walpost(
+    bench: &Bench,
+    relay: &Relay,
+    database: &Database,
+    topic: &Topic,
+) -> Result<Drained> {
     let broker = bench.servers.broker()?;
     let started = Instant::now();
     let mut process = relay.run_ready().await?;
@@ -171,12 +176,12 @@ pub(crate) async fn published(process: &RelayProcess, events: u64) -> Result<()>
     Ok(())
 }
 
-fn slot(who: &str, round: usize, database: &Database) -> String {
+pub(crate) fn slot(who: &str, round: usize, database: &Database) -> String {
     format!("{who}_{round}_{}", database.name())
 }
 
 /// Makes the slots, all at one position, and lets walpost know of its own.
-async fn prepare(relay: &Relay, database: &Database, rounds: usize) -> Result<()> {
+pub(crate) async fn prepare(relay: &Relay, database: &Database, rounds: usize) -> Result<()> {
     relay.init().await?;
     let client = database.client().await?;
     for round in 0..rounds {

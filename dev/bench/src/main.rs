@@ -13,6 +13,7 @@ mod drain;
 mod latency;
 mod load;
 mod memory;
+mod observing;
 mod plot;
 mod poller;
 mod recovery;
@@ -21,16 +22,15 @@ mod section;
 mod server;
 mod verify;
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use cpu::Servers;
 use drain::Load;
+use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 8] =
-    ["rows", "bulk", "latency", "recovery", "poller", "cleaning", "memory", "server"];
+const MEASUREMENTS: [&str; 9] =
+    ["rows", "bulk", "observing", "latency", "recovery", "poller", "cleaning", "memory", "server"];
 
 /// As many partitions as the package API's topic has in production.
 const PARTITIONS: i32 = 6;
@@ -69,6 +69,7 @@ impl Bench {
         let section = match name {
             "rows" => drain::run(self, Load::Rows).await?,
             "bulk" => drain::run(self, Load::Bulk).await?,
+            "observing" => observing::run(self).await?,
             "latency" => latency::run(self).await?,
             "recovery" => recovery::run(self).await?,
             "poller" => poller::run(self).await?,
@@ -89,15 +90,8 @@ impl Bench {
 
     /// walpost at its default settings.
     fn relay(&self, database: &Database, topic: &Topic) -> Result<Relay> {
-        let relay = Relay::new(self.program("walpost")?, database, topic)?;
+        let relay = Relay::new(sibling("walpost")?, database, topic)?;
         Ok(relay.with_program(|program| program.log_on_drop(false)))
-    }
-
-    /// A program that was built together with this one.
-    fn program(&self, name: &str) -> Result<PathBuf> {
-        let path = std::env::current_exe()?.with_file_name(name);
-        ensure!(path.exists(), "{} is not there: `make bench` builds it", path.display());
-        Ok(path)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use harness::program::sibling;
 use harness::{Database, Process, Program, http, port, wait_until};
 use logistic_package_api::store::statements;
 use logistic_package_proto::package_api::logistic_package_api_service_client::LogisticPackageApiServiceClient;
@@ -95,7 +96,7 @@ impl Call {
 /// Measures and reports.
 pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     let database = Database::fresh(&bench.stack.database_url).await?;
-    let (mut process, addr) = serve(bench, &database).await?;
+    let (mut process, addr) = serve(&database).await?;
     let fill = format!(
         "insert into package (title, material, max_volume, reusable, created_at) \
          select 'a title', 'cardboard', 700.5, true, now() from generate_series(1, {PACKAGES}); \
@@ -147,9 +148,9 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     })
 }
 
-async fn serve(bench: &Bench, database: &Database) -> Result<(Process, String)> {
+async fn serve(database: &Database) -> Result<(Process, String)> {
     let (grpc, status) = (port::free()?, port::free()?);
-    let mut process = Program::new(bench.program("logistic-package-api")?)
+    let mut process = Program::new(sibling("logistic-package-api")?)
         .env("PACKAGE_API_DATABASE_URL", &database.url)
         .env("PACKAGE_API_GRPC_ADDR", grpc.to_string())
         .env("PACKAGE_API_REST_ADDR", port::free()?.to_string())

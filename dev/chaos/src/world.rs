@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use harness::program::sibling;
 use harness::{
     Database, PrivateKafka, PrivatePostgres, Proxy, Relay, RelayProcess, Topic, http, port, wait_for,
 };
@@ -116,7 +117,8 @@ impl World {
 }
 
 fn relay(database: &Database, topic: &Topic, url: &str, way_to_kafka: &Proxy) -> Result<Relay> {
-    let program = std::env::var("CHAOS_WALPOST").map_or_else(|_| beside_this(), |path| Ok(path.into()))?;
+    let program =
+        std::env::var("CHAOS_WALPOST").map_or_else(|_| sibling("walpost"), |path| Ok(path.into()))?;
     let relay = Relay::new(program, database, topic)?.with_program(|program| program.log_on_drop(false));
     let settings = [
         ("WALPOST_DATABASE_URL", url),
@@ -133,8 +135,4 @@ fn relay(database: &Database, topic: &Topic, url: &str, way_to_kafka: &Proxy) ->
         ("WALPOST_KAFKA_PROPERTY_RECONNECT_BACKOFF_MAX_MS", "500"),
     ];
     Ok(settings.into_iter().fold(relay, |relay, (name, value)| relay.env(name, value)))
-}
-
-fn beside_this() -> Result<std::path::PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("walpost"))
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use harness::program::sibling;
 
 use crate::screen::Screen;
 use crate::servers::Servers;
-use crate::system::{Ports, System, program};
+use crate::system::{Ports, System};
 
 /// How soon a process that ended by itself is noticed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ pub(crate) async fn run(screen: &Screen) -> Result<()> {
 }
 
 fn print_commands(screen: &Screen, system: &System, ports: &Ports) -> Result<()> {
-    let walpost = as_typed(&program("walpost")?);
+    let walpost = as_typed(&sibling("walpost")?);
     let url = &system.database.url;
     screen.section("Up. In another terminal:");
     for (what, method, body) in [

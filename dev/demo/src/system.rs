@@ -1,10 +1,10 @@
 //! The service and the relay between a fresh database and a fresh topic.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::program::sibling;
 use harness::{Database, Process, Program, Relay, RelayProcess, Topic, http, port, wait_until};
 use logistic_package_proto::package_api::logistic_package_api_service_client::LogisticPackageApiServiceClient;
 use tonic::transport::Channel;
@@ -82,7 +82,7 @@ impl System {
         if database.make_roles().await.is_ok() {
             screen.line("walpost has a role with the rights of migrations/roles, and no others");
         }
-        let settings = Relay::new(program("walpost")?, &database, &topic)?.at(ports.relay);
+        let settings = Relay::new(sibling("walpost")?, &database, &topic)?.at(ports.relay);
         let settings = settings.with_program(|program| program.in_own_group().log_on_drop(false));
         let started = Instant::now();
         settings.init().await?;
@@ -119,7 +119,7 @@ impl System {
 
 async fn serve(screen: &Screen, database: &Database, ports: &Ports) -> Result<Process> {
     let started = Instant::now();
-    let mut server = Program::new(program("logistic-package-api")?)
+    let mut server = Program::new(sibling("logistic-package-api")?)
         .env("PACKAGE_API_DATABASE_URL", &database.url)
         .env("PACKAGE_API_GRPC_ADDR", ports.grpc.to_string())
         .env("PACKAGE_API_REST_ADDR", ports.rest.to_string())
@@ -137,16 +137,4 @@ async fn serve(screen: &Screen, database: &Database, ports: &Ports) -> Result<Pr
     let took = human(started.elapsed());
     screen.line(&format!("logistic-package-api serves gRPC on {}, {took} after its start", ports.grpc));
     Ok(server)
-}
-
-/// A program that was built together with this one.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("where is this program?")?;
-    let path = own.with_file_name(name);
-    ensure!(
-        path.exists(),
-        "{} is not there: build it with `cargo build -p walpost -p logistic-package-api -p demo`",
-        path.display()
-    );
-    Ok(path)
 }

@@ -14,6 +14,18 @@ use crate::process::{LOG_FILE, Process, tail};
 /// A command that has not ended by then hangs.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
+/// A program of the workspace, which cargo puts beside this one, or a test's program one folder below.
+///
+/// # Errors
+/// When it was not built.
+pub fn sibling(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where is this program?")?;
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("{name} is not there: build it with `cargo build -p walpost -p logistic-package-api`")
+    })
+}
+
 /// How to start a program: its arguments, and an environment that holds what is set here and nothing that would make a
 /// test depend on the shell it was started from.
 #[derive(Debug, Clone)]

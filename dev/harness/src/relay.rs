@@ -43,6 +43,12 @@ impl Relay {
         Ok(Self { program: program.log_on_drop(true), http_addr })
     }
 
+    /// Where it serves its pages.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
