@@ -24,14 +24,17 @@ pub struct Prometheus {
 /// # Errors
 /// When there is none and somebody insists.
 pub fn is_there() -> Result<bool> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |name: &str| std::env::split_paths(&paths).any(|folder| folder.join(name).is_file());
-    if is_there("prometheus") && is_there("promtool") {
+    if find("prometheus").is_some() && find("promtool").is_some() {
         return Ok(true);
     }
     ensure!(std::env::var_os("REQUIRE_PROMETHEUS").is_none(), "prometheus and promtool are not installed");
     eprintln!("not tested: install prometheus, with promtool (Debian's package has both)");
     Ok(false)
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 impl Prometheus {
@@ -51,7 +54,8 @@ impl Prometheus {
             format!("--web.listen-address={addr}"),
         ];
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let process = Program::new("prometheus").log_on_drop(true).spawn(&arguments)?;
+        let process =
+            Program::new(find("prometheus").context("no prometheus")?).log_on_drop(true).spawn(&arguments)?;
         let prometheus = Self { addr, _process: process, folder };
         wait_until("Prometheus is ready", READY_DEADLINE, async || {
             Ok(http::get(addr, "/-/ready").await.is_ok_and(|ready| ready.status == 200))
