@@ -7,7 +7,7 @@ use crate::preflight::{PreflightError, Unsafe};
 use crate::progress::ProgressError;
 use crate::publish::PublishError;
 use crate::sink::SinkError;
-use crate::vitals::Peer;
+use crate::state::Peer;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]

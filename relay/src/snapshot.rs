@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub ready: bool,
     /// Why it does what it does, where there is something to say.
     pub reason: Option<String>,
+    /// Who is away, while it tries again: `postgres`, `kafka`, or `self`.
+    pub peer: Option<String>,
     /// What the operator can do.
     pub remedy: Option<String>,
     /// What went wrong last; it stays when it is over.
@@ -328,6 +330,7 @@ impl Snapshot {
             since_ms: view.doing.since_ms,
             ready: state.is_ready(),
             reason: state.reason().map(str::to_owned),
+            peer: state.peer().map(|peer| peer.name().to_owned()),
             remedy: state.remedy().map(str::to_owned),
             last_error: view.doing.last_error.clone(),
             database: places.database(sample, rates),

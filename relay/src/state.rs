@@ -5,6 +5,34 @@ use tokio::sync::watch;
 
 use crate::clock;
 
+/// Whose fault it is that a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Peer {
+    /// Postgres, or the way to it.
+    Postgres,
+    /// Kafka, or the way to it.
+    Kafka,
+    /// The relay stood still, or another one took the slot.
+    #[serde(rename = "self")]
+    Own,
+}
+
+impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Own];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::Own => "self",
+        }
+    }
+}
+
 /// What the relay is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -22,6 +50,8 @@ pub enum State {
     Streaming,
     /// Something is away; trying again.
     Retrying {
+        /// Whose fault it is.
+        peer: Peer,
         /// What it is.
         reason: String,
     },
@@ -74,10 +104,19 @@ impl State {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Standby { reason }
-            | Self::Retrying { reason }
+            | Self::Retrying { reason, .. }
             | Self::Stalled { reason, .. }
             | Self::Halted { reason, .. } => Some(reason),
             Self::Starting | Self::Backfilling | Self::Streaming | Self::Draining => None,
+        }
+    }
+
+    /// Whose fault it is, where somebody is away.
+    #[must_use]
+    pub fn peer(&self) -> Option<Peer> {
+        match self {
+            Self::Retrying { peer, .. } => Some(*peer),
+            _ => None,
         }
     }
 
@@ -165,9 +204,9 @@ mod tests {
     #[test]
     fn an_error_is_remembered_when_it_is_over() {
         let cell = StateCell::default();
-        cell.set(State::Retrying { reason: "no broker answers".into() });
+        cell.set(State::Retrying { peer: Peer::Kafka, reason: "no broker answers".into() });
         let since = cell.doing().since_ms;
-        cell.set(State::Retrying { reason: "still none".into() });
+        cell.set(State::Retrying { peer: Peer::Kafka, reason: "still none".into() });
         assert_eq!(cell.doing().since_ms, since, "it is the same state");
         cell.set(State::Streaming);
         let doing = cell.doing();

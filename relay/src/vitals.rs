@@ -15,7 +15,7 @@ use crate::publish::Publisher;
 use crate::sample::Sample;
 use crate::sink::Sink;
 use crate::sink::statistics::{KafkaNumbers, StatisticsCell};
-use crate::state::{Doing, State, StateCell};
+use crate::state::{Doing, Peer, State, StateCell};
 
 /// The latest events are copied at most this often, and only when there are new ones.
 const RECENT_EVERY_US: i64 = 200_000;
@@ -98,32 +98,6 @@ struct Rare {
     rows_removed: AtomicU64,
     sample_errors: AtomicU64,
     partitions: AtomicU64,
-}
-
-/// Whose fault it was that a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// Postgres, or the way to it.
-    Postgres,
-    /// Kafka, or the way to it.
-    Kafka,
-    /// The relay stood still, or another one took the slot.
-    Own,
-}
-
-impl Peer {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Own];
-
-    /// Its name in the metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Kafka => "kafka",
-            Self::Own => "self",
-        }
-    }
 }
 
 /// All that there is to see, at one moment.
@@ -369,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_at_most_as_old_as_the_last_look_at_the_stream() {
-        let away = || State::Retrying { reason: String::new() };
+        let away = || State::Retrying { peer: Peer::Postgres, reason: String::new() };
         assert!((lag(away(), numbers(0, 0, 7_000_000)) - 3.0).abs() < 1e-9);
         assert!((lag(away(), numbers(0, 0, 0)) - 9.0).abs() < 1e-9, "since the start");
         assert!((lag(away(), numbers(1, 2_000_000, 7_000_000)) - 8.0).abs() < 1e-9);

@@ -4,8 +4,8 @@ use super::series::{Samples, each, flag, latency, many, number, one, some};
 use crate::measure::Counts;
 use crate::preflight::SlotFacts;
 use crate::sample::Sample;
-use crate::state::State;
-use crate::vitals::{Peer, View};
+use crate::state::{Peer, State};
+use crate::vitals::View;
 
 /// What kind of metric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

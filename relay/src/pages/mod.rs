@@ -94,13 +94,19 @@ fn router(shown: Shown) -> Router {
     Router::new()
         .route("/", get(|| async { asset("text/html; charset=utf-8", include_str!("page.html")) }))
         .route("/page.css", get(|| async { asset("text/css; charset=utf-8", include_str!("page.css")) }))
-        .route("/page.js", get(|| async { asset("text/javascript; charset=utf-8", include_str!("page.js")) }))
+        .route("/page.js", get(|| async { script(include_str!("page.js")) }))
+        .route("/plots.js", get(|| async { script(include_str!("plots.js")) }))
+        .route("/words.js", get(|| async { script(include_str!("words.js")) }))
         .route("/events", get(events))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/status", get(status))
         .route("/metrics", get(numbers))
         .with_state(shown)
+}
+
+fn script(text: &'static str) -> Response {
+    asset("text/javascript; charset=utf-8", text)
 }
 
 fn asset(content_type: &'static str, text: &'static str) -> Response {

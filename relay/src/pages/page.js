@@ -1,64 +1,16 @@
 // Draws what /events says. Texts come from servers: they are set with textContent only, never as HTML.
 
-const LAG_WARN_S = 10, LAG_BAD_S = 60; // An outbox is expected to be followed within a second.
+import { addPoints, drawPlots, setHistory, setWalLimit, startPlots } from "./plots.js";
+import { byId, fill, setText, make, worst, isTrouble, UNKNOWN, known, number, count, perSecond, age, bytes, milliseconds, duration, about, clock } from "./words.js";
+
+// The same as the alerts: deploy/prometheus/rules.
+const LAG_WARN_S = 30, LAG_BAD_S = 300;
 const WAL_WARN = 2 ** 30, WAL_BAD = 10 * 2 ** 30; // Where no limit is set: the size of the disk is not known.
 const RUNS_OUT_WARN_S = 6 * 3600, RUNS_OUT_BAD_S = 3600; // Time for a person to come, and to act.
 const SAMPLE_OLD_MS = 30_000; // Three intervals of asking Postgres.
 const SILENCE_MS = 4_000; // A snapshot comes each second.
 const RECONNECT_MS = 10_000; // For a connection that is dead without an error.
-const POINTS_MAX = 450, SPAN_MS = 900_000;
-const RANK = { none: 0, calm: 1, ok: 1, warn: 2, bad: 3 };
 const LEVEL_WORD = { none: "unknown", ok: "ok", warn: "warning", bad: "danger" };
-
-const byId = (id) => document.getElementById(id);
-const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
-const worst = (...levels) => levels.reduce((a, b) => (RANK[b] > RANK[a] ? b : a));
-const isTrouble = (level) => RANK[level] >= RANK.warn;
-
-// ---- Numbers in words ----
-
-const UNKNOWN = "unknown";
-const known = Number.isFinite;
-const FORMATS = [0, 1].map((digits) => new Intl.NumberFormat("en-US", { maximumFractionDigits: digits }));
-const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
-
-const number = (value) => (known(value) ? FORMATS[Math.abs(value) < 100 ? 1 : 0].format(value) : UNKNOWN);
-const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
-const perSecond = (value, unit) => (known(value) ? `${unit(value)}/s` : UNKNOWN);
-const age = (ms, now) => (known(ms) ? duration(Math.max(0, Math.round((now - ms) / 1000))) : UNKNOWN);
-
-function bytes(value) {
-  if (!known(value)) return UNKNOWN;
-  const unit = Math.min(4, Math.floor(Math.log2(Math.max(1, Math.abs(value))) / 10));
-  return `${number(value / 1024 ** unit)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`;
-}
-
-function milliseconds(value) {
-  if (!known(value)) return UNKNOWN;
-  if (value >= 1000) return duration(value / 1000);
-  return value > 0 && value < 0.1 ? "< 0.1 ms" : `${value < 10 ? number(value) : number(Math.round(value))} ms`;
-}
-
-function duration(seconds) {
-  if (!known(seconds)) return UNKNOWN;
-  if (seconds < 10) return seconds > 0 && seconds < 0.1 ? "< 0.1 s" : `${number(seconds)} s`;
-  const s = Math.round(seconds);
-  const parts = [[Math.floor(s / 86400), "d"], [Math.floor(s / 3600) % 24, "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
-  const first = parts.findIndex(([amount]) => amount > 0);
-  return parts.slice(first, first + 2).filter(([amount]) => amount > 0).map((part) => part.join(" ")).join(" ");
-}
-
-function about(seconds) {
-  const [size, unit] = seconds >= 172800 ? [86400, "d"] : seconds >= 5400 ? [3600, "h"] : seconds >= 90 ? [60, "min"] : [1, "s"];
-  return `~${number(Math.max(0, Math.round(seconds / size)))} ${unit}`;
-}
-
-function clock(ms, now) {
-  if (!known(ms)) return UNKNOWN;
-  return (DAY.format(ms) === DAY.format(now) ? "" : `${DAY.format(ms)} `) + TIME.format(ms);
-}
 
 // ---- Judgements: a level, and a word or sentence that says why ----
 
@@ -79,11 +31,18 @@ function judgeThroughput(s) {
   return s.window.records > 0 ? { level: judgeLag(s), word: "waiting" } : { level: "ok", word: "idle" };
 }
 
-function judgeDisk({ slot }) {
+function judgeDisk(s) {
+  const judged = judgeRoom(s.slot);
+  if (!sampleIsOld(s)) return judged;
+  const note = `${judged.note}; ${age(s.sampled_ms, s.now_ms)} ago`;
+  return { ...judged, note, ...(judged.level === "ok" && { level: "none", word: "old numbers" }) };
+}
+
+function judgeRoom(slot) {
   const { retained_wal_bytes: kept, wal_keep_max_bytes: limit, safe_wal_bytes: room, exhausted_in_seconds: left } = slot;
   if (slot.exists === false) return { level: "none", note: "the slot does not exist: it keeps nothing" };
   if (slot.wal_status === "lost") return { level: "bad", word: "lost", note: "the slot is lost: Postgres removed WAL that was still needed" };
-  if (!known(kept)) return { level: "none", note: "Postgres has not said yet" };
+  if (!known(kept)) return { level: "none", note: "no answer from Postgres" };
   if (!known(limit)) {
     const level = kept >= WAL_BAD ? "bad" : kept >= WAL_WARN ? "warn" : "ok";
     const remedy = "set max_slot_wal_keep_size below the free space of the disk";
@@ -94,14 +53,14 @@ function judgeDisk({ slot }) {
   const runsOut = known(left) && share >= 0.25 ? left : Infinity; // A short burst far from the limit is no alarm.
   const level = slot.wal_status === "unreserved" || share >= 0.9 || runsOut < RUNS_OUT_BAD_S ? "bad"
     : share >= 0.5 || runsOut < RUNS_OUT_WARN_S ? "warn" : "ok";
-  const end = known(left) ? `, runs out in ${about(left)} at the present rate` : "";
-  const remedy = "the slot is lost beyond the limit: see below what holds it up, or raise max_slot_wal_keep_size while the disk has room";
+  const end = (known(left) ? `, runs out in ${about(left)} at the present rate` : "") + (isTrouble(level) ? "; then the slot is lost" : "");
+  const remedy = "find below what holds it up, or raise max_slot_wal_keep_size while the disk has room";
   return { level, share, remedy, note: `limit ${bytes(limit)}, room for ${bytes(free)}${end}` };
 }
 
 function judgeDatabase(s) {
   // The errors of a session name the server as this page does.
-  if (s.state === "retrying" && s.reason?.includes(s.database.place)) return { level: "bad", word: "away" };
+  if (s.state === "retrying" && s.peer === "postgres") return { level: "bad", word: "away" };
   if (sampleIsOld(s)) return { level: "warn", word: "old numbers" };
   return known(s.sampled_ms) ? { level: "ok", word: "answers" } : { level: "none", word: UNKNOWN };
 }
@@ -110,6 +69,7 @@ function judgeSlot({ slot }, disk) {
   if (slot.exists === null) return { level: "none", word: UNKNOWN };
   if (!slot.exists) return { level: "bad", word: "missing", gone: true };
   if (slot.wal_status === "lost" || slot.invalidation_reason) return { level: "bad", word: "lost", gone: true };
+  if (disk.word) return { level: disk.level, word: disk.word };
   if (isTrouble(disk.level)) return { level: disk.level, word: known(slot.wal_keep_max_bytes) ? "near its limit" : "keeps much WAL" };
   return { level: "ok", word: slot.active ? "in use" : "free" };
 }
@@ -126,7 +86,7 @@ function judgeWindow(s) {
 
 function judgeKafka(s) {
   const { brokers_up: up, rtt_p99_ms: rtt } = s.kafka;
-  if (s.state === "retrying" && s.reason?.includes(s.kafka.brokers)) return { level: "bad", word: "away" };
+  if (s.state === "retrying" && s.peer === "kafka") return { level: "bad", word: "away" };
   if (!known(up)) return { level: "none", word: UNKNOWN };
   // Without records librdkafka may close its connections; that is no trouble.
   if (up === 0) return s.window.records > 0 ? { level: "bad", word: "away" } : { level: "none", word: "not connected" };
@@ -146,7 +106,7 @@ const HEADLINE = {
   halted: () => "Halted for safety",
   streaming(inFlight, { records, lag_seconds: lag }) {
     if (lag >= LAG_WARN_S) return `Streaming, but ${duration(lag)} behind, ${inFlight}`;
-    return records > 0 ? `Streaming, ${inFlight}, ${duration(lag)} behind` : "Streaming: every committed event is in Kafka";
+    return records > 0 ? `Streaming, ${inFlight}, ${duration(lag)} behind` : "Streaming: every event that was read is in Kafka";
   },
 };
 let announced = null;
@@ -212,13 +172,6 @@ function drawTab(words, level) {
 
 // ---- Figures, stations, lists ----
 
-/** Keeps `length` children and draws them in place: a text that someone selects stays selected. */
-function fill(parent, length, create, draw) {
-  while (parent.children.length > length) parent.lastElementChild.remove();
-  while (parent.children.length < length) parent.append(create());
-  [...parent.children].forEach(draw);
-}
-
 function drawFigure(id, text, { level, word = LEVEL_WORD[level], note, share }) {
   const element = byId(id), figure = element.parentElement;
   figure.dataset.level = level;
@@ -246,7 +199,7 @@ function drawFigures(s, disk) {
   if (upperBound) lag.note = "at most: time since the stream was last followed";
   if (s.state === "standby") drawFigure("lag", "standing by", { level: "calm", word: "", note: "the relay that has the slot knows" });
   else drawFigure("lag", lag.level === "none" ? UNKNOWN : `${upperBound ? "≤ " : ""}${duration(w.lag_seconds)}`, lag);
-  drawFigure("retained", bytes(s.slot.retained_wal_bytes), { ...disk, note: disk.note + (sampleIsOld(s) ? `; ${age(s.sampled_ms, s.now_ms)} ago` : "") });
+  drawFigure("retained", bytes(s.slot.retained_wal_bytes), disk);
 }
 
 /** Rows of [label, value, level]. */
@@ -293,15 +246,15 @@ function drawPath(s, disk) {
     ["oldest row", known(outbox.oldest_row_ms) ? `${age(outbox.oldest_row_ms, now)} old` : UNKNOWN],
     ["end LSN", database.wal_end],
     known(database.wal_directory_bytes) && ["pg_wal", bytes(database.wal_directory_bytes)],
-    ["last asked", known(s.sampled_ms) ? `${age(s.sampled_ms, now)} ago` : "not yet", sampleIsOld(s) ? "warn" : ""],
+    ["sample age", known(s.sampled_ms) ? age(s.sampled_ms, now) : "no sample", sampleIsOld(s) ? "warn" : ""],
   ]);
   const holder = slot.active ? (s.state === "standby" ? "another relay" : "a relay") : "nobody";
   drawStation("slot", judged.slot, slot.name, [
     ["wal_status", slot.wal_status, { lost: "bad", unreserved: "bad" }[slot.wal_status]],
-    slot.invalidation_reason && ["invalidated", slot.invalidation_reason, "bad"],
+    slot.invalidation_reason && ["cause", slot.invalidation_reason],
     ["held by", slot.active === null ? UNKNOWN : holder],
     known(slot.inactive_since_ms) && ["free for", age(slot.inactive_since_ms, now)],
-    ["WAL kept", bytes(slot.retained_wal_bytes), disk.level],
+    ["WAL kept", bytes(slot.retained_wal_bytes), known(slot.retained_wal_bytes) ? disk.level : ""],
     ["not confirmed", bytes(slot.confirm_lag_bytes)],
     ["restart LSN", slot.restart_lsn],
     ["confirmed LSN", slot.confirmed_lsn],
@@ -361,159 +314,9 @@ function drawSnapshot(s) {
   drawPath(s, disk);
   drawHistory(s);
   drawRecent(s);
+  setWalLimit(s.slot.wal_keep_max_bytes);
   setText(byId("route"), `${s.outbox.table} → ${s.kafka.topic}`);
   setText(byId("version"), `walpost ${s.version}, revision ${s.revision?.slice(0, 12) || UNKNOWN}`);
-}
-
-// ---- Plots: time to the right, one cursor over all of them ----
-
-const MARGIN = { left: 58, right: 8, top: 8, bottom: 20 };
-let points = [], stepMs = 2000, cursor = null;
-
-const PLOTS = [
-  { id: "plot-throughput", name: "Events per second", series: [["events_per_second", ""]], format: (v) => perSecond(v, number), scale: linear(10), area: true },
-  { id: "plot-latency", name: "Latency from commit to acknowledgement", series: [["latency_p50_ms", "p50 "], ["latency_p99_ms", "p99 "]], format: milliseconds, scale: logarithmic,
-    tick: (v) => (v < 1000 ? `${v} ms` : `${number(v / 1000)} s`) },
-  { id: "plot-wal", name: "WAL kept on the disk of Postgres", series: [["retained_wal_bytes", ""]], format: bytes, scale: linear(1024), area: true, limit: () => shown?.slot.wal_keep_max_bytes },
-];
-
-/** Up to five ticks, at 1, 2 or 5 times a power of ten of the unit (1024: of B, KiB, MiB ...). */
-function linear(base) {
-  return (_, highest) => {
-    const top = Math.max(highest, base === 1024 ? 1024 : 1);
-    const unit = base === 1024 ? 1024 ** Math.floor(Math.log2(top) / 10) : 1;
-    const size = unit * 10 ** Math.floor(Math.log10(top / unit / 4));
-    const step = size * [1, 2, 5, 10].find((factor) => factor * size * 4 >= top * 0.999);
-    const steps = Math.ceil(top / step - 0.001);
-    return { ticks: Array.from({ length: steps + 1 }, (_, i) => i * step), place: (v) => v / (steps * step) };
-  };
-}
-
-/** Whole decades: a second of trouble and the usual milliseconds stay readable together. */
-function logarithmic(lowest, highest) {
-  const from = Math.floor(Math.log10(Math.max(0.1, lowest)));
-  const decades = Math.max(1, Math.ceil(Math.log10(Math.max(0.1, highest))) - from);
-  return { ticks: Array.from({ length: decades + 1 }, (_, i) => Number(`1e${from + i}`)), place: (v) => Math.max(0, (Math.log10(v) - from) / decades) };
-}
-
-function svg(parent, name, attributes, text = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.textContent = text;
-  parent?.append(element);
-  return element;
-}
-
-/** Runs of points without a gap in value or time. */
-function runs(key) {
-  const found = [];
-  let last = -Infinity;
-  for (const point of points) {
-    if (!known(point[key])) last = -Infinity;
-    else {
-      if (point.at_ms - last > 3 * stepMs) found.push([]);
-      found.at(-1).push(point);
-      last = point.at_ms;
-    }
-  }
-  return found;
-}
-
-function drawPlot(plot) {
-  const element = byId(plot.id), { clientWidth: width, clientHeight: height } = element;
-  const values = plot.series.flatMap(([key]) => points.map((point) => point[key]).filter(known));
-  const highest = Math.max(0, ...values), limit = plot.limit?.(), limitShown = known(limit) && highest >= limit / 4;
-  const { ticks, place } = plot.scale(values.length ? Math.min(...values) : 1, limitShown ? Math.max(highest, limit) : highest);
-  const end = points.at(-1)?.at_ms ?? Date.now(), right = width - MARGIN.right, bottom = height - MARGIN.bottom;
-  const frame = {
-    root: svg(null, "svg", { viewBox: `0 0 ${width} ${height}` }), end, right, bottom,
-    x: (ms) => MARGIN.left + ((ms - end + SPAN_MS) / SPAN_MS) * (right - MARGIN.left),
-    y: (value) => bottom - place(value) * (bottom - MARGIN.top),
-  };
-  drawAxes(frame, ticks, plot.tick ?? plot.format);
-  if (limitShown) drawLimit(frame, limit);
-  plot.series.forEach(([key], i) => drawSeries(frame, key, i ? "second" : "", plot.area));
-  if (!values.length) svg(frame.root, "text", { x: (width + MARGIN.left) / 2, y: height / 2, "text-anchor": "middle" }, "no data");
-  drawCursor(frame, plot.series);
-  drawReading(plot, element, values);
-  element.replaceChildren(frame.root);
-}
-
-function drawAxes({ root, end, right, bottom, x, y }, ticks, format) {
-  for (const tick of ticks) {
-    svg(root, "line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) });
-    svg(root, "text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, format(tick));
-  }
-  for (let at = Math.ceil((end - SPAN_MS) / 300_000) * 300_000; at <= end; at += 300_000) {
-    svg(root, "line", { class: "grid", x1: x(at), x2: x(at), y1: bottom, y2: bottom + 4 });
-    svg(root, "text", { x: Math.min(x(at), right - 16), y: bottom + 16, "text-anchor": "middle" }, TIME.format(at).slice(0, 5));
-  }
-}
-
-function drawLimit({ root, right, y }, limit) {
-  svg(root, "line", { class: "limit", x1: MARGIN.left, x2: right, y1: y(limit), y2: y(limit) });
-  svg(root, "text", { class: "limit-name", x: MARGIN.left + 4, y: y(limit) + 13 }, `limit ${bytes(limit)}`);
-}
-
-function drawSeries({ root, bottom, x, y }, key, kind, area) {
-  for (const run of runs(key)) {
-    const line = run.map((point) => `${x(point.at_ms).toFixed(1)} ${y(point[key]).toFixed(1)}`).join("L");
-    if (area) svg(root, "path", { class: "area", d: `M${x(run[0].at_ms)} ${bottom}L${line}L${x(run.at(-1).at_ms)} ${bottom}z` });
-    svg(root, "path", { class: `line ${kind}`, d: `M${line}${run.length === 1 ? "h1" : ""}` });
-  }
-}
-
-function pointAtCursor() {
-  const distance = (point) => Math.abs(point.at_ms - cursor);
-  return cursor === null || !points.length ? null : points.reduce((best, point) => (distance(point) < distance(best) ? point : best));
-}
-
-function drawCursor({ root, bottom, x, y }, series) {
-  const point = pointAtCursor();
-  if (!point) return;
-  svg(root, "line", { class: "cursor", x1: x(point.at_ms), x2: x(point.at_ms), y1: MARGIN.top, y2: bottom });
-  series.forEach(([key], i) => known(point[key]) && svg(root, "circle", { class: i ? "second" : "", cx: x(point.at_ms), cy: y(point[key]), r: 4 }));
-}
-
-function drawReading({ series, format, name }, element, values) {
-  const point = pointAtCursor(), now = points.at(-1);
-  const texts = (p) => series.map(([key, label]) => label + format(p?.[key]));
-  const parts = [point ? TIME.format(point.at_ms) : "now", ...texts(point ?? now)];
-  fill(element.parentElement.querySelector(".reading"), parts.length, () => make("span"), (part, i) => setText(part, parts[i]));
-  const range = values.length ? `Lowest ${format(Math.min(...values))}, highest ${format(Math.max(...values))}.` : "No data.";
-  element.setAttribute("aria-label", `${name}, last 15 minutes. Now ${texts(now).join(", ")}. ${range}`);
-}
-
-const drawPlots = () => { if (!document.hidden) PLOTS.forEach(drawPlot); };
-
-function moveCursor(at) {
-  cursor = at;
-  drawPlots();
-}
-
-function listenToPlot({ id }) {
-  const element = byId(id);
-  const follow = ({ clientX }) => {
-    const { left, width } = element.getBoundingClientRect();
-    const share = (clientX - left - MARGIN.left) / (width - MARGIN.left - MARGIN.right);
-    if (points.length) moveCursor(points.at(-1).at_ms - SPAN_MS * (1 - share));
-  };
-  for (const name of ["pointerdown", "pointermove"]) element.addEventListener(name, follow);
-  for (const name of ["pointerleave", "blur"]) element.addEventListener(name, () => moveCursor(null));
-  element.addEventListener("keydown", (event) => {
-    const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: -30, PageDown: 30, Home: -Infinity, End: Infinity }[event.key];
-    if (event.key === "Escape") moveCursor(null);
-    if (!steps || !points.length) return;
-    event.preventDefault();
-    const from = points.indexOf(pointAtCursor() ?? points.at(-1));
-    moveCursor(points[Math.min(points.length - 1, Math.max(0, from + steps))].at_ms);
-  });
-}
-
-function addPoints(added) {
-  points = points.concat(added).slice(-POINTS_MAX);
-  points = points.filter((point) => point.at_ms >= points.at(-1).at_ms - SPAN_MS);
-  drawPlots();
 }
 
 // ---- The stream ----
@@ -527,11 +330,7 @@ function connect() {
   source = new EventSource("events");
   // What cannot be read or drawn does not count as heard, so the page then says that its numbers are old.
   const on = (name, use) => source.addEventListener(name, ({ data }) => { use(JSON.parse(data)); heard(); });
-  on("history", (history) => {
-    stepMs = history.step_seconds * 1000;
-    points = [];
-    addPoints(history.points);
-  });
+  on("history", setHistory);
   on("snapshot", drawSnapshot);
   on("point", addPoints);
   source.addEventListener("error", () => { broken = true; drawConnection(); });
@@ -563,8 +362,7 @@ function tick() {
 }
 
 setText(byId("zone"), `Times: ${Intl.DateTimeFormat().resolvedOptions().timeZone ?? "of this browser"}`);
-PLOTS.forEach(listenToPlot);
-new ResizeObserver(drawPlots).observe(document.querySelector(".plots"));
+startPlots();
 document.addEventListener("visibilitychange", () => { drawPlots(); tick(); });
 connect();
 setInterval(tick, 1000);

@@ -156,7 +156,7 @@ impl Relay {
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(reason, wait_ms, "trying again");
                 self.vitals.count_reconnect(error.peer());
-                self.vitals.set_state(State::Retrying { reason });
+                self.vitals.set_state(State::Retrying { peer: error.peer(), reason });
                 Ok(wait)
             }
         }
