@@ -41,12 +41,16 @@ fuzz: ## hostile bytes from Postgres, FUZZ_SECONDS=60 for each of two targets; d
 			-artifact_prefix=target/fuzz/ || exit 1; \
 	done
 
-lint: ## formatting, clippy and docs, warnings denied; licences and bans where cargo-deny is installed
+lint: ## formatting, clippy and docs, warnings denied; licences, alerts and compose where their tools are installed
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
 	else echo "licences and bans not checked: cargo install cargo-deny --locked"; fi
+	@if promtool --version >/dev/null 2>&1; then deploy/prometheus/check.sh; \
+	else echo "alerts not checked: install prometheus, with promtool"; fi
+	@if docker compose version >/dev/null 2>&1; then dev/compose/check.sh; \
+	else echo "docker-compose.yml not checked: install docker's compose plugin (no engine is needed)"; fi
 
 chaos: ## random faults for CHAOS_MINUTES (5), and a count of what was lost; CHAOS_SEED replays
 	@$(STACK) fetch
@@ -76,14 +80,16 @@ dev-down: ## stop them
 	@$(STACK) down
 
 up: ## the whole system in containers
-	docker compose up --build --detach --wait
+	COMMIT_HASH="$$(git rev-parse HEAD)" docker compose up --build --detach --wait
 
 down: ## stop the containers; volumes stay
-	docker compose down
+	docker compose --profile bot down
 
 docker: ## the two images
-	docker build --file deploy/docker/Dockerfile --target walpost --tag walpost .
-	docker build --file deploy/docker/Dockerfile --target logistic-package-api --tag logistic-package-api .
+	@for name in walpost logistic-package-api; do \
+		docker build --file deploy/docker/Dockerfile --target $$name --tag $$name \
+			--build-arg COMMIT_HASH="$$(git rev-parse HEAD)" . || exit 1; \
+	done
 
 clean: ## everything that was built or fetched here
 	$(STACK) clean
