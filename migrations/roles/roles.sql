@@ -8,7 +8,7 @@
 -- | logistic_package_owner         | migrations           | own tables, types and publication; nobody logs in as it |
 -- | logistic_package_server        | the server           | read and change packages, insert events                 |
 -- | logistic_package_relay         | the relay            | stream, read and delete events, keep schema walpost     |
--- | logistic_package_relay_metrics | the relay's metrics  | read the statistics views                               |
+-- | logistic_package_relay_metrics | the relay's metrics  | read the statistics views, and how old events are       |
 --
 -- No passwords here, where they would end up in a repository: set them with \password in psql, or use certificates.
 --
@@ -83,7 +83,15 @@ $$;
 grant usage on schema public to logistic_package_relay;
 grant select, delete on package_event to logistic_package_relay;
 
--- Its metrics. Without pg_monitor the positions in pg_stat_replication are null.
+-- Its metrics. Without pg_monitor the size of pg_wal is not to be seen, nor the positions in pg_stat_replication. Of an
+-- event it reads when it was written, and nothing of what is in it.
 grant pg_monitor to logistic_package_relay_metrics;
+do $$
+begin
+  execute format('grant connect on database %I to logistic_package_relay_metrics', current_database());
+end
+$$;
+grant usage on schema public to logistic_package_relay_metrics;
+grant select (package_event_id, created_at) on package_event to logistic_package_relay_metrics;
 
 commit;

@@ -27,6 +27,8 @@ pub struct Database {
     pub url: String,
     /// Where it is, as a role with the relay's rights and no others; the same as `url` without an outbox.
     pub relay_url: String,
+    /// The same, with the rights of the relay's metrics.
+    pub monitor_url: String,
 }
 
 impl Database {
@@ -49,7 +51,13 @@ impl Database {
         let server = connect(server_url).await?;
         // template0 never has sessions on it, so that tests beside each other can all copy it.
         server.batch_execute(&format!("create database {name} template template0")).await?;
-        Ok(Self { name, server_url: server_url.to_owned(), relay_url: url.clone(), url })
+        Ok(Self {
+            name,
+            server_url: server_url.to_owned(),
+            relay_url: url.clone(),
+            monitor_url: url.clone(),
+            url,
+        })
     }
 
     /// A new database with the migrations of the repository applied: the table contract between server and relay.
@@ -67,8 +75,8 @@ impl Database {
         Ok(database)
     }
 
-    /// Runs the script of roles, and makes a relay's role of this database's own that has their rights: roles belong to
-    /// the whole server, and the ones of the script may be somebody's.
+    /// Runs the script of roles, and makes roles of this database's own for the relay and its metrics that have their
+    /// rights: roles belong to the whole server, and the ones of the script may be somebody's.
     ///
     /// # Errors
     /// When this connection's role may not make roles, or the migrations were not applied.
@@ -77,20 +85,19 @@ impl Database {
         // Two scripts at a time would change the same roles. The lock goes with its connection.
         let server = connect(&self.server_url).await?;
         server.batch_execute("select pg_advisory_lock(hashtext('harness.roles'))").await?;
-        let (role, password) = (self.relay_role(), uuid::Uuid::new_v4().simple().to_string());
+        let (relay, monitor) = (format!("relay_{}", self.name), format!("monitor_{}", self.name));
+        let password = uuid::Uuid::new_v4().simple().to_string();
         let own = format!(
-            "create role {role} login replication password '{password}' in role logistic_package_relay; \
-             grant connect, create on database {} to {role}",
+            "create role {relay} login replication password '{password}' in role logistic_package_relay; \
+             grant connect, create on database {} to {relay}; \
+             create role {monitor} login password '{password}' in role logistic_package_relay_metrics",
             self.name
         );
         self.execute(&script).await.context("migrations/roles/roles.sql")?;
         self.execute(&own).await?;
-        self.relay_url = with_user(&self.url, &role, &password)?;
+        self.relay_url = with_user(&self.url, &relay, &password)?;
+        self.monitor_url = with_user(&self.url, &monitor, &password)?;
         Ok(())
-    }
-
-    fn relay_role(&self) -> String {
-        format!("relay_{}", self.name)
     }
 
     /// Its name.
@@ -162,7 +169,7 @@ async fn remove(server_url: String, name: String) -> Result<()> {
         drop_slot(&server, row.get(0)).await?;
     }
     server.batch_execute(&format!("drop database if exists {name} with (force)")).await?;
-    server.batch_execute(&format!("drop role if exists relay_{name}")).await?;
+    server.batch_execute(&format!("drop role if exists relay_{name}, monitor_{name}")).await?;
     Ok(())
 }
 

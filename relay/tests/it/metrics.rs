@@ -29,8 +29,7 @@ const ABSENT: [&str; 3] = [
 #[tokio::test]
 async fn a_running_relay_serves_every_documented_metric_and_no_other() -> Result<()> {
     let case = Case::new().await?.with("WALPOST_SAMPLE_INTERVAL_MS", "200");
-    // The test's own role may see everything.
-    let url = case.database.url.clone();
+    let url = case.database.monitor_url.clone();
     let case = case
         .with("WALPOST_MONITOR_DATABASE_URL", &url)
         .with("WALPOST_KAFKA_PROPERTY_STATISTICS_INTERVAL_MS", "200");
@@ -51,6 +50,19 @@ async fn a_running_relay_serves_every_documented_metric_and_no_other() -> Result
     let documented = documented()?;
     let others: Vec<_> = served(&page).into_iter().filter(|name| !documented.contains(name)).collect();
     ensure!(others.iter().all(|name| name.starts_with("process_")), "not documented: {others:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_role_of_the_metrics_reads_no_event() -> Result<()> {
+    let case = Case::new().await?;
+    let client = harness::database::connect(&case.database.monitor_url).await?;
+    client.batch_execute("select package_event_id, created_at from package_event").await?;
+    for sql in ["select payload from package_event", "delete from package_event", "table package"] {
+        let refused = client.batch_execute(sql).await;
+        let code = refused.err().and_then(|error| error.code().map(|code| code.code().to_owned()));
+        assert_eq!(code.as_deref(), Some("42501"), "{sql}");
+    }
     Ok(())
 }
 
