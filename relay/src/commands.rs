@@ -1,6 +1,7 @@
 //! The subcommands.
 
-use std::io::IsTerminal as _;
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -120,7 +121,7 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
 
 async fn initialise(settings: &Settings) -> anyhow::Result<ExitCode> {
     for step in init::run(settings).await.map_err(with_remedy)? {
-        println!("{step}");
+        print(step)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -128,9 +129,9 @@ async fn initialise(settings: &Settings) -> anyhow::Result<ExitCode> {
 async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Result<ExitCode> {
     let findings = check::run(settings).await;
     if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        print(serde_json::to_string_pretty(&findings)?)?;
     } else {
-        println!("{}", findings.render(is_coloured()));
+        print(findings.render(is_coloured()))?;
     }
     Ok(if findings.pass(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -138,12 +139,12 @@ async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Res
 /// Recovers, and goes on as `run` does.
 async fn recover_slot(settings: Settings, dry_run: bool) -> anyhow::Result<ExitCode> {
     let plan = recover::plan(&settings).await.map_err(with_remedy)?;
-    println!("{plan}");
+    print(&plan)?;
     if dry_run || !plan.is_needed() {
         return Ok(ExitCode::SUCCESS);
     }
     recover::prepare(&settings, &plan).await.map_err(with_remedy)?;
-    println!("ready    publishing; it then goes on as `walpost run` does, until it is stopped");
+    print("ready    publishing; it then goes on as `walpost run` does, until it is stopped")?;
     relay(settings, Serving::WhereFree).await
 }
 
@@ -152,20 +153,30 @@ async fn show_status(settings: &Settings, json: bool, watch: bool) -> anyhow::Re
     let colours = if is_coloured() { Colours::Shown } else { Colours::None };
     loop {
         let status = reader.read().await;
-        if json {
-            println!("{}", serde_json::to_string_pretty(&status)?);
+        let shown = if json {
+            serde_json::to_string_pretty(&status)?
         } else if watch && std::io::stdout().is_terminal() {
             // Home, each line to its end, and clear what is below: nothing flickers.
             let screen = status::render(&status, colours).replace('\n', "\x1b[K\n");
-            println!("\x1b[H{screen}\x1b[K\n\x1b[J");
+            format!("\x1b[H{screen}\x1b[K\n\x1b[J")
         } else {
-            println!("{}", status::render(&status, colours));
-        }
-        if !watch {
+            status::render(&status, colours)
+        };
+        let is_read = print(shown)?;
+        if !watch || !is_read {
             let code = if status.problem.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             return Ok(code);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Prints a text; whether somebody still reads it (`walpost status | head -1` does not).
+fn print(text: impl Display) -> std::io::Result<bool> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
