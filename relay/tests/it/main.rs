@@ -55,6 +55,9 @@ mod trace;
 /// Every precondition, at a glance.
 mod check;
 
+/// The topics, as they grow.
+mod tail;
+
 /// TLS, passwords and rights, on both sides.
 mod secure;
 
