@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use opentelemetry::trace::TracerProvider as _;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use walpost::config::Settings;
+use walpost::config::{Settings, TailSettings};
 use walpost::error::Error;
 use walpost::pages::Pages;
 use walpost::relay::{Halt, Relay, Stopped};
 use walpost::sink::kafka::reader::TopicReader;
 use walpost::status::{self, Colours};
-use walpost::tail::TailOptions;
+use walpost::tail::{Filter, TailOptions};
 use walpost::telemetry::traces;
 use walpost::vitals::{Limits, Vitals};
 use walpost::{check, init, recover, tail, telemetry};
@@ -26,8 +29,7 @@ const HALTED: u8 = 3;
 /// Runs the subcommand that was given and turns its outcome into an exit code.
 pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
     telemetry::start(&settings.log_level, settings.log_json);
-    // One thread: see `Relay::run`.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
@@ -41,9 +43,17 @@ pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
         Some(("status", matches)) => {
             runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
         }
-        Some(("tail", matches)) => runtime.block_on(follow(settings, matches)),
-        _ => unreachable!("clap asks for one of the subcommands"),
+        _ => unreachable!("clap asks for one of the subcommands, and `tail` is another function"),
     };
+    ended(runtime, outcome)
+}
+
+/// One thread: see `Relay::run`.
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn ended(runtime: Runtime, outcome: anyhow::Result<ExitCode>) -> ExitCode {
     // Threads of clients that wait for a server that is away are not waited for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome.unwrap_or_else(|error| failed(&error))
@@ -188,22 +198,69 @@ fn with_remedy(error: Error) -> anyhow::Error {
     anyhow::anyhow!(error.told())
 }
 
-async fn follow(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+/// Prints the topics. It is the one command that needs no database, so it has settings of its own.
+pub(crate) fn tail(matches: &ArgMatches, settings: TailSettings) -> ExitCode {
+    telemetry::start(&settings.log_level, settings.log_json);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let outcome = runtime.block_on(follow(settings, matches));
+    ended(runtime, outcome)
+}
+
+async fn follow(settings: TailSettings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     static STOPPED: AtomicBool = AtomicBool::new(false);
+    let from_start = matches.get_flag("from-start");
     let options = TailOptions {
-        from_start: matches.get_flag("from-start"),
-        json: matches.get_flag("json"),
         until_end: matches.get_flag("until-end"),
+        json: matches.get_flag("json"),
+        colours: is_coloured(),
+        filter: Filter {
+            key: matches.get_one::<String>("key").cloned(),
+            types: matches.get_many::<String>("type").into_iter().flatten().cloned().collect(),
+        },
     };
     let stop = stop_on_signal()?;
     tokio::spawn(async move {
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = nobody_reads() => {}
+        }
         STOPPED.store(true, Ordering::Relaxed);
     });
     tokio::task::spawn_blocking(move || {
-        let reader = TopicReader::open(&settings.kafka, options.from_start, settings.timing.connect_timeout)?;
-        tail::run(reader, options, &mut std::io::stdout().lock(), &|| STOPPED.load(Ordering::Relaxed))
+        let TailSettings { kafka, beside, connect_timeout, .. } = settings;
+        let reader = TopicReader::open(&kafka, &beside, from_start, connect_timeout)?;
+        announce(&reader, from_start, options.until_end);
+        tail::run(reader, &options, &mut std::io::stdout().lock(), &|| STOPPED.load(Ordering::Relaxed))
     })
     .await??;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is about to be shown, to a person, and what is not, to anyone.
+fn announce(reader: &TopicReader, from_start: bool, until_end: bool) {
+    if std::io::stderr().is_terminal() {
+        let from = if from_start { "from the start" } else { "from now" };
+        let until = if until_end { "to the end" } else { "until Ctrl-C" };
+        eprintln!("walpost: {} {from} {until}", reader.topics().join(", "));
+    }
+    if !reader.left_out().is_empty() {
+        eprintln!(
+            "walpost: without {}, which Kafka does not have or does not let this user read (--tail-topics)",
+            reader.left_out().join(", ")
+        );
+    }
+}
+
+/// Returns when standard output is a pipe whose reader is gone: where nothing is written, no write would tell.
+async fn nobody_reads() {
+    // Linux opens the pipe anew, so that the writes themselves go on to block. What is no pipe has no reader to lose.
+    let Ok(pipe) = pipe::OpenOptions::new().open_sender("/proc/self/fd/1") else {
+        return std::future::pending().await;
+    };
+    if pipe.ready(Interest::ERROR).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }

@@ -43,7 +43,7 @@ pub mod init; //        publication, schema and slot
 pub mod recover; //     after a lost slot
 pub mod check; //       every precondition
 pub mod status; //      the facts on one screen
-pub mod tail; //        the topic, as it grows
+pub mod tail; //        the topics, as they grow
 
 #[cfg(test)]
 mod failures; // what docs/failures.md says is proved

@@ -5,7 +5,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
-use walpost::config::{Settings, TABLE};
+use walpost::config::{Settings, TABLE, TailSettings};
 
 /// Wrong usage or settings (CONTRACT of exit codes: 0 done, 1 failed, 2 wrong usage, 3 halted).
 const WRONG_USAGE: u8 = 2;
@@ -19,13 +19,17 @@ fn main() -> ExitCode {
     let env: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    match Settings::read(TABLE.load(&matches, &env), &env) {
-        Ok(settings) => commands::run(&matches, settings),
-        Err(mistakes) => {
-            eprintln!("walpost: {mistakes}");
-            ExitCode::from(WRONG_USAGE)
+    let values = TABLE.load(&matches, &env);
+    let ended = match matches.subcommand() {
+        Some(("tail", matches)) => {
+            TailSettings::read(values).map(|settings| commands::tail(matches, settings))
         }
-    }
+        _ => Settings::read(values, &env).map(|settings| commands::run(&matches, settings)),
+    };
+    ended.unwrap_or_else(|mistakes| {
+        eprintln!("walpost: {mistakes}");
+        ExitCode::from(WRONG_USAGE)
+    })
 }
 
 fn command() -> Command {
@@ -76,8 +80,16 @@ fn command() -> Command {
         )
         .subcommand(
             Command::new("tail")
-                .about("Print the topic's records as they come")
+                .about("Print the records of the topics as they come; needs no database")
                 .arg(json())
+                .arg(Arg::new("key").long("key").value_name("KEY").help("Only records with this key"))
+                .arg(
+                    Arg::new("type")
+                        .long("type")
+                        .value_name("TYPE")
+                        .action(ArgAction::Append)
+                        .help("Only events of this type, such as Created, in any case; repeatable"),
+                )
                 .arg(
                     Arg::new("from-start")
                         .long("from-start")

@@ -180,7 +180,7 @@ pub(crate) fn slot(who: &str, round: usize, database: &Database) -> String {
     format!("{who}_{round}_{}", database.name())
 }
 
-/// Makes the slots, all at one position, and lets walpost know of its own.
+/// Makes the slots, all at one position, and lets walpost know of them.
 pub(crate) async fn prepare(relay: &Relay, database: &Database, rounds: usize) -> Result<()> {
     relay.init().await?;
     let client = database.client().await?;
@@ -188,10 +188,10 @@ pub(crate) async fn prepare(relay: &Relay, database: &Database, rounds: usize) -
         for who in ["bare", "relay"] {
             let copy = "select pg_copy_logical_replication_slot($1, $2)";
             client.execute(copy, &[&database.slot_name(), &slot(who, round, database)]).await?;
+            let remember = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, backfilled_at) \
+                            select $1, system_identifier, confirmed_lsn, now() from walpost.slot where slot_name = $2";
+            client.execute(remember, &[&slot(who, round, database), &database.slot_name()]).await?;
         }
-        let remember = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, backfilled_at) \
-                        select $1, system_identifier, confirmed_lsn, now() from walpost.slot where slot_name = $2";
-        client.execute(remember, &[&slot("relay", round, database), &database.slot_name()]).await?;
     }
     Ok(())
 }

@@ -43,6 +43,9 @@ pub mod topic;
 /// What arrived on a topic.
 pub mod reader;
 
+/// What somebody else writes to a topic.
+pub mod writer;
+
 /// A real browser, without a window.
 pub mod browser;
 
@@ -66,3 +69,4 @@ pub use relay::{Relay, RelayProcess};
 pub use stack::Stack;
 pub use topic::Topic;
 pub use wait::{wait_for, wait_until};
+pub use writer::Written;

@@ -109,7 +109,7 @@ fn broker_list(text: &str) -> Result<String, String> {
 }
 
 /// Kafka's own rule (`Topic.validate` in its sources).
-fn topic_name(text: &str) -> Result<String, String> {
+pub(super) fn topic_name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=249).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".." {
         Ok(text.to_owned())

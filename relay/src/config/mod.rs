@@ -5,6 +5,7 @@
 
 mod database;
 mod kafka;
+mod tail;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::encode::{EncoderSettings, Format};
 use crate::outbox::{OutboxTable, Role};
 pub use database::{DatabaseSettings, SslMode};
 pub use kafka::KafkaSettings;
+pub use tail::TailSettings;
 
 /// Every setting of walpost.
 pub const TABLE: Table = Table {
@@ -215,6 +217,12 @@ pub const TABLE: Table = Table {
             "MS",
             "10000",
             "How often the outbox is looked through for rows to remove, 100 to 3600000.",
+        ),
+        Setting::new(
+            "tail-topics",
+            "NAME,…",
+            "omp-tgbot-commands,omp-tgbot-cache-events",
+            "The topics that `walpost tail` shows beside --topic. One that does not exist is left out; `--tail-topics=`: none.",
         ),
         Setting::new("retry-max-ms", "MS", "5000", "The longest wait between two tries, 100 to 600000."),
         Setting::new(

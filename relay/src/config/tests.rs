@@ -80,6 +80,34 @@ fn without_a_database_the_remedy_is_named() {
     assert!(text.contains("WALPOST_DATABASE_URL"), "{text}");
 }
 
+fn read_tail(args: &[&str]) -> Result<TailSettings, Mistakes> {
+    let command = clap::Command::new("walpost").args(TABLE.args());
+    let matches = command.get_matches_from(std::iter::once(&"walpost").chain(args));
+    TailSettings::read(TABLE.load(&matches, &[]))
+}
+
+#[test]
+fn the_topics_of_tail_need_no_database() {
+    let settings = read_tail(&[]).unwrap();
+    assert_eq!(settings.kafka.topic, "omp-package-events");
+    assert_eq!(settings.beside, ["omp-tgbot-commands", "omp-tgbot-cache-events"]);
+    assert!(read_tail(&["--tail-topics="]).unwrap().beside.is_empty());
+}
+
+#[test]
+fn a_topic_of_tail_is_shown_once() {
+    let settings = read_tail(&["--topic=a", "--tail-topics=b, a,c,b"]).unwrap();
+    assert_eq!(settings.beside, ["b", "c"]);
+}
+
+#[test]
+fn a_topic_of_tail_that_can_not_be_is_named() {
+    let text = read_tail(&["--tail-topics=a,b c", "--topic=,"]).unwrap_err().to_string();
+    for part in ["2 wrong settings", "--tail-topics", "`b c`", "--topic"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
 #[test]
 fn the_table_and_its_columns_are_settings() {
     let settings =

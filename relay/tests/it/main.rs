@@ -67,6 +67,9 @@ mod status;
 /// Every precondition, at a glance.
 mod check;
 
+/// The topics, as they grow.
+mod tail;
+
 /// TLS, passwords and rights, on both sides.
 mod secure;
 

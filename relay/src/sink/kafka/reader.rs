@@ -1,64 +1,121 @@
-//! Reads a topic back: every partition, assigned by hand, nothing committed.
+//! Reads topics back: every partition, assigned by hand, nothing committed.
 
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::SinkError;
+use super::{SinkError, is_denied};
 use crate::config::KafkaSettings;
 
-/// A record as it lies in the topic.
+/// A record as it lies in a topic.
 #[derive(Debug, Clone)]
 pub struct StoredRecord {
+    /// Its topic.
+    pub topic: String,
     /// Its partition.
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
     /// Its timestamp, milliseconds since 1970-01-01 UTC.
     pub timestamp_ms: Option<i64>,
-    /// Its key.
-    pub key: Vec<u8>,
-    /// Its value.
-    pub value: Vec<u8>,
-    /// Its headers.
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its key, where it has one.
+    pub key: Option<Vec<u8>>,
+    /// Its value; none is what compaction takes for a removal.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, in their order; a name may come again.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// A reader of a topic.
+/// Where a partition ended when the reader was opened.
+struct End {
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
+/// A reader of topics.
 pub struct TopicReader {
     consumer: BaseConsumer,
     brokers: String,
-    /// Partitions that had more when the reader was opened, with their ends then.
-    behind: Vec<(i32, i64)>,
+    topics: Vec<String>,
+    left_out: Vec<String>,
+    /// Partitions that have more to read of what they had when the reader was opened.
+    behind: Vec<End>,
 }
 
 impl TopicReader {
-    /// Starts at the oldest record that the topic has, or at its end.
+    /// Starts at the oldest record that each topic has, or at its end: the topic of events, and those `beside` it that
+    /// exist and may be read.
     ///
     /// # Errors
-    /// When Kafka cannot be reached or does not have the topic.
-    pub fn open(kafka: &KafkaSettings, from_start: bool, timeout: Duration) -> Result<Self, SinkError> {
-        let consumer: BaseConsumer =
-            client_config(kafka).create().map_err(|error| SinkError::Settings(error.to_string()))?;
-        let mut reader = Self { consumer, brokers: kafka.brokers.clone(), behind: Vec::new() };
-        reader.assign(&kafka.topic, from_start, timeout)?;
+    /// When Kafka cannot be reached or does not have the topic of events.
+    pub fn open(
+        kafka: &KafkaSettings,
+        beside: &[String],
+        from_start: bool,
+        timeout: Duration,
+    ) -> Result<Self, SinkError> {
+        let mut config = client_config(kafka);
+        // What retention removes before it is read is gone; what is left is shown, from its first record.
+        config.set("auto.offset.reset", "earliest");
+        let consumer = config.create().map_err(|error| SinkError::Settings(error.to_string()))?;
+        let mut reader = Self {
+            consumer,
+            brokers: kafka.brokers.clone(),
+            topics: Vec::new(),
+            left_out: Vec::new(),
+            behind: Vec::new(),
+        };
+        let mut assignment = TopicPartitionList::new();
+        reader.add(&kafka.topic, from_start, timeout, &mut assignment)?;
+        for topic in beside {
+            match reader.add(topic, from_start, timeout, &mut assignment) {
+                Err(SinkError::TopicMissing { .. } | SinkError::Denied(_)) => {
+                    reader.left_out.push(topic.clone());
+                }
+                added => added?,
+            }
+        }
+        let assigned = reader.consumer.assign(&assignment);
+        assigned.map_err(|error| reader.unreachable(&error))?;
         Ok(reader)
     }
 
-    /// The next record, waiting for it as long as `timeout`.
+    /// What is read, the topic of events first.
+    #[must_use]
+    pub fn topics(&self) -> &[String] {
+        &self.topics
+    }
+
+    /// What is not read, since it does not exist or may not be read.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// The next record of any topic, waiting for it as long as `timeout`. A broker that goes away is waited for.
     ///
     /// # Errors
-    /// When the topic cannot be read.
+    /// When the topics cannot be read.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<StoredRecord>, SinkError> {
         let record = match self.consumer.poll(timeout) {
             None => return Ok(None),
             Some(Ok(message)) => stored(&message),
+            Some(Err(error)) if is_transient(&error) => {
+                tracing::warn!(%error, "a broker is away");
+                return Ok(None);
+            }
+            Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_denied) => {
+                return Err(SinkError::Denied(error.to_string()));
+            }
             Some(Err(error)) => return Err(self.unreachable(&error)),
         };
-        self.behind.retain(|(partition, end)| *partition != record.partition || record.offset + 1 < *end);
+        self.behind.retain(|end| {
+            (end.partition, &end.topic) != (record.partition, &record.topic) || record.offset + 1 < end.offset
+        });
         Ok(Some(record))
     }
 
@@ -68,31 +125,53 @@ impl TopicReader {
         self.behind.is_empty()
     }
 
-    fn assign(&mut self, topic: &str, from_start: bool, timeout: Duration) -> Result<(), SinkError> {
+    fn add(
+        &mut self,
+        topic: &str,
+        from_start: bool,
+        timeout: Duration,
+        assignment: &mut TopicPartitionList,
+    ) -> Result<(), SinkError> {
+        for partition in self.partitions(topic, timeout)? {
+            let marks = self.consumer.fetch_watermarks(topic, partition, timeout);
+            let (start, end) = marks.map_err(|error| self.unreachable(&error))?;
+            let from = if from_start { start } else { end };
+            let added = assignment.add_partition_offset(topic, partition, Offset::Offset(from));
+            added.map_err(|error| self.unreachable(&error))?;
+            if from < end {
+                self.behind.push(End { topic: topic.to_owned(), partition, offset: end });
+            }
+        }
+        self.topics.push(topic.to_owned());
+        Ok(())
+    }
+
+    fn partitions(&self, topic: &str, timeout: Duration) -> Result<Vec<i32>, SinkError> {
         let metadata =
             self.consumer.fetch_metadata(Some(topic), timeout).map_err(|error| self.unreachable(&error))?;
-        let found = metadata.topics().first().filter(|topic| !topic.partitions().is_empty());
+        let found = metadata.topics().first();
+        let refused = found.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+        if let Some(code) = refused.filter(|code| is_denied(*code)) {
+            return Err(SinkError::Denied(format!("{code} (topic `{topic}`)")));
+        }
+        let found = found.filter(|topic| !topic.partitions().is_empty());
         let found = found.ok_or_else(|| SinkError::TopicMissing {
             topic: topic.to_owned(),
             brokers: self.brokers.clone(),
         })?;
-        let mut assignment = TopicPartitionList::new();
-        for partition in found.partitions() {
-            let marks = self.consumer.fetch_watermarks(topic, partition.id(), timeout);
-            let (start, end) = marks.map_err(|error| self.unreachable(&error))?;
-            let from = if from_start { start } else { end };
-            let added = assignment.add_partition_offset(topic, partition.id(), Offset::Offset(from));
-            added.map_err(|error| self.unreachable(&error))?;
-            if from < end {
-                self.behind.push((partition.id(), end));
-            }
-        }
-        self.consumer.assign(&assignment).map_err(|error| self.unreachable(&error))
+        Ok(found.partitions().iter().map(|partition| partition.id()).collect())
     }
 
     fn unreachable(&self, error: &KafkaError) -> SinkError {
         SinkError::Unreachable { brokers: self.brokers.clone(), reason: error.to_string() }
     }
+}
+
+/// librdkafka tells of a lost broker as of a record, and goes on by itself.
+fn is_transient(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
 pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
@@ -116,11 +195,12 @@ fn is_connection_property(name: &str) -> bool {
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
-    let owned = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+    let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
     let headers = message
         .headers()
         .map(|headers| headers.iter().map(|header| (header.key.to_owned(), owned(header.value))).collect());
     StoredRecord {
+        topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis(),
