@@ -49,11 +49,13 @@ fn print_commands(screen: &Screen, system: &System, ports: &Ports) -> Result<()>
         ("WALPOST_SLOT", system.database.slot_name()),
         ("WALPOST_KAFKA_BROKERS", system.topic.brokers.clone()),
         ("WALPOST_TOPIC", system.topic.name.clone()),
+        ("WALPOST_HTTP_ADDR", ports.relay.to_string()),
     ];
     let exports: Vec<_> = settings.iter().map(|(name, value)| format!("export {name}={value}")).collect();
     screen.command("for what follows", &exports.join("\n  "));
     screen.command("watch the events arrive", &format!("{walpost} tail"));
-    screen.command("how far the relay is", &format!("{walpost} status"));
+    screen.command("the relay's own page", &format!("http://{}/", ports.relay));
+    screen.command("the same in a terminal", &format!("{walpost} status --watch"));
     let (relay, service) = (ports.relay, ports.metrics);
     let metrics = format!("curl http://{relay}/metrics\n  curl http://{service}/metrics");
     screen.command("the relay's metrics, and the service's", &metrics);
