@@ -84,7 +84,10 @@ async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode>
         }
         Err(error) => anyhow::bail!("cannot listen on {addr} (--http-addr): {error}"),
     };
-    let _pages = Pages::start(listener, &settings, &vitals, &stop)?;
+    // Theirs is another end than the relay's: while it drains they show that it does.
+    let closed = CancellationToken::new();
+    let _closing = closed.clone().drop_guard();
+    let _pages = Pages::start(listener, &settings, &vitals, &closed)?;
     let exit_on_halt = settings.exit_on_halt;
     let traces = settings.otlp_endpoint.as_deref().map(traces::provider).transpose()?;
     let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));

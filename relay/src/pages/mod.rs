@@ -3,6 +3,7 @@
 //! Served by a thread of its own: the relay's thread rests under load, and one that hangs must not take with it what
 //! says so. Nothing is written here, and no payload of an event is ever shown.
 
+mod connections;
 mod history;
 mod stream;
 
@@ -80,13 +81,9 @@ async fn observe(listener: Option<TcpListener>, settings: Settings, vitals: Vita
     }
     let streams = Streams::start(vitals.clone(), places.clone(), stop.clone());
     let Some(listener) = listener else { return stop.cancelled().await };
-    let serving = async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let router = router(Shown { vitals, places, streams });
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-    };
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "the pages are gone");
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => connections::serve(listener, router(Shown { vitals, places, streams }), stop).await,
+        Err(error) => tracing::error!(%error, "the pages are gone"),
     }
 }
 
