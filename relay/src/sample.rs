@@ -78,12 +78,21 @@ pub async fn take(session: &Session, slot: &str, table: &OutboxTable) -> Result<
         at_ms: clock::unix_millis(),
         server_version: row.get(1),
         wal_end: Lsn(row.get::<_, Option<PgLsn>>(0).map_or(0, Into::into)),
-        wal_directory_bytes: if may_see_wal { wal_directory(session).await? } else { None },
+        wal_directory_bytes: if may_see_wal { beside(wal_directory(session).await)? } else { None },
         // -1 is no limit.
         wal_keep_max_bytes: keep_megabytes.and_then(|size| u64::try_from(size).ok()).map(|size| size << 20),
         slot: preflight::slot_facts(session, slot).await?,
-        outbox: outbox(session, table).await?,
+        outbox: beside(outbox(session, table).await)?,
     })
+}
+
+/// What is good to know, and no reason to know nothing of the slot when Postgres refuses it: the table may be locked for a
+/// migration, or its front be full of rows that are removed and not yet vacuumed.
+fn beside<T: Default>(answer: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    match answer {
+        Err(error) if error.sqlstate().is_some() => Ok(T::default()),
+        answer => answer,
+    }
 }
 
 async fn wal_directory(session: &Session) -> Result<Option<u64>, DatabaseError> {
@@ -111,7 +120,8 @@ async fn outbox(session: &Session, table: &OutboxTable) -> Result<OutboxSample, 
     let (id, created_at) = (quoted(id), quoted(created_at));
     // By number, which is the primary key: the oldest by time would need a look at every row.
     let sql = format!(
-        "select (extract(epoch from {created_at}) * 1000)::bigint from {}.{} order by {id} limit 1",
+        "select case when isfinite({created_at}) then (extract(epoch from {created_at}) * 1000)::bigint end \
+         from {}.{} order by {id} limit 1",
         quoted(&table.schema),
         quoted(&table.table)
     );
@@ -160,8 +170,13 @@ async fn ask(
 
 async fn connect(database: &DatabaseSettings, timeout: Duration) -> Result<Session, DatabaseError> {
     let session = Session::connect(database, timeout).await?;
-    // A question that takes longer is not worth its answer, and must not hold back vacuum.
-    let limit = "set statement_timeout = '5s'; set default_transaction_read_only = on";
-    session.client().batch_execute(limit).await.map_err(session.error("limit its own statements"))?;
+    // A question that takes longer is not worth its answer, and must not hold back vacuum, nor the others.
+    let limit = format!(
+        "set statement_timeout = {}; set default_transaction_read_only = on",
+        (timeout / 4).as_millis().max(1)
+    );
+    let during = "limit its own statements";
+    let limited = async { session.client().batch_execute(&limit).await.map_err(session.error(during)) };
+    session.within(during, limited).await?;
     Ok(session)
 }
