@@ -4,6 +4,10 @@
 //! do, or while the acknowledged position or the number of acknowledged records moves. There is something to do while
 //! records are in flight, or while the log of Postgres goes on past the acknowledged position. When it has not got on
 //! for [`--stall-timeout-ms`](crate::config), it is stalled.
+//!
+//! A session that follows one which got on is given time: the walsender reads the log again from the slot's restart
+//! position, and until it has come to what is new, the movement of the stream itself counts. One that follows a session
+//! which got nowhere is given none: a stream that breaks again and again at the same place does not get on.
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +26,23 @@ pub struct Reached {
     pub records: u64,
     /// Records in flight.
     pub in_flight: u64,
+    /// A number that changes when the stream brings anything, new or again.
+    pub streamed: u64,
 }
 
 impl Reached {
     fn has_moved_since(&self, earlier: &Self) -> bool {
         self.acknowledged > earlier.acknowledged || self.records != earlier.records
     }
+}
+
+/// What a session reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// The stream.
+    Log,
+    /// The table: the log waits meanwhile, as it should.
+    Table,
 }
 
 /// Watches whether the relay gets on.
@@ -38,12 +53,19 @@ pub struct Health {
     log_end: Lsn,
     /// When it last got on.
     got_on: Instant,
+    /// Where it was when the session began.
+    began_at: Option<Reached>,
+    reads: Reads,
+    /// The session before this one got on, so this one may read again what that one had.
+    may_read_again: bool,
 }
 
 /// It has not got on for too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
-    /// What waits, and for how long.
+    /// How long it has not got on.
+    pub stuck: Duration,
+    /// What waits, without numbers that change: it is read aloud when it does.
     pub reason: String,
     /// What the operator can do.
     pub remedy: String,
@@ -53,13 +75,22 @@ impl Health {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { reached: Reached::default(), log_end: Lsn::ZERO, got_on: now }
+        Self {
+            reached: Reached::default(),
+            log_end: Lsn::ZERO,
+            got_on: now,
+            began_at: None,
+            reads: Reads::Log,
+            may_read_again: true,
+        }
     }
 
     /// The relay has come so far.
     pub fn reached(&mut self, reached: Reached, now: Instant) {
         // Before as well: what began to wait just now has not waited since the last time there was nothing to do.
-        if !self.waits() || reached.has_moved_since(&self.reached) {
+        let reads_again =
+            self.may_read_again && reached.in_flight == 0 && reached.streamed != self.reached.streamed;
+        if !self.waits() || reads_again || reached.has_moved_since(&self.reached) {
             self.got_on = now;
         }
         self.reached = reached;
@@ -73,14 +104,32 @@ impl Health {
         self.log_end = end;
     }
 
-    /// A session begins: nothing is held against it yet.
-    pub fn began(&mut self, now: Instant) {
+    /// A session begins, or goes on from the table to the stream.
+    pub fn began(&mut self, reads: Reads, now: Instant) {
+        let got_on = self.began_at.is_none_or(|then| self.reached.has_moved_since(&then));
+        self.may_read_again = got_on || self.reads != reads;
+        if self.may_read_again {
+            self.got_on = now;
+        }
+        self.began_at = Some(self.reached);
+        self.reads = reads;
+    }
+
+    /// Another relay follows the stream, at this moment.
+    pub fn stands_by(&mut self, now: Instant) {
         self.got_on = now;
+        self.began_at = None;
+    }
+
+    /// Since when events may have waited that nobody has read.
+    #[must_use]
+    pub fn got_on(&self) -> Instant {
+        self.got_on
     }
 
     /// Whether there is something to do.
     fn waits(&self) -> bool {
-        self.reached.in_flight > 0 || self.log_behind() > PADDING_BYTES
+        self.reached.in_flight > 0 || (self.reads == Reads::Log && self.log_behind() > PADDING_BYTES)
     }
 
     fn log_behind(&self) -> u64 {
@@ -94,27 +143,21 @@ impl Health {
         if !self.waits() || stuck < timeout {
             return None;
         }
-        let seconds = stuck.as_secs();
         let (waiting, remedy) = if self.reached.in_flight > 0 {
-            let waiting = format!("{} events wait for Kafka's acknowledgement", self.reached.in_flight);
             (
-                waiting,
+                "events wait for Kafka's acknowledgement",
                 "look at the brokers, at the topic's in-sync replicas (min.insync.replicas), and at the log of \
                     walpost; it goes on by itself as soon as Kafka acknowledges, and nothing is lost meanwhile",
             )
         } else {
-            let waiting = format!(
-                "{} bytes of the log of Postgres wait behind the acknowledged position",
-                self.log_behind()
-            );
             (
-                waiting,
+                "log of Postgres waits behind the acknowledged position",
                 "look in pg_stat_activity at the walsender: it may be decoding a very large transaction, which \
                     passes; if it does nothing, restart walpost, which goes on from the confirmed position",
             )
         };
-        let reason = format!("nothing was acknowledged for {seconds} s, while {waiting}");
-        Some(Stall { reason, remedy: remedy.to_owned() })
+        let reason = format!("nothing was acknowledged for {timeout:?} and longer, while {waiting}");
+        Some(Stall { stuck, reason, remedy: remedy.to_owned() })
     }
 }
 
@@ -126,7 +169,7 @@ mod tests {
     const SEGMENT: u64 = 16 << 20;
 
     fn reached(acknowledged: u64, records: u64, in_flight: u64) -> Reached {
-        Reached { acknowledged: Lsn(acknowledged), records, in_flight }
+        Reached { acknowledged: Lsn(acknowledged), records, in_flight, streamed: acknowledged }
     }
 
     fn after(start: Instant, seconds: u64) -> Instant {
@@ -143,7 +186,7 @@ mod tests {
         }
         assert_eq!(health.stall(after(start, 79), TIMEOUT), None, "it began to wait at 20 s");
         let stall = health.stall(after(start, 200), TIMEOUT);
-        assert!(stall.is_some_and(|stall| stall.reason.contains("bytes of the log")));
+        assert!(stall.is_some_and(|stall| stall.reason.contains("log of Postgres waits")));
         health.reached(reached(SEGMENT * 10, 5, 0), after(start, 201));
         assert_eq!(health.stall(after(start, 300), TIMEOUT), None);
     }
@@ -155,9 +198,8 @@ mod tests {
         health.reached(reached(1, 5, 0), start);
         health.reached(reached(1, 5, 7), after(start, 1_000));
         assert_eq!(health.stall(after(start, 1_059), TIMEOUT), None, "idle time before does not count");
-        assert!(
-            health.stall(after(start, 1_060), TIMEOUT).is_some_and(|stall| stall.reason.contains("7 events"))
-        );
+        let stall = health.stall(after(start, 1_065), TIMEOUT);
+        assert!(stall.is_some_and(|stall| stall.reason.contains("60s") && stall.stuck.as_secs() == 65));
         health.reached(reached(1, 6, 6), after(start, 1_061));
         assert_eq!(health.stall(after(start, 1_100), TIMEOUT), None, "one was acknowledged");
     }
@@ -172,12 +214,73 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_begins_is_given_its_time() {
+    fn a_session_after_one_that_got_on_is_given_its_time() {
         let start = Instant::now();
         let mut health = Health::new(start);
+        health.began(Reads::Log, start);
         health.reached(reached(1, 5, 7), start);
-        health.began(after(start, 500));
+        health.began(Reads::Log, after(start, 500));
         assert_eq!(health.stall(after(start, 559), TIMEOUT), None);
         assert!(health.stall(after(start, 560), TIMEOUT).is_some());
+    }
+
+    /// A row that breaks the stream half a minute into each session.
+    #[test]
+    fn sessions_that_get_nowhere_are_a_stall_however_often_they_begin() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        health.began(Reads::Log, start);
+        health.reached(reached(SEGMENT, 5, 0), start);
+        health.log_ends(Lsn(SEGMENT * 9), after(start, 1));
+        for session in 0..3 {
+            health.began(Reads::Log, after(start, 30 * session + 2));
+            // It reads the same again, and no more.
+            for streamed in 0..20 {
+                let again = Reached { streamed, ..reached(SEGMENT, 5, 0) };
+                health.reached(again, after(start, 30 * session + 3 + streamed));
+            }
+        }
+        assert!(health.stall(after(start, 85), TIMEOUT).is_some());
+        health.stands_by(after(start, 86));
+        health.began(Reads::Log, after(start, 90));
+        assert_eq!(
+            health.stall(after(start, 149), TIMEOUT),
+            None,
+            "another relay followed the stream meanwhile"
+        );
+    }
+
+    #[test]
+    fn log_that_is_read_again_is_no_stall() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        health.began(Reads::Log, start);
+        health.reached(reached(SEGMENT * 9, 5, 0), start);
+        health.log_ends(Lsn(SEGMENT * 10), start);
+        health.began(Reads::Log, after(start, 1));
+        for streamed in 0..100 {
+            let again = Reached { streamed, ..reached(SEGMENT * 9, 5, 0) };
+            health.reached(again, after(start, 10 * streamed));
+            assert_eq!(health.stall(after(start, 10 * streamed + 9), TIMEOUT), None);
+        }
+        assert!(health.stall(after(start, 1_050), TIMEOUT).is_some(), "the stream stands still");
+    }
+
+    #[test]
+    fn a_table_that_is_read_holds_up_the_log_and_is_no_stall() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        health.began(Reads::Table, start);
+        health.log_ends(Lsn(SEGMENT * 9), start);
+        assert_eq!(
+            health.stall(after(start, 1_000), TIMEOUT),
+            None,
+            "rows that are in Kafka are passed over"
+        );
+        health.reached(reached(0, 0, 500), after(start, 1_000));
+        assert_eq!(health.stall(after(start, 1_059), TIMEOUT), None);
+        assert!(health.stall(after(start, 1_060), TIMEOUT).is_some(), "nobody acknowledges");
+        health.began(Reads::Log, after(start, 1_061));
+        assert_eq!(health.stall(after(start, 1_100), TIMEOUT), None, "the log has its time now");
     }
 }

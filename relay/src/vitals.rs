@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::{Settings, WindowSettings};
-use crate::health::{Health, Reached};
+use crate::health::{Health, Reached, Reads};
 use crate::lsn::Lsn;
 use crate::measure::{Counts, Recent};
 use crate::publish::Publisher;
@@ -83,8 +83,6 @@ pub struct Numbers {
     pub received: Lsn,
     /// Before here everything is acknowledged.
     pub acknowledged: Lsn,
-    /// When the stream was followed last, microseconds since 1970-01-01 UTC; 0: never.
-    pub followed_at: i64,
     /// What has happened to events.
     pub counts: Counts,
 }
@@ -164,7 +162,9 @@ impl Vitals {
     pub fn set_state(&self, state: State) {
         match &state {
             State::Halted { .. } => add(&self.0.rare.halts, 1),
-            State::Streaming | State::Backfilling => lock(&self.0.board).health.began(Instant::now()),
+            State::Streaming => lock(&self.0.board).health.began(Reads::Log, Instant::now()),
+            State::Backfilling => lock(&self.0.board).health.began(Reads::Table, Instant::now()),
+            State::Standby { .. } => lock(&self.0.board).health.stands_by(Instant::now()),
             _ => {}
         }
         self.0.state.set(state);
@@ -178,16 +178,20 @@ impl Vitals {
             window_records: progress.records() as u64,
             window_bytes: progress.bytes() as u64,
             unconfirmed: progress.next_sequence().saturating_sub(settled),
-            oldest_committed_at: progress.oldest().map(|entry| entry.position().committed_at),
+            // A dead letter of a backfill has no time.
+            oldest_committed_at: progress
+                .oldest()
+                .map(|entry| entry.position().committed_at)
+                .filter(|at| *at > 0),
             received: progress.sent(),
             acknowledged: progress.acknowledged(),
-            followed_at: now,
             counts,
         };
         let reached = Reached {
             acknowledged: numbers.acknowledged,
             records: counts.acknowledged,
             in_flight: numbers.window_records,
+            streamed: progress.sent().0.wrapping_add(counts.repeated),
         };
         let mut board = lock(&self.0.board);
         board.numbers = numbers;
@@ -247,6 +251,7 @@ impl Vitals {
         if doing.state.is_ready() {
             let stall = lock(&self.0.board).health.stall(Instant::now(), self.0.limits.stall_timeout);
             if let Some(stall) = stall {
+                doing.since_ms = clock::unix_millis() - millis(stall.stuck - self.0.limits.stall_timeout);
                 doing.state = State::Stalled { reason: stall.reason, remedy: stall.remedy };
             }
         }
@@ -269,7 +274,11 @@ impl Vitals {
     #[must_use]
     pub fn view(&self) -> View {
         let inner = &*self.0;
-        let (doing, numbers) = (self.doing(), lock(&inner.board).numbers);
+        let doing = self.doing();
+        let (numbers, got_on) = {
+            let board = lock(&inner.board);
+            (board.numbers, board.health.got_on())
+        };
         let now = clock::unix_micros();
         let sample = lock(&inner.sample).clone();
         let sample =
@@ -278,7 +287,7 @@ impl Vitals {
         View {
             now_ms: now / 1_000,
             started_ms: inner.started_ms,
-            lag_seconds: lag_seconds(&doing.state, &numbers, inner.started_ms * 1_000, now),
+            lag_seconds: lag_seconds(&doing.state, &numbers, got_on.elapsed(), now),
             doing,
             window: inner.limits.window,
             numbers,
@@ -297,19 +306,23 @@ impl Vitals {
 /// How old the oldest event is that is not acknowledged, seconds.
 ///
 /// While the stream is followed that is the front of the window, and nothing when the window is empty. While it is not,
-/// there may be events that were never read: then it is the time since the stream was followed last, which is the most
-/// that such an event can have waited. A relay that stands by has no events.
+/// or brings nothing, there may be events that were never read: then it is the time since it last got on, which is the
+/// most that such an event can have waited. A relay that stands by has no events.
 #[allow(clippy::cast_precision_loss)]
-fn lag_seconds(state: &State, numbers: &Numbers, started_at: i64, now: i64) -> f64 {
-    let since = match state {
-        State::Standby { .. } => return 0.0,
-        _ if numbers.window_records > 0 => numbers.oldest_committed_at,
-        State::Starting | State::Retrying { .. } | State::Halted { .. } => {
-            Some(if numbers.followed_at > 0 { numbers.followed_at } else { started_at })
+fn lag_seconds(state: &State, numbers: &Numbers, stuck: Duration, now: i64) -> f64 {
+    let since = |at: i64| now.saturating_sub(at).max(0) as f64 / 1e6;
+    match state {
+        State::Standby { .. } => 0.0,
+        _ if numbers.window_records > 0 => numbers.oldest_committed_at.map_or(0.0, since),
+        State::Starting | State::Retrying { .. } | State::Halted { .. } | State::Stalled { .. } => {
+            stuck.as_secs_f64()
         }
-        State::Backfilling | State::Streaming | State::Stalled { .. } | State::Draining => None,
-    };
-    since.map_or(0.0, |since| now.saturating_sub(since).max(0) as f64 / 1e6)
+        State::Backfilling | State::Streaming | State::Draining => 0.0,
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -325,28 +338,47 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn numbers(window_records: u64, committed_at: i64, followed_at: i64) -> Numbers {
+    fn numbers(window_records: u64, committed_at: i64) -> Numbers {
         let oldest_committed_at = (window_records > 0).then_some(committed_at);
-        Numbers { window_records, oldest_committed_at, followed_at, ..Numbers::default() }
+        Numbers { window_records, oldest_committed_at, ..Numbers::default() }
     }
 
-    fn lag(state: State, numbers: Numbers) -> f64 {
-        lag_seconds(&state, &numbers, 1_000_000, 10_000_000)
+    fn lag(state: State, numbers: Numbers, stuck: u64) -> f64 {
+        lag_seconds(&state, &numbers, Duration::from_secs(stuck), 10_000_000)
     }
 
     #[test]
     fn the_lag_is_the_age_of_the_oldest_event_in_flight() {
-        assert!((lag(State::Streaming, numbers(3, 4_000_000, 9_000_000)) - 6.0).abs() < 1e-9);
-        assert!(lag(State::Streaming, numbers(0, 0, 9_000_000)).abs() < 1e-9);
-        assert!(lag(State::Streaming, numbers(3, 11_000_000, 9_000_000)).abs() < 1e-9, "a clock is ahead");
+        assert!((lag(State::Streaming, numbers(3, 4_000_000), 1) - 6.0).abs() < 1e-9);
+        assert!(lag(State::Streaming, numbers(0, 0), 1).abs() < 1e-9);
+        assert!(lag(State::Streaming, numbers(3, 11_000_000), 1).abs() < 1e-9, "a clock is ahead");
     }
 
     #[test]
     fn what_cannot_be_read_is_at_most_as_old_as_the_last_look_at_the_stream() {
         let away = || State::Retrying { peer: Peer::Postgres, reason: String::new() };
-        assert!((lag(away(), numbers(0, 0, 7_000_000)) - 3.0).abs() < 1e-9);
-        assert!((lag(away(), numbers(0, 0, 0)) - 9.0).abs() < 1e-9, "since the start");
-        assert!((lag(away(), numbers(1, 2_000_000, 7_000_000)) - 8.0).abs() < 1e-9);
-        assert!(lag(State::Standby { reason: String::new() }, numbers(0, 0, 0)).abs() < 1e-9);
+        assert!((lag(away(), numbers(0, 0), 3) - 3.0).abs() < 1e-9);
+        assert!((lag(away(), numbers(1, 2_000_000), 3) - 8.0).abs() < 1e-9);
+        let stalled = State::Stalled { reason: String::new(), remedy: String::new() };
+        assert!((lag(stalled, numbers(0, 0), 3) - 3.0).abs() < 1e-9);
+        assert!(lag(State::Standby { reason: String::new() }, numbers(0, 0), 0).abs() < 1e-9);
+    }
+
+    /// A log that ends far ahead of what is acknowledged, and a stream that brings nothing.
+    #[test]
+    fn a_stall_began_when_its_time_was_over_and_events_may_have_waited_all_of_it() {
+        let window = WindowSettings { records: 1, bytes: 1 };
+        let timeout = Duration::from_millis(1);
+        let vitals = Vitals::new(Limits { window, stall_timeout: timeout, sample_age_max: timeout });
+        let before = clock::unix_millis();
+        vitals.set_state(State::Streaming);
+        assert!(vitals.view().lag_seconds.abs() < 1e-9, "nothing is known to wait");
+        lock(&vitals.0.board).health.log_ends(Lsn(1 << 30), Instant::now());
+        let begun = clock::unix_millis();
+        std::thread::sleep(Duration::from_millis(40));
+        let view = vitals.view();
+        assert!(matches!(view.doing.state, State::Stalled { .. }));
+        assert!((before..=begun + 2).contains(&view.doing.since_ms), "{view:?}");
+        assert!(view.lag_seconds >= 0.04, "{}", view.lag_seconds);
     }
 }

@@ -91,8 +91,8 @@ pub const TABLE: Table = Table {
             "column-traceparent",
             "COLUMN",
             "traceparent",
-            "The W3C trace context; empty: the table \
-            has none.",
+            "The W3C trace context; empty, by flag or file: the table \
+            has none. An empty variable counts as absent.",
         ),
         Setting::new(
             "format",
@@ -162,7 +162,8 @@ pub const TABLE: Table = Table {
             "MS",
             "60000",
             "How long nothing may be acknowledged, while events or log wait, until the relay counts as stalled and is \
-            not ready, 1000 to 3600000.",
+            not ready, 1000 to 3600000. Keep it above half of --peer-timeout-ms, after which a busy Postgres is asked \
+            whether it goes on.",
         ),
         Setting::new(
             "connect-timeout-ms",

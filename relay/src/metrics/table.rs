@@ -78,8 +78,8 @@ pub const TABLE: &[Metric] = &[
     gauge(
         "walpost_lag_seconds",
         "Seconds since the commit of the oldest event that is not acknowledged; 0 when there is none, or in standby. \
-            While nothing can be read and nothing is in flight: since the stream was followed last, which is the most that \
-            an event can have waited.",
+            While nothing can be read and nothing is in flight: since the relay last got on or had nothing to do, which is \
+            the most that an event can have waited.",
         |view| one(view.lag_seconds),
     ),
     gauge(
@@ -239,13 +239,13 @@ pub const TABLE: &[Metric] = &[
     })
     .by(&["broker", "quantile"]),
     counter("walpost_kafka_requests_failed_total", "Requests to brokers that failed.", |view| {
-        many(view.kafka.iter().map(|kafka| (vec![], number(kafka.requests_failed))))
+        many(view.kafka.iter().map(|kafka| (vec![], number(kafka.requests.failed))))
     }),
     counter("walpost_kafka_requests_timed_out_total", "Requests that no broker answered in time.", |view| {
-        many(view.kafka.iter().map(|kafka| (vec![], number(kafka.requests_timed_out))))
+        many(view.kafka.iter().map(|kafka| (vec![], number(kafka.requests.timed_out))))
     }),
     counter("walpost_kafka_requests_retried_total", "Requests that were sent again.", |view| {
-        many(view.kafka.iter().map(|kafka| (vec![], number(kafka.requests_retried))))
+        many(view.kafka.iter().map(|kafka| (vec![], number(kafka.requests.retried))))
     }),
 ];
 

@@ -101,6 +101,8 @@ impl Relay {
         self.epoch = None;
         self.publisher.abandon().await?;
         self.settled = self.publisher.progress().covered();
+        // Nothing of it is this relay's any more, for as long as another has the slot.
+        self.vitals.show(&self.publisher, self.settled);
         Ok(())
     }
 

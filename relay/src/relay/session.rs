@@ -291,6 +291,7 @@ impl Relay {
                 break;
             }
             self.publisher.settle().await?;
+            self.vitals.show(&self.publisher, self.settled);
         }
         let target = self.publisher.progress().confirmable();
         self.act(confirming.next(target, u64::MAX), &stream, &guard);

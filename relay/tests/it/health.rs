@@ -3,6 +3,8 @@ use harness::{Database, PrivateKafka, PrivatePostgres, RelayProcess, wait_until}
 
 use crate::case::{Case, SOON};
 
+const OLDEST_ROW: &str = "walpost_outbox_oldest_row_timestamp_seconds";
+
 /// Far below the time after which either peer counts as gone: nothing else may be what is noticed.
 const STALL_TIMEOUT_MS: &str = "2000";
 
@@ -27,7 +29,7 @@ async fn a_relay_whose_events_nobody_acknowledges_is_not_ready_until_somebody_do
     case.audit().await?;
     kafka.pause().await?;
     case.commit(10, 3, 1).await?;
-    stalls(&mut relay, "10 events wait for Kafka").await?;
+    stalls(&mut relay, "events wait for Kafka").await?;
     ensure!(relay.metric("walpost_lag_seconds").await? >= 1.0, "events wait and there is no lag");
     kafka.resume().await?;
     relay.ready().await?;
@@ -53,7 +55,7 @@ async fn a_relay_is_not_ready_while_the_log_grows_and_nothing_is_acknowledged() 
     neighbour
         .execute("create table noise as select repeat('x', 1000) t from generate_series(1, 1000)")
         .await?;
-    let stalled = stalls(&mut relay, "of the log of Postgres wait").await;
+    let stalled = stalls(&mut relay, "log of Postgres waits").await;
     signal("-CONT", &walsender).await?;
     stalled?;
     relay.ready().await
@@ -66,12 +68,64 @@ async fn signal(signal: &str, process: &str) -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_relay_that_drains_says_so_until_it_is_done() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_DRAIN_TIMEOUT_MS", "60000");
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(5, 2, 1).await?;
+    case.audit().await?;
+    kafka.pause().await?;
+    case.commit(5, 2, 1).await?;
+    wait_until(
+        "events are in flight",
+        SOON,
+        async || Ok(relay.metric("walpost_window_records").await? > 0.0),
+    )
+    .await?;
+    relay.signal("TERM").await?;
+    let draining = relay.status("the relay drains", |ready| ready.body.contains("draining")).await?;
+    ensure!(draining.status == 503, "{}", draining.body);
+    ensure!(relay.get("/metrics").await?.body.contains("walpost_state{state=\"draining\"} 1"));
+    kafka.resume().await?;
+    ensure!(relay.exit(SOON).await?.success(), "everything could be confirmed");
+    case.audit().await?;
+    Ok(())
+}
+
+/// As a migration does it; whoever reads the table waits.
+#[tokio::test]
+async fn a_locked_outbox_hides_nothing_of_the_slot() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_SAMPLE_INTERVAL_MS", "200");
+    let case = case.with("WALPOST_CONNECT_TIMEOUT_MS", "2000");
+    let relay = case.relay.init_and_run().await?;
+    case.commit(5, 2, 1).await?;
+    wait_until("the oldest row is known", SOON, async || Ok(relay.metric(OLDEST_ROW).await.is_ok())).await?;
+    let mut client = case.database.client().await?;
+    let migration = client.transaction().await?;
+    migration.batch_execute("lock table package_event in access exclusive mode").await?;
+    wait_until("the oldest row is not known", SOON, async || Ok(relay.metric(OLDEST_ROW).await.is_err()))
+        .await?;
+    ensure!(relay.metric("walpost_slot_exists").await? >= 1.0, "what is known of the slot is hidden");
+    let asked = relay.metric("walpost_sample_timestamp_seconds").await?;
+    wait_until("Postgres is asked again", SOON, async || {
+        Ok(relay.metric("walpost_sample_timestamp_seconds").await? > asked)
+    })
+    .await?;
+    migration.rollback().await?;
+    wait_until("the oldest row is known", SOON, async || Ok(relay.metric(OLDEST_ROW).await.is_ok())).await
+}
+
+#[tokio::test]
 async fn an_idle_relay_stays_ready() -> Result<()> {
     let case = Case::new().await?;
     let case = case.with("WALPOST_STALL_TIMEOUT_MS", "1000").with("WALPOST_SAMPLE_INTERVAL_MS", "200");
     let relay = case.relay.init_and_run().await?;
     // Other tests write to the same server meanwhile: the log grows, and the relay must keep up with it.
-    let asked = relay.metric("walpost_wal_end_lsn_bytes").await.unwrap_or_default();
+    wait_until("Postgres was asked", SOON, async || {
+        Ok(relay.metric("walpost_wal_end_lsn_bytes").await.is_ok())
+    })
+    .await?;
+    let asked = relay.metric("walpost_wal_end_lsn_bytes").await?;
     wait_until("the log has grown, and the relay was ready all the time", SOON, async || {
         let ready = relay.get("/ready").await?;
         ensure!(ready.status == 200, "{}", ready.body);
