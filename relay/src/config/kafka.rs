@@ -60,16 +60,23 @@ const REFUSED: &[(&[&str], &str)] = &[
 
 impl KafkaSettings {
     pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
+        let kafka = Self::read_places(values, peer_timeout);
+        let topic = kafka.as_ref().map(|kafka| kafka.topic.clone());
+        let dead_letter_topic = dead_letter_topic(values, topic.as_deref());
+        Some(Self { dead_letter_topic, ..kafka? })
+    }
+
+    /// For one who only looks: any topic may be looked at, that of dead letters, too.
+    pub(super) fn read_places(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let brokers = values.parse_with("kafka-brokers", broker_list);
         let topic = values.parse_with("topic", topic_name);
-        let dead_letter_topic = dead_letter_topic(values, topic.as_deref());
         let properties = values.map("kafka-property");
         for name in properties.keys() {
             if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name.as_str())) {
                 values.mistake(format!("kafka property `{name}` is refused: {reason}"));
             }
         }
-        Some(Self { brokers: brokers?, topic: topic?, dead_letter_topic, properties, peer_timeout })
+        Some(Self { brokers: brokers?, topic: topic?, dead_letter_topic: None, properties, peer_timeout })
     }
 }
 

@@ -30,7 +30,7 @@ impl TailSettings {
     pub fn read(mut values: Values) -> Result<Self, Mistakes> {
         let timing = TimingSettings::read(&mut values);
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
-        let kafka = KafkaSettings::read(&mut values, peer_timeout);
+        let kafka = KafkaSettings::read_places(&mut values, peer_timeout);
         let beside = values.parse_with("tail-topics", topic_list);
         let log_level = values.parse_with("log-level", log_level);
         let log_json = values.parse_with("log-format", log_format);

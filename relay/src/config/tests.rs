@@ -160,3 +160,15 @@ fn a_secret_on_the_command_line_is_refused_with_the_way_to_give_it() {
     assert!(!text.contains("hunter2"), "{text}");
     assert!(read(&["--database-url=postgres://me@db/shop"], &[]).is_ok());
 }
+
+/// As it is looked at while the relay sends letters there.
+#[test]
+fn the_topic_of_dead_letters_may_be_looked_at() {
+    let command = clap::Command::new("walpost").args(TABLE.args());
+    let matches = command.get_matches_from(["walpost", "--topic", "letters"]);
+    let env = [("WALPOST_POISON", "dead-letter"), ("WALPOST_DEAD_LETTER_TOPIC", "letters")];
+    let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let settings = TailSettings::read(TABLE.load(&matches, &env)).unwrap();
+    assert_eq!((settings.kafka.topic.as_str(), settings.kafka.dead_letter_topic), ("letters", None));
+    assert!(Settings::read(TABLE.load(&matches, &env), &env).is_err(), "the relay must not mix them");
+}

@@ -74,7 +74,9 @@ impl KafkaSink {
     /// When librdkafka refuses a property.
     pub fn new(kafka: &KafkaSettings, window: WindowSettings) -> Result<Self, SinkError> {
         let config = producer_config(kafka, window);
-        let (complaint, statistics) = (Complaint::default(), StatisticsCell::default());
+        let interval = config.get("statistics.interval.ms").and_then(|every| every.parse().ok()).unwrap_or(0);
+        let statistics = StatisticsCell::new(3 * Duration::from_millis(interval));
+        let complaint = Complaint::default();
         let (producer, reports) = start(&config, &complaint, &statistics)?;
         Ok(Self {
             config,
@@ -248,9 +250,16 @@ fn start(
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
     let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
-    let producer =
-        config.create_with_context(reporter).map_err(|error| SinkError::Settings(error.to_string()))?;
+    let producer = config.create_with_context(reporter).map_err(|error| unusable(&error))?;
     Ok((Arc::new(producer), reports))
+}
+
+/// A property that librdkafka does not take, without its value: it may be a password.
+fn unusable(error: &KafkaError) -> SinkError {
+    SinkError::Settings(match error {
+        KafkaError::ClientConfig(_, reason, name, _) => format!("{reason} (property `{name}`)"),
+        error => error.to_string(),
+    })
 }
 
 fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfig {
@@ -266,6 +275,7 @@ fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfi
     for (name, value) in &kafka.properties {
         config.set(name, value);
     }
+    trust_the_system(&mut config);
     // librdkafka counts what it adds to a record; twice the window leaves room for it.
     let queue_kbytes = (window.bytes / 512).clamp(1 << 10, 1 << 21);
     config
@@ -278,6 +288,19 @@ fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfi
         .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
         .set("allow.auto.create.topics", "false");
     config
+}
+
+/// Makes librdkafka look where this system keeps the certificates it trusts: the OpenSSL that is built in knows its own
+/// place only, which is on no system. Whoever says where to look is heeded.
+fn trust_the_system(config: &mut ClientConfig) {
+    let is_encrypted =
+        config.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    let is_told = config.get("ssl.ca.location").is_some()
+        || config.get("ssl.ca.pem").is_some()
+        || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_encrypted && !is_told {
+        config.set("ssl.ca.location", "probe");
+    }
 }
 
 /// What the client last said was wrong. Written when something is, so the lock is never on the way of an event.
@@ -323,7 +346,7 @@ impl ClientContext for Reporter {
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.statistics.set(statistics::numbers(&statistics));
+        self.statistics.set(statistics::numbers(&statistics), statistics::counted(&statistics));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

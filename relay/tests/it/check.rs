@@ -33,6 +33,7 @@ async fn a_system_that_is_ready_passes_and_warnings_count_when_told_to() -> Resu
     case.relay.init().await?;
     let ended = check(&case, &[]).await?;
     ensure!(ended.code() == 0, "{}", ended.stdout);
+    ensure!(ended.stderr.is_empty(), "nothing to warn of: {}", ended.stderr);
     for line in ["ok       postgres  wal_level", "ok       kafka     topic", "0 failed"] {
         ensure!(ended.stdout.contains(line), "no {line} in\n{}", ended.stdout);
     }

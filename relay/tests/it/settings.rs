@@ -34,6 +34,18 @@ async fn a_kafka_property_that_would_break_a_promise_is_refused_by_name() -> Res
 }
 
 #[tokio::test]
+async fn a_kafka_property_that_is_mistyped_is_named_without_its_value() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_KAFKA_PROPERTY_SASL_PASWORD", "hunter2hunter2");
+    for arguments in [&["run"][..], &["check"], &["tail", "--until-end"]] {
+        let ended = case.relay.command(arguments).await?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(arguments != ["run"] || said.contains("sasl.pasword"), "{arguments:?}: {said}");
+        assert!(!said.contains("hunter2"), "{arguments:?} tells the value: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn wrong_usage_is_exit_code_2() -> Result<()> {
     let case = Case::new().await?;
     for arguments in [&["runn"] as &[&str], &["run", "--no-such-flag"], &[]] {

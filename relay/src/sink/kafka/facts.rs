@@ -9,7 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::reader::client_config;
-use super::{SinkError, is_denied};
+use super::{SinkError, is_denied, unusable};
 use crate::config::KafkaSettings;
 
 /// What Kafka says of a topic.
@@ -49,7 +49,7 @@ pub async fn topic_facts(
     timeout: Duration,
 ) -> Result<TopicFacts, SinkError> {
     let admin: AdminClient<DefaultClientContext> =
-        client_config(kafka).create().map_err(|error| SinkError::Settings(error.to_string()))?;
+        client_config(kafka).create().map_err(|error| unusable(&error))?;
     let unreachable = |reason: String| SinkError::Unreachable { brokers: kafka.brokers.clone(), reason };
     let name = topic.to_owned();
     let asked = tokio::task::spawn_blocking(move || {

@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::{SinkError, is_denied};
+use super::{SinkError, is_denied, trust_the_system, unusable};
 use crate::config::KafkaSettings;
 
 /// A record as it lies in a topic.
@@ -59,9 +59,13 @@ impl TopicReader {
         timeout: Duration,
     ) -> Result<Self, SinkError> {
         let mut config = client_config(kafka);
-        // What retention removes before it is read is gone; what is left is shown, from its first record.
-        config.set("auto.offset.reset", "earliest");
-        let consumer = config.create().map_err(|error| SinkError::Settings(error.to_string()))?;
+        config
+            // A group's name is asked for even where none is joined.
+            .set("group.id", "walpost-tail")
+            .set("enable.auto.commit", "false")
+            // What retention removes before it is read is gone; what is left is shown, from its first record.
+            .set("auto.offset.reset", "earliest");
+        let consumer = config.create().map_err(|error| unusable(&error))?;
         let mut reader = Self {
             consumer,
             brokers: kafka.brokers.clone(),
@@ -108,8 +112,11 @@ impl TopicReader {
                 tracing::warn!(%error, "a broker is away");
                 return Ok(None);
             }
+            // A client with a group's name asks for its coordinator, whether it joins or not; nobody needs the answer.
+            Some(Err(error)) if is_about_the_group(&error) => return Ok(None),
             Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_denied) => {
-                return Err(SinkError::Denied(error.to_string()));
+                let topics = self.topics.join(", ");
+                return Err(SinkError::Denied(format!("{error} (one of {topics}; --tail-topics)")));
             }
             Some(Err(error)) => return Err(self.unreachable(&error)),
         };
@@ -174,24 +181,36 @@ fn is_transient(error: &KafkaError) -> bool {
     matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
+/// Whatever a broker has against the group that is not joined.
+fn is_about_the_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
+
+/// What every client has to know, whatever it is there for: librdkafka warns of what is not meant for it.
 pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     for (name, value) in kafka.properties.iter().filter(|(name, _)| is_connection_property(name)) {
         config.set(name, value);
     }
-    // A group's name is asked for even where none is joined.
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("group.id", "walpost-tail")
-        .set("enable.auto.commit", "false");
+    config.set("bootstrap.servers", &kafka.brokers);
+    trust_the_system(&mut config);
     config
 }
 
 /// Those that say how to connect; the others are a producer's.
 fn is_connection_property(name: &str) -> bool {
-    ["security.", "sasl.", "ssl.", "socket.", "client.", "broker."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    let prefixes = [
+        "security.",
+        "sasl.",
+        "ssl.",
+        "enable.ssl.",
+        "enable.sasl.",
+        "https.",
+        "socket.",
+        "client.",
+        "broker.",
+    ];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
@@ -207,5 +226,22 @@ fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
         key: owned(message.key()),
         value: owned(message.payload()),
         headers: headers.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_property_that_says_how_to_connect_is_passed_on_and_no_producers_is() {
+        for name in
+            ["security.protocol", "enable.ssl.certificate.verification", "sasl.mechanism", "https.ca.pem"]
+        {
+            assert!(is_connection_property(name), "{name}");
+        }
+        for name in ["linger.ms", "compression.type", "enable.idempotence", "statistics.interval.ms"] {
+            assert!(!is_connection_property(name), "{name}");
+        }
     }
 }
