@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub recent: Vec<EventFacts>,
     /// When Postgres was asked.
     pub sampled_ms: Option<i64>,
+    /// How often it is asked; null when it is not.
+    pub sample_interval_ms: Option<u64>,
 }
 
 /// The database.
@@ -190,8 +192,8 @@ pub struct KafkaFacts {
 /// An event: which it was, never what was in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EventFacts {
-    /// The row's number.
-    pub id: i64,
+    /// The row's number; a text, since JavaScript rounds numbers beyond 2^53.
+    pub id: String,
     /// What it is about.
     pub key: String,
     /// What happened.
@@ -234,6 +236,7 @@ pub struct Places {
     slot: String,
     brokers: String,
     topic: String,
+    sample_interval_ms: Option<u64>,
 }
 
 impl Places {
@@ -246,6 +249,10 @@ impl Places {
             slot: settings.source.slot.clone(),
             brokers: settings.kafka.brokers.clone(),
             topic: settings.kafka.topic.clone(),
+            sample_interval_ms: settings
+                .timing
+                .sampling()
+                .map(|every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 
@@ -341,6 +348,7 @@ impl Snapshot {
             kafka: places.kafka(view),
             recent: recent.newest_first().map(event).collect(),
             sampled_ms: sample.map(|sample| sample.at_ms),
+            sample_interval_ms: places.sample_interval_ms,
         }
     }
 }
@@ -379,7 +387,7 @@ fn relay(view: &View, rates: &Rates) -> RelayFacts {
 #[allow(clippy::cast_precision_loss)]
 fn event(seen: &Seen) -> EventFacts {
     EventFacts {
-        id: seen.id,
+        id: seen.id.to_string(),
         key: seen.key(),
         kind: seen.kind(),
         event_id: seen.event_id.to_string(),

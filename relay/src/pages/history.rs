@@ -18,8 +18,17 @@ const POINTS: usize = 450;
 /// Over how many points the rates are taken: short enough to follow, long enough not to flicker.
 const RATE_POINTS: usize = 3;
 
-/// Over how many points the disk's are: a burst of a minute is no trend.
+/// Over which time the disk's are: a burst of a minute is no trend.
+const TREND_MS: i64 = 5 * 60_000;
+
+/// Samples that are kept of it: no more than one for each point.
 const TREND_POINTS: usize = 150;
+
+/// Less than this is no trend yet.
+const TREND_MS_MIN: i64 = 60_000;
+
+/// What runs out later than this does not run out: so long no trend lasts.
+const RUNS_OUT_SECONDS_MAX: f64 = 30.0 * 24.0 * 3_600.0;
 
 /// What was seen at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -64,7 +73,11 @@ impl History {
             let disk = Disk { at_ms: sample.at_ms, wal_end: sample.wal_end.0, safe_bytes };
             if self.disk.back().is_none_or(|last| last.at_ms != disk.at_ms) {
                 keep(&mut self.disk, TREND_POINTS, disk);
+                self.disk.retain(|seen| disk.at_ms - seen.at_ms <= TREND_MS);
             }
+        } else {
+            // What it was before nobody could ask says nothing of now.
+            self.disk.clear();
         }
         let rates = self.rates();
         let point = Point {
@@ -114,13 +127,22 @@ impl History {
         per_second(last.wal_end.saturating_sub(first.wal_end) as f64, last.at_ms - first.at_ms)
     }
 
-    /// At the rate at which the room has become less.
+    /// At the rate at which the room has become less, by what was left at best in both halves of the time: each time that
+    /// the slot's restart position moves on there is more again, and only when it gets less all the same it is a trend.
     #[allow(clippy::cast_precision_loss)]
     fn exhausted_in(&self) -> Option<f64> {
         let (first, last) = (self.disk.front()?, self.disk.back()?);
-        let left = last.safe_bytes?;
-        let used = per_second((first.safe_bytes? - left) as f64, last.at_ms - first.at_ms)?;
-        (used > 0.0).then(|| left.max(0) as f64 / used)
+        if last.at_ms - first.at_ms < TREND_MS_MIN {
+            return None;
+        }
+        let middle = i64::midpoint(first.at_ms, last.at_ms);
+        let (earlier, later): (Vec<&Disk>, Vec<&Disk>) =
+            self.disk.iter().partition(|disk| disk.at_ms < middle);
+        let best = |half: Vec<&Disk>| half.into_iter().max_by_key(|disk| disk.safe_bytes).copied();
+        let (before, after) = (best(earlier)?, best(later)?);
+        let used = (before.safe_bytes? - after.safe_bytes?) as f64;
+        let used = per_second(used, after.at_ms - before.at_ms).filter(|used| *used > 0.0)?;
+        Some(last.safe_bytes?.max(0) as f64 / used).filter(|left| *left < RUNS_OUT_SECONDS_MAX)
     }
 }
 
@@ -168,18 +190,38 @@ mod tests {
     fn rates_are_those_of_the_last_points() {
         let mut history = History::default();
         for step in 0..10 {
-            history.take(&view(step * 2_000, 1_000 * step.unsigned_abs(), 100_000 - step * 2_000));
+            history.take(&view(step * 10_000, 1_000 * step.unsigned_abs(), 1_000_000 - step * 10_000));
         }
         let rates = history.rates();
-        assert!((rates.events_per_second - 500.0).abs() < 1e-6, "{rates:?}");
+        assert!((rates.events_per_second - 100.0).abs() < 1e-6, "{rates:?}");
         assert_eq!(rates.wal_bytes_per_second, Some(1_000.0));
-        assert_eq!(rates.exhausted_in_seconds, Some(82.0));
+        assert_eq!(rates.exhausted_in_seconds, Some(910.0));
+    }
+
+    #[test]
+    fn a_slot_that_moves_on_in_steps_does_not_run_out() {
+        let mut history = History::default();
+        // Less and less for 20 s, then all of it again.
+        (0..45).for_each(|step| history.take(&view(step * 2_000, 0, 1_000_000 - step % 10 * 20_000)));
+        assert_eq!(history.rates().exhausted_in_seconds, None);
+    }
+
+    #[test]
+    fn what_nobody_could_ask_for_is_not_known() {
+        let mut history = History::default();
+        (0..40).for_each(|step| history.take(&view(step * 2_000, 0, 1_000_000 - step * 2_000)));
+        assert!(history.rates().exhausted_in_seconds.is_some());
+        let mut away = view(80_000, 0, 0);
+        away.sample = None;
+        history.take(&away);
+        let rates = history.rates();
+        assert_eq!((rates.wal_bytes_per_second, rates.exhausted_in_seconds), (None, None));
     }
 
     #[test]
     fn a_slot_that_gains_room_does_not_run_out() {
         let mut history = History::default();
-        (0..5).for_each(|step| history.take(&view(step * 2_000, 0, 100_000 + step * 2_000)));
+        (0..50).for_each(|step| history.take(&view(step * 2_000, 0, 100_000 + step * 2_000)));
         assert_eq!(history.rates().exhausted_in_seconds, None);
     }
 

@@ -7,17 +7,18 @@ import { byId, fill, setText, make, worst, isTrouble, UNKNOWN, known, number, co
 const LAG_WARN_S = 30, LAG_BAD_S = 300;
 const WAL_WARN = 2 ** 30, WAL_BAD = 10 * 2 ** 30; // Where no limit is set: the size of the disk is not known.
 const RUNS_OUT_WARN_S = 6 * 3600, RUNS_OUT_BAD_S = 3600; // Time for a person to come, and to act.
-const SAMPLE_OLD_MS = 30_000; // Three intervals of asking Postgres.
+const SAMPLE_OLD_MS = 30_000; // Or three intervals of asking Postgres, where they are longer.
 const SILENCE_MS = 4_000; // A snapshot comes each second.
 const RECONNECT_MS = 10_000; // For a connection that is dead without an error.
 const LEVEL_WORD = { none: "unknown", ok: "ok", warn: "warning", bad: "danger" };
 
 // ---- Judgements: a level, and a word or sentence that says why ----
 
-const sampleIsOld = (s) => known(s.sampled_ms) && s.now_ms - s.sampled_ms > SAMPLE_OLD_MS;
+const sampleIsOld = (s) => known(s.sampled_ms) && s.now_ms - s.sampled_ms > Math.max(SAMPLE_OLD_MS, 3 * s.sample_interval_ms);
 
+// The rows of a backfill are as old as they are: that is no lag.
 function judgeLag({ state, window: { lag_seconds: lag } }) {
-  if (state === "standby" || state === "starting" || !known(lag)) return "none";
+  if (["standby", "starting", "backfilling"].includes(state) || !known(lag)) return "none";
   return lag >= LAG_BAD_S ? "bad" : lag >= LAG_WARN_S ? "warn" : "ok";
 }
 
@@ -75,7 +76,7 @@ function judgeSlot({ slot }, disk) {
 }
 
 function judgeWindow(s) {
-  const { window: w, state } = s, level = judgeLag(s);
+  const { window: w, state } = s, level = state === "backfilling" ? "ok" : judgeLag(s);
   const share = Math.max(w.records / w.records_max, w.bytes / w.bytes_max) || 0;
   if (state === "halted" || state === "stalled") return { level: "bad", word: state, share };
   if (state === "retrying") return { level: "warn", word: "waiting", share };
@@ -194,10 +195,11 @@ function drawFigures(s, disk) {
   throughput.note = known(r.latency_p50_ms) ? `commit to Kafka: p50 ${milliseconds(r.latency_p50_ms)}, p99 ${milliseconds(r.latency_p99_ms)}`
     : throughput.word === "idle" ? "nothing waits" : "";
   drawFigure("events-per-second", known(r.events_per_second) ? `${number(r.events_per_second)} events/s` : UNKNOWN, throughput);
-  const upperBound = ["retrying", "halted"].includes(s.state) && w.records === 0 && w.lag_seconds > 0;
+  const upperBound = ["retrying", "halted", "stalled"].includes(s.state) && w.records === 0 && w.lag_seconds > 0;
   const lag = { level: judgeLag(s), note: `age of the oldest event not in Kafka; warning from ${LAG_WARN_S} s, danger from ${LAG_BAD_S} s` };
   if (upperBound) lag.note = "at most: time since the stream was last followed";
   if (s.state === "standby") drawFigure("lag", "standing by", { level: "calm", word: "", note: "the relay that has the slot knows" });
+  else if (s.state === "backfilling") drawFigure("lag", "backfilling", { level: "calm", word: "", note: "rows from before the slot was made: as old as they are" });
   else drawFigure("lag", lag.level === "none" ? UNKNOWN : `${upperBound ? "≤ " : ""}${duration(w.lag_seconds)}`, lag);
   drawFigure("retained", bytes(s.slot.retained_wal_bytes), disk);
 }
@@ -263,7 +265,7 @@ function drawPath(s, disk) {
   drawStation("window", judged.window, "read, not yet acknowledged", [
     ["in flight", `${number(w.records)} / ${number(w.records_max)}`],
     ["bytes", `${bytes(w.bytes)} / ${bytes(w.bytes_max)}`],
-    ["oldest waits", w.records > 0 ? duration(w.lag_seconds) : "none waits"],
+    ["oldest waits", w.records === 0 ? "none waits" : s.state === "backfilling" ? "an old row" : duration(w.lag_seconds)],
     ["published", perSecond(relay.bytes_per_second, bytes)],
     ["latency p50", milliseconds(relay.latency_p50_ms)],
     ["latency p99", milliseconds(relay.latency_p99_ms)],
@@ -307,6 +309,8 @@ function drawRecent({ recent, now_ms: now }) {
 
 let shown = null;
 function drawSnapshot(s) {
+  // Another version brings another page.
+  if (shown && (shown.version !== s.version || shown.revision !== s.revision)) return location.reload();
   const disk = judgeDisk(s);
   shown = s;
   drawState(s, disk);
@@ -328,11 +332,11 @@ function connect() {
   source?.close();
   connectedAt = Date.now();
   source = new EventSource("events");
-  // What cannot be read or drawn does not count as heard, so the page then says that its numbers are old.
-  const on = (name, use) => source.addEventListener(name, ({ data }) => { use(JSON.parse(data)); heard(); });
+  const on = (name, use) => source.addEventListener(name, ({ data }) => use(JSON.parse(data)));
   on("history", setHistory);
-  on("snapshot", drawSnapshot);
   on("point", addPoints);
+  // One that cannot be read or drawn does not count as heard, so the page then says that its numbers are old.
+  on("snapshot", (snapshot) => { drawSnapshot(snapshot); heard(); });
   source.addEventListener("error", () => { broken = true; drawConnection(); });
 }
 

@@ -9,8 +9,10 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::screen::printable;
 use crate::config::Settings;
 use crate::snapshot::Snapshot;
 
@@ -40,12 +42,27 @@ pub(super) async fn ask(settings: &Settings) -> Result<Snapshot, String> {
     let addr = reachable(settings.http_addr);
     let answer = tokio::time::timeout(TIMEOUT, get(addr)).await;
     let body = answer.map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))??;
-    let snapshot: Snapshot =
-        serde_json::from_slice(&body).map_err(|error| format!("another program answers: {error}"))?;
+    let snapshot = read(&body).map_err(|error| format!("another program answers: {error}"))?;
     if snapshot.slot.name != settings.source.slot {
         return Err(format!("the relay there follows the slot {}", snapshot.slot.name));
     }
     Ok(snapshot)
+}
+
+/// Whoever answers there does not drive the terminal: what is shown has no control characters.
+fn read(body: &[u8]) -> serde_json::Result<Snapshot> {
+    let mut value: Value = serde_json::from_slice(body)?;
+    clean(&mut value);
+    serde_json::from_value(value)
+}
+
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = printable(text),
+        Value::Array(values) => values.iter_mut().for_each(clean),
+        Value::Object(fields) => fields.values_mut().for_each(clean),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 async fn get(addr: SocketAddr) -> Result<Bytes, String> {
@@ -72,6 +89,14 @@ async fn get(addr: SocketAddr) -> Result<Bytes, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_answers_does_not_drive_the_terminal() {
+        let mut value =
+            serde_json::json!({"state": "\u{1b}]52;c;x\u{7}", "recent": [{"key": "a\u{9b}b"}], "n": 1});
+        clean(&mut value);
+        assert_eq!(value, serde_json::json!({"state": " ]52;c;x ", "recent": [{"key": "a b"}], "n": 1}));
+    }
 
     #[test]
     fn a_relay_that_listens_everywhere_is_asked_here() {

@@ -154,26 +154,22 @@ impl Screen {
 
     fn relay(&mut self, relay: &Snapshot) {
         let window = &relay.window;
-        self.add(
-            "window",
-            format!(
-                "{} of {} events in flight, {} of {}; the oldest {} old",
-                count(window.records),
-                count(window.records_max),
-                size_of(window.bytes),
-                size_of(window.bytes_max),
-                duration(window.lag_seconds),
-            ),
-        );
+        let used = format!("{} of {}", size_of(window.bytes), size_of(window.bytes_max));
+        // The rows of a backfill are as old as they are.
+        let oldest = match window.records {
+            0 => String::new(),
+            _ if relay.state == "backfilling" => String::new(),
+            _ => format!("; the oldest {} old", duration(window.lag_seconds)),
+        };
+        let (records, most) = (count(window.records), count(window.records_max));
+        self.add("window", format!("{records} of {most} events in flight, {used}{oldest}"));
         let kafka = &relay.kafka;
-        let brokers = kafka
-            .brokers_up
-            .zip(kafka.brokers_known)
-            .map(|(up, all)| format!(", {up} of {all} brokers connected"))
-            .unwrap_or_default();
-        let rtt = kafka.rtt_p99_ms.map(|rtt| format!(", answers in {rtt:.1} ms at 99 %")).unwrap_or_default();
         let partitions = kafka.partitions.map(|count| format!(", {count} partitions")).unwrap_or_default();
-        self.add("kafka", format!("{}, topic {}{partitions}{brokers}{rtt}", kafka.brokers, kafka.topic));
+        self.add("kafka", format!("{}, topic {}{partitions}", kafka.brokers, kafka.topic));
+        if let Some((up, all)) = kafka.brokers_up.zip(kafka.brokers_known) {
+            let rtt = kafka.rtt_p99_ms.map(|rtt| format!(", answer in {rtt:.1} ms at 99 %"));
+            self.more("brokers", format!("{up} of {all} connected{}", rtt.unwrap_or_default()));
+        }
         self.events(&relay.relay);
         if let Some(error) = &relay.last_error {
             let at = DateTime::from_timestamp_millis(error.at_ms);
@@ -210,7 +206,7 @@ impl Screen {
 }
 
 /// A text from elsewhere, without what would drive the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 

@@ -27,8 +27,8 @@ async fn the_page_shows_events_as_they_are_acknowledged_and_a_halt_with_its_reme
     case.commit(40, 5, 1).await?;
     shows(&browser, "#recent tr:nth-child(12)").await?;
     wait_until("the page shows the last event", SOON, async || {
-        let ids = text(&browser, "#recent").await?;
-        Ok(ids.contains("40") && ids.contains("Updated"))
+        let newest = text(&browser, "#recent tbody tr:first-child").await?;
+        Ok(newest.split_whitespace().next() == Some("40") && newest.contains("Updated"))
     })
     .await?;
     let page = browser.source().await?;
