@@ -22,6 +22,9 @@
 
 begin;
 
+-- Rather fail, and be repeated, than hold up the service.
+set local lock_timeout = '10s';
+
 do $$
 declare
   wanted record;
@@ -43,21 +46,30 @@ end
 $$;
 
 -- The owner. Migrations then run as a role that is a member of it, after `set role logistic_package_owner`: sqlx's table
--- of applied migrations is its own too.
+-- of applied migrations is its own too. Only what has another owner is touched: a change of owner locks a table against
+-- everybody, also one that changes nothing, and this is repeated while the service runs.
+grant usage, create on schema public to logistic_package_owner;
 do $$
+declare
+  name text;
 begin
   execute format('grant create on database %I to logistic_package_owner', current_database());
-  if to_regclass('_sqlx_migrations') is not null then
-    alter table _sqlx_migrations owner to logistic_package_owner;
+  foreach name in array array['package', 'package_event', 'package_request', '_sqlx_migrations'] loop
+    -- The sequences follow their tables.
+    if exists (select from pg_class where oid = to_regclass(name) and relowner <> 'logistic_package_owner'::regrole) then
+      execute format('alter table %I owner to logistic_package_owner', name);
+    end if;
+  end loop;
+  if exists (select from pg_type where oid = to_regtype('event_type_enum')
+             and typowner <> 'logistic_package_owner'::regrole) then
+    alter type event_type_enum owner to logistic_package_owner;
+  end if;
+  if exists (select from pg_publication where pubname = 'package_event_pub'
+             and pubowner <> 'logistic_package_owner'::regrole) then
+    alter publication package_event_pub owner to logistic_package_owner;
   end if;
 end
 $$;
-grant usage, create on schema public to logistic_package_owner;
-alter table package owner to logistic_package_owner; -- its sequence follows
-alter table package_event owner to logistic_package_owner;
-alter table package_request owner to logistic_package_owner;
-alter type event_type_enum owner to logistic_package_owner;
-alter publication package_event_pub owner to logistic_package_owner;
 
 -- The server. On the outbox INSERT and nothing more: it never reads an event back, and INSERT alone forbids RETURNING.
 grant usage on schema public to logistic_package_server;
