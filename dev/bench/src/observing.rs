@@ -37,7 +37,9 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
             if watched { &mut on } else { &mut off }.push(drained);
         }
         let (off, on) = (off.last().context("a round")?, on.last().context("a round")?);
-        println!("  round {}: watched, {:.3} of the rate", round + 1, off.seconds / on.seconds);
+        let rate = |drained: &Drained| bench.events_f64() / drained.seconds;
+        let ratio = off.seconds / on.seconds;
+        println!("  round {}: {:.0} events/s, watched {:.0}: {ratio:.3}", round + 1, rate(off), rate(on));
     }
     Ok(section(bench, &off, &on))
 }
@@ -96,6 +98,8 @@ async fn page(addr: SocketAddr) -> Result<()> {
 fn section(bench: &Bench, off: &[Drained], on: &[Drained]) -> Section {
     let of = |rounds: &[Drained], figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
     let (events, base) = (bench.events_f64(), of(off, |drained| drained.seconds));
+    let ratios: Vec<_> =
+        off.iter().zip(on).map(|(off, on)| format!("{:.2}", off.seconds / on.seconds)).collect();
     let mut table = Table::new(&["", "of the rate", "events/s", "walpost's CPU s/M", "peak RSS"]);
     for (who, rounds) in [("nobody looks", off), ("everything on", on)] {
         let seconds = of(rounds, |drained| drained.seconds);
@@ -113,8 +117,10 @@ fn section(bench: &Bench, off: &[Drained], on: &[Drained]) -> Section {
         text: format!(
             "{} one-row transactions drained, {} rounds in turn, medians. Everything on: Postgres asked each second by a \
              role that sees pg_wal, librdkafka's statistics each second, /metrics scraped each second, {PAGES} pages open. \
-             Nobody looks: no questions, no statistics, no scrapes, no page.",
-            bench.events, bench.rounds
+             Nobody looks: no questions, no statistics, no scrapes, no page. The rounds one by one, of the rate: {}.",
+            bench.events,
+            bench.rounds,
+            ratios.join(", ")
         ),
         tables: vec![table],
         plots: vec![],
