@@ -127,8 +127,9 @@ impl History {
         per_second(last.wal_end.saturating_sub(first.wal_end) as f64, last.at_ms - first.at_ms)
     }
 
-    /// At the rate at which the room has become less, by what was left at best in both halves of the time: each time that
-    /// the slot's restart position moves on there is more again, and only when it gets less all the same it is a trend.
+    /// At the rate at which the room has become less, by what was left at best in both halves of the time. Each time that
+    /// the slot's restart position moves on there is more again: only when the later half never came back to any of the
+    /// earlier one it is a trend.
     #[allow(clippy::cast_precision_loss)]
     fn exhausted_in(&self) -> Option<f64> {
         let (first, last) = (self.disk.front()?, self.disk.back()?);
@@ -138,8 +139,11 @@ impl History {
         let middle = i64::midpoint(first.at_ms, last.at_ms);
         let (earlier, later): (Vec<&Disk>, Vec<&Disk>) =
             self.disk.iter().partition(|disk| disk.at_ms < middle);
-        let best = |half: Vec<&Disk>| half.into_iter().max_by_key(|disk| disk.safe_bytes).copied();
-        let (before, after) = (best(earlier)?, best(later)?);
+        let best = |half: &[&Disk]| half.iter().max_by_key(|disk| disk.safe_bytes).map(|disk| **disk);
+        let (before, after) = (best(&earlier)?, best(&later)?);
+        if earlier.iter().any(|disk| disk.safe_bytes <= after.safe_bytes) {
+            return None;
+        }
         let used = (before.safe_bytes? - after.safe_bytes?) as f64;
         let used = per_second(used, after.at_ms - before.at_ms).filter(|used| *used > 0.0)?;
         Some(last.safe_bytes?.max(0) as f64 / used).filter(|left| *left < RUNS_OUT_SECONDS_MAX)
@@ -201,8 +205,10 @@ mod tests {
     #[test]
     fn a_slot_that_moves_on_in_steps_does_not_run_out() {
         let mut history = History::default();
-        // Less and less for 20 s, then all of it again.
-        (0..45).for_each(|step| history.take(&view(step * 2_000, 0, 1_000_000 - step % 10 * 20_000)));
+        // Less and less for 20 s, then nearly all of it again.
+        (0..45).for_each(|step| {
+            history.take(&view(step * 2_000, 0, 1_000_000 - step % 10 * 20_000 - step / 10 * 1_000))
+        });
         assert_eq!(history.rates().exhausted_in_seconds, None);
     }
 
