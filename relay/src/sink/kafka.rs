@@ -13,6 +13,7 @@
 //! assumed. When a record fails for good librdkafka turns fatal, so nothing behind it is delivered; a new producer then
 //! sends again from the oldest that is not acknowledged.
 
+mod clients;
 pub mod facts;
 pub mod reader;
 mod stall;
@@ -31,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use clients::{producer_config, statistics_interval, unusable};
 use stall::Stall;
 
 use super::statistics::StatisticsCell;
@@ -44,9 +46,6 @@ const REPORTS_MAX: usize = 4096;
 
 /// How long a broken producer may take to give back what it holds.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often the producer says how it is doing: as often as a near Prometheus scrapes.
-const STATISTICS_INTERVAL_MS: &str = "5000";
 
 /// A producer for one topic.
 pub struct KafkaSink {
@@ -74,8 +73,7 @@ impl KafkaSink {
     /// When librdkafka refuses a property.
     pub fn new(kafka: &KafkaSettings, window: WindowSettings) -> Result<Self, SinkError> {
         let config = producer_config(kafka, window);
-        let interval = config.get("statistics.interval.ms").and_then(|every| every.parse().ok()).unwrap_or(0);
-        let statistics = StatisticsCell::new(3 * Duration::from_millis(interval));
+        let statistics = StatisticsCell::new(3 * statistics_interval(&config));
         let complaint = Complaint::default();
         let (producer, reports) = start(&config, &complaint, &statistics)?;
         Ok(Self {
@@ -252,55 +250,6 @@ fn start(
     let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
     let producer = config.create_with_context(reporter).map_err(|error| unusable(&error))?;
     Ok((Arc::new(producer), reports))
-}
-
-/// A property that librdkafka does not take, without its value: it may be a password.
-fn unusable(error: &KafkaError) -> SinkError {
-    SinkError::Settings(match error {
-        KafkaError::ClientConfig(_, reason, name, _) => format!("{reason} (property `{name}`)"),
-        error => error.to_string(),
-    })
-}
-
-fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    // What may be changed first.
-    config
-        .set("client.id", "walpost")
-        .set("compression.type", "lz4")
-        .set("linger.ms", "1")
-        .set("socket.timeout.ms", kafka.peer_timeout.as_millis().to_string())
-        .set("socket.keepalive.enable", "true")
-        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
-    for (name, value) in &kafka.properties {
-        config.set(name, value);
-    }
-    trust_the_system(&mut config);
-    // librdkafka counts what it adds to a record; twice the window leaves room for it.
-    let queue_kbytes = (window.bytes / 512).clamp(1 << 10, 1 << 21);
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("enable.idempotence", "true")
-        .set("enable.gapless.guarantee", "true")
-        .set("message.timeout.ms", "0")
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.messages", window.records.to_string())
-        .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
-        .set("allow.auto.create.topics", "false");
-    config
-}
-
-/// Makes librdkafka look where this system keeps the certificates it trusts: the OpenSSL that is built in knows its own
-/// place only, which is on no system. Whoever says where to look is heeded.
-fn trust_the_system(config: &mut ClientConfig) {
-    let is_encrypted =
-        config.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
-    let is_told = config.get("ssl.ca.location").is_some()
-        || config.get("ssl.ca.pem").is_some()
-        || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    if is_encrypted && !is_told {
-        config.set("ssl.ca.location", "probe");
-    }
 }
 
 /// What the client last said was wrong. Written when something is, so the lock is never on the way of an event.

@@ -8,8 +8,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::reader::client_config;
-use super::{SinkError, is_denied, unusable};
+use super::clients::{client_config, unusable};
+use super::{SinkError, is_denied};
 use crate::config::KafkaSettings;
 
 /// What Kafka says of a topic.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
-use super::{SinkError, is_denied, trust_the_system, unusable};
+use super::clients::{client_config, unusable};
+use super::{SinkError, is_denied};
 use crate::config::KafkaSettings;
 
 /// A record as it lies in a topic.
@@ -186,33 +187,6 @@ fn is_about_the_group(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
-/// What every client has to know, whatever it is there for: librdkafka warns of what is not meant for it.
-pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    for (name, value) in kafka.properties.iter().filter(|(name, _)| is_connection_property(name)) {
-        config.set(name, value);
-    }
-    config.set("bootstrap.servers", &kafka.brokers);
-    trust_the_system(&mut config);
-    config
-}
-
-/// Those that say how to connect; the others are a producer's.
-fn is_connection_property(name: &str) -> bool {
-    let prefixes = [
-        "security.",
-        "sasl.",
-        "ssl.",
-        "enable.ssl.",
-        "enable.sasl.",
-        "https.",
-        "socket.",
-        "client.",
-        "broker.",
-    ];
-    prefixes.iter().any(|prefix| name.starts_with(prefix))
-}
-
 fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
     let headers = message
@@ -226,22 +200,5 @@ fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
         key: owned(message.key()),
         value: owned(message.payload()),
         headers: headers.unwrap_or_default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_property_that_says_how_to_connect_is_passed_on_and_no_producers_is() {
-        for name in
-            ["security.protocol", "enable.ssl.certificate.verification", "sasl.mechanism", "https.ca.pem"]
-        {
-            assert!(is_connection_property(name), "{name}");
-        }
-        for name in ["linger.ms", "compression.type", "enable.idempotence", "statistics.interval.ms"] {
-            assert!(!is_connection_property(name), "{name}");
-        }
     }
 }
