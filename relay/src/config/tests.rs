@@ -4,11 +4,16 @@ use secrecy::ExposeSecret;
 
 use super::*;
 
-fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, Mistakes> {
+fn typed(args: &[&str], env: &[(&str, &str)]) -> (Values, Vec<(String, String)>) {
     let command = clap::Command::new("walpost").args(TABLE.args());
     let matches = command.get_matches_from(std::iter::once(&"walpost").chain(args));
     let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Settings::read(TABLE.load(&matches, &env), &env)
+    (TABLE.load(&matches, &env), env)
+}
+
+fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, Mistakes> {
+    let (values, env) = typed(args, env);
+    Settings::read(values, &env)
 }
 
 const URL: (&str, &str) = ("WALPOST_DATABASE_URL", "postgres://me:secret@db:6432/shop?sslmode=require");
@@ -80,29 +85,28 @@ fn without_a_database_the_remedy_is_named() {
     assert!(text.contains("WALPOST_DATABASE_URL"), "{text}");
 }
 
-fn read_tail(args: &[&str]) -> Result<TailSettings, Mistakes> {
-    let command = clap::Command::new("walpost").args(TABLE.args());
-    let matches = command.get_matches_from(std::iter::once(&"walpost").chain(args));
-    TailSettings::read(TABLE.load(&matches, &[]))
+fn read_tail(args: &[&str], env: &[(&str, &str)]) -> Result<TailSettings, Mistakes> {
+    let (values, _) = typed(args, env);
+    TailSettings::read(values)
 }
 
 #[test]
 fn the_topics_of_tail_need_no_database() {
-    let settings = read_tail(&[]).unwrap();
+    let settings = read_tail(&[], &[]).unwrap();
     assert_eq!(settings.kafka.topic, "omp-package-events");
     assert_eq!(settings.beside, ["omp-tgbot-commands", "omp-tgbot-cache-events"]);
-    assert!(read_tail(&["--tail-topics="]).unwrap().beside.is_empty());
+    assert!(read_tail(&["--tail-topics="], &[]).unwrap().beside.is_empty());
 }
 
 #[test]
 fn a_topic_of_tail_is_shown_once() {
-    let settings = read_tail(&["--topic=a", "--tail-topics=b, a,c,b"]).unwrap();
+    let settings = read_tail(&["--topic=a", "--tail-topics=b, a,c,b"], &[]).unwrap();
     assert_eq!(settings.beside, ["b", "c"]);
 }
 
 #[test]
 fn a_topic_of_tail_that_can_not_be_is_named() {
-    let text = read_tail(&["--tail-topics=a,b c", "--topic=,"]).unwrap_err().to_string();
+    let text = read_tail(&["--tail-topics=a,b c", "--topic=,"], &[]).unwrap_err().to_string();
     for part in ["2 wrong settings", "--tail-topics", "`b c`", "--topic"] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -164,11 +168,9 @@ fn a_secret_on_the_command_line_is_refused_with_the_way_to_give_it() {
 /// As it is looked at while the relay sends letters there.
 #[test]
 fn the_topic_of_dead_letters_may_be_looked_at() {
-    let command = clap::Command::new("walpost").args(TABLE.args());
-    let matches = command.get_matches_from(["walpost", "--topic", "letters"]);
-    let env = [("WALPOST_POISON", "dead-letter"), ("WALPOST_DEAD_LETTER_TOPIC", "letters")];
-    let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let settings = TailSettings::read(TABLE.load(&matches, &env)).unwrap();
+    let args = ["--topic", "letters"];
+    let env = [URL, ("WALPOST_POISON", "dead-letter"), ("WALPOST_DEAD_LETTER_TOPIC", "letters")];
+    let settings = read_tail(&args, &env).unwrap();
     assert_eq!((settings.kafka.topic.as_str(), settings.kafka.dead_letter_topic), ("letters", None));
-    assert!(Settings::read(TABLE.load(&matches, &env), &env).is_err(), "the relay must not mix them");
+    assert!(read(&args, &env).is_err(), "the relay must not mix them");
 }
