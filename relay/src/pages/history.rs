@@ -145,7 +145,7 @@ impl History {
             return None;
         }
         let used = (before.safe_bytes? - after.safe_bytes?) as f64;
-        let used = per_second(used, after.at_ms - before.at_ms).filter(|used| *used > 0.0)?;
+        let used = per_second(used, after.at_ms - before.at_ms)?;
         Some(last.safe_bytes?.max(0) as f64 / used).filter(|left| *left < RUNS_OUT_SECONDS_MAX)
     }
 }

@@ -156,11 +156,9 @@ impl Screen {
         let window = &relay.window;
         let used = format!("{} of {}", size_of(window.bytes), size_of(window.bytes_max));
         // The rows of a backfill are as old as they are.
-        let oldest = match window.records {
-            0 => String::new(),
-            _ if relay.state == "backfilling" => String::new(),
-            _ => format!("; the oldest {} old", duration(window.lag_seconds)),
-        };
+        let is_late = window.records > 0 && relay.state != "backfilling";
+        let oldest = is_late.then(|| format!("; the oldest {} old", duration(window.lag_seconds)));
+        let oldest = oldest.unwrap_or_default();
         let (records, most) = (count(window.records), count(window.records_max));
         self.add("window", format!("{records} of {most} events in flight, {used}{oldest}"));
         let kafka = &relay.kafka;
@@ -174,7 +172,7 @@ impl Screen {
         if let Some(error) = &relay.last_error {
             let at = DateTime::from_timestamp_millis(error.at_ms);
             let at = at.map_or_else(String::new, |at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
-            self.add("last error", format!("{at} {}", printable(&error.text)));
+            self.add("last error", format!("{at} {}", error.text));
         }
     }
 
