@@ -336,6 +336,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn numbers(window_records: u64, committed_at: i64) -> Numbers {
@@ -370,15 +372,15 @@ mod tests {
         let window = WindowSettings { records: 1, bytes: 1 };
         let timeout = Duration::from_millis(1);
         let vitals = Vitals::new(Limits { window, stall_timeout: timeout, sample_age_max: timeout });
-        let before = clock::unix_millis();
+        let waited = Duration::from_millis(40);
+        let since = clock::unix_millis() - millis(waited - timeout);
         vitals.set_state(State::Streaming);
         assert!(vitals.view().lag_seconds.abs() < 1e-9, "nothing is known to wait");
-        lock(&vitals.0.board).health.log_ends(Lsn(1 << 30), Instant::now());
-        let begun = clock::unix_millis();
-        std::thread::sleep(Duration::from_millis(40));
+        lock(&vitals.0.board).health.log_ends(Lsn(1 << 30), Instant::now().checked_sub(waited).unwrap());
+        let until = clock::unix_millis() - millis(waited - timeout);
         let view = vitals.view();
         assert!(matches!(view.doing.state, State::Stalled { .. }));
-        assert!((before..=begun + 2).contains(&view.doing.since_ms), "{view:?}");
+        assert!((since - 1..=until + 1).contains(&view.doing.since_ms), "{view:?}");
         assert!(view.lag_seconds >= 0.04, "{}", view.lag_seconds);
     }
 }
