@@ -38,7 +38,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
         }
         let (off, on) = (off.last().context("a round")?, on.last().context("a round")?);
         let rate = |drained: &Drained| bench.events_f64() / drained.seconds;
-        let ratio = off.seconds / on.seconds;
+        let ratio = of_the_rate(off, on);
         println!("  round {}: {:.0} events/s, watched {:.0}: {ratio:.3}", round + 1, rate(off), rate(on));
     }
     Ok(section(bench, &off, &on))
@@ -95,11 +95,15 @@ async fn page(addr: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// What was left of the rate in a round.
+fn of_the_rate(off: &Drained, on: &Drained) -> f64 {
+    off.seconds / on.seconds
+}
+
 fn section(bench: &Bench, off: &[Drained], on: &[Drained]) -> Section {
     let of = |rounds: &[Drained], figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
     let (events, base) = (bench.events_f64(), of(off, |drained| drained.seconds));
-    let ratios: Vec<_> =
-        off.iter().zip(on).map(|(off, on)| format!("{:.2}", off.seconds / on.seconds)).collect();
+    let ratios: Vec<_> = off.iter().zip(on).map(|(off, on)| format!("{:.2}", of_the_rate(off, on))).collect();
     let mut table = Table::new(&["", "of the rate", "events/s", "walpost's CPU s/M", "peak RSS"]);
     for (who, rounds) in [("nobody looks", off), ("everything on", on)] {
         let seconds = of(rounds, |drained| drained.seconds);
