@@ -46,8 +46,8 @@ end
 $$;
 
 -- The owner. Migrations then run as a role that is a member of it, after `set role logistic_package_owner`: sqlx's table
--- of applied migrations is its own too. Only what has another owner is touched: a change of owner locks a table against
--- everybody, also one that changes nothing, and this is repeated while the service runs.
+-- of applied migrations is its own too. Only a table that has another owner is touched: a change of owner locks it
+-- against everybody, also one that changes nothing, and this is repeated while the service runs.
 grant usage, create on schema public to logistic_package_owner;
 do $$
 declare
@@ -60,16 +60,10 @@ begin
       execute format('alter table %I owner to logistic_package_owner', name);
     end if;
   end loop;
-  if exists (select from pg_type where oid = to_regtype('event_type_enum')
-             and typowner <> 'logistic_package_owner'::regrole) then
-    alter type event_type_enum owner to logistic_package_owner;
-  end if;
-  if exists (select from pg_publication where pubname = 'package_event_pub'
-             and pubowner <> 'logistic_package_owner'::regrole) then
-    alter publication package_event_pub owner to logistic_package_owner;
-  end if;
 end
 $$;
+alter type event_type_enum owner to logistic_package_owner;
+alter publication package_event_pub owner to logistic_package_owner;
 
 -- The server. On the outbox INSERT and nothing more: it never reads an event back, and INSERT alone forbids RETURNING.
 grant usage on schema public to logistic_package_server;
