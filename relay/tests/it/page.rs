@@ -26,9 +26,16 @@ async fn the_page_shows_events_as_they_are_acknowledged_and_a_halt_with_its_reme
 
     case.commit(40, 5, 1).await?;
     shows(&browser, "#recent tr:nth-child(12)").await?;
-    wait_until("the page shows the last event", SOON, async || {
+    wait_until("they are acknowledged", SOON, async || {
+        Ok(relay.metric("walpost_events_total{outcome=\"published\"}").await? >= 40.0)
+    })
+    .await?;
+    // Alone: those that are in flight together are acknowledged in any order, by partition.
+    case.commit_one(4_242).await?;
+    wait_until("the page shows the last event first", SOON, async || {
         let newest = text(&browser, "#recent tbody tr:first-child").await?;
-        Ok(newest.split_whitespace().next() == Some("40") && newest.contains("Updated"))
+        let mut cells = newest.split_whitespace();
+        Ok([cells.next(), cells.next(), cells.next()] == [Some("41"), Some("4242"), Some("Updated")])
     })
     .await?;
     let page = browser.source().await?;
