@@ -9,11 +9,12 @@
 //! another one had the slot meanwhile, and what it still holds is no longer its to send; and only the relay of the
 //! latest epoch can write here.
 
+use serde_json::Value;
 use tokio_postgres::types::{PgLsn, ToSql};
 
 use crate::database::{DatabaseError, Session};
 use crate::lsn::Lsn;
-use crate::preflight::PublicationId;
+use crate::preflight::{PreflightError, PublicationId, Unsafe};
 
 /// What is remembered about a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,21 @@ pub struct Memory {
     pub epoch: i64,
     /// The publication as it was when the slot was first followed.
     pub publication: Option<PublicationId>,
+    /// The catalogue's rows of that publication, as one text that any change of them changes; none in a ledger of an
+    /// older version.
+    pub publication_rows: Option<String>,
+    /// Why rows may be missing in the stream; kept until the table is published again.
+    pub republish_why: Option<String>,
+    /// The server's timeline when the slot was taken last.
+    pub timeline: Option<u32>,
+    /// The rows of the table up to this id are to be published from the table.
+    pub copy_through: Option<i64>,
+    /// Those up to this id are.
+    pub copied_through: Option<i64>,
 }
+
+/// The columns that later versions added. Each may be empty, so that a version which does not know it still works.
+const ADDED: [&str; 5] = ["publication_rows", "republish_why", "timeline", "copy_through", "copied_through"];
 
 /// The tables of the schema. A comment on each says what it is to those who find it in their database.
 const SCHEMA: &str = "
@@ -45,11 +60,17 @@ create table if not exists walpost.slot (
     publication_table_oid oid,
     updated_at timestamptz not null default clock_timestamp()
 );
+alter table walpost.slot
+    add column if not exists publication_rows text,
+    add column if not exists republish_why text,
+    add column if not exists timeline integer,
+    add column if not exists copy_through bigint,
+    add column if not exists copied_through bigint;
 comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
 comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream; every row of a transaction below published_below is in Kafka.';
 ";
 
-/// Makes the schema where it is not there.
+/// Makes the schema where it is not there, and brings one of an older version up to this one.
 ///
 /// # Errors
 /// When the database refuses.
@@ -60,6 +81,26 @@ pub async fn create(session: &Session) -> Result<(), DatabaseError> {
          select pg_advisory_xact_lock(hashtext('walpost.init')); {SCHEMA} commit;"
     );
     session.client().batch_execute(&guarded).await.map_err(session.error("make the schema walpost"))
+}
+
+/// Brings a schema of an older version up to this one; one that is missing is left so.
+///
+/// # Errors
+/// When the role may not, or the database refuses.
+pub async fn upgrade(session: &Session) -> Result<(), PreflightError> {
+    // Asked first: the statement itself locks the table, and wants its owner, even when there is nothing to add.
+    let sql = "select (select count(*) from pg_attribute where attrelid = c.oid and attname = any($1) \
+               and not attisdropped) from pg_class c where c.oid = to_regclass('walpost.slot')";
+    let there = session.client().query_opt(sql, &[&ADDED.as_slice()]).await;
+    let there = there.map_err(session.error("look at the schema walpost"))?.map(|row| row.get::<_, i64>(0));
+    if there.is_none_or(|columns| usize::try_from(columns) == Ok(ADDED.len())) {
+        return Ok(());
+    }
+    match create(session).await {
+        // insufficient_privilege.
+        Err(error) if error.sqlstate() == Some("42501") => Err(Unsafe::LedgerOld.into()),
+        done => Ok(done?),
+    }
 }
 
 /// Whether the schema is there.
@@ -79,15 +120,26 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
     if !exists(session).await? {
         return Ok(None);
     }
+    // What an older version of the schema lacks is absent in the JSON, and no error.
     let sql = "select system_identifier, confirmed_lsn, backfilled_at is not null, epoch, publication_oid, \
-               publication_table_oid from walpost.slot where slot_name = $1";
+               publication_table_oid, to_jsonb(slot) from walpost.slot slot where slot_name = $1";
     let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error("read walpost.slot"))?;
-    Ok(row.map(|row| Memory {
-        system: row.get(0),
-        confirmed: Lsn(row.get::<_, PgLsn>(1).into()),
-        backfilled: row.get(2),
-        epoch: row.get(3),
-        publication: publication(&row),
+    Ok(row.map(|row| {
+        let added: Value = row.get(6);
+        let text = |name: &str| added.get(name)?.as_str().map(str::to_owned);
+        let number = |name: &str| added.get(name)?.as_i64();
+        Memory {
+            system: row.get(0),
+            confirmed: Lsn(row.get::<_, PgLsn>(1).into()),
+            backfilled: row.get(2),
+            epoch: row.get(3),
+            publication: publication(&row),
+            publication_rows: text("publication_rows"),
+            republish_why: text("republish_why"),
+            timeline: number("timeline").and_then(|timeline| u32::try_from(timeline).ok()),
+            copy_through: number("copy_through"),
+            copied_through: number("copied_through"),
+        }
     }))
 }
 
@@ -153,7 +205,8 @@ pub async fn begin(
                publication_table_oid = excluded.publication_table_oid, epoch = old.epoch + 1, \
                published_below = case when old.system_identifier = excluded.system_identifier \
                    then old.published_below end, \
-               backfilled_at = null, updated_at = clock_timestamp()";
+               backfilled_at = null, copy_through = null, copied_through = null, \
+               updated_at = clock_timestamp()";
     let (confirmed, made) = (PgLsn::from(confirmed.0), origin == Origin::Made);
     let PublicationId { publication, table } = publication;
     let values: [&(dyn ToSql + Sync); 6] = [&slot, &system, &confirmed, &made, &publication, &table];
@@ -214,7 +267,8 @@ pub async fn republish(
     publication: PublicationId,
 ) -> Result<(), DatabaseError> {
     adopt_publication(session, slot, publication).await?;
-    let sql = "update walpost.slot set backfilled_at = null, streamed_from = null where slot_name = $1";
+    let sql = "update walpost.slot set backfilled_at = null, streamed_from = null, copy_through = null, \
+               copied_through = null where slot_name = $1";
     session.client().execute(sql, &[&slot]).await.map_err(session.error("write walpost.slot"))?;
     Ok(())
 }

@@ -105,6 +105,9 @@ pub enum Unsafe {
             published"
     )]
     SlotUnknown(String),
+    /// The schema is of an older version, and this role may not change it.
+    #[error("the schema walpost is of an older version, and this role may not bring it up to date")]
+    LedgerOld,
     /// The slot was moved, or made anew.
     #[error(
         "the slot `{slot}` is at {at}, ahead of {remembered}, the last position walpost meant to confirm: it \
@@ -174,6 +177,9 @@ impl Unsafe {
                 .into(),
             Self::SlotActive { .. } => "stop the relay that streams from it first".into(),
             Self::SlotUnknown(_) => "run `walpost init`, which takes the slot over".into(),
+            Self::LedgerOld => "run `walpost init` once as the role that owns the schema walpost, then start \
+                walpost again"
+                .into(),
             Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
                 run `walpost recover`"
                 .into(),

@@ -147,6 +147,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
     match plan.steps {
         Steps::Nothing | Steps::GoOn => return Ok(()),
         Steps::Republish => {
+            ledger::upgrade(&session).await?;
             ledger::republish(&session, &source.slot, plan.publication).await?;
             return Ok(());
         }

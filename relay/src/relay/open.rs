@@ -57,6 +57,7 @@ impl Relay {
         let publication = preflight::check_publication(session, source).await?;
         // The slot before the memory, which is never behind it.
         let slot = preflight::check_slot(session, source).await?;
+        ledger::upgrade(session).await?;
         let memory = ledger::load(session, &source.slot).await?;
         let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
         preflight::check_kept(source, publication, &memory)?;
