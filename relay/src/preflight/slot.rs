@@ -1,0 +1,122 @@
+//! The slot: whether it is there, is ours, is whole, and is where it was left.
+
+use chrono::DateTime;
+use serde::Deserialize;
+
+use super::{PreflightError, Unsafe};
+use crate::config::SourceSettings;
+use crate::database::{DatabaseError, Session};
+use crate::ledger::Memory;
+use crate::lsn::Lsn;
+
+/// A row of `pg_replication_slots`; columns that a version lacks are absent.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SlotFacts {
+    /// The slot's name.
+    pub slot_name: String,
+    /// `pgoutput` is ours.
+    pub plugin: Option<String>,
+    /// A logical slot belongs to one.
+    pub database: Option<String>,
+    /// Whether a walsender serves it now.
+    pub active: bool,
+    /// That walsender's process.
+    pub active_pid: Option<i64>,
+    /// From where WAL is kept for it.
+    pub restart_lsn: Option<String>,
+    /// Up to where the client has confirmed.
+    pub confirmed_flush_lsn: Option<String>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// Bytes that may be written until the slot is in danger; absent without a limit.
+    pub safe_wal_size: Option<i64>,
+    /// Why it is lost (17 and newer).
+    pub invalidation_reason: Option<String>,
+    /// Whether it is copied to standbys (17 and newer).
+    pub failover: Option<bool>,
+    /// Whether it is such a copy (17 and newer).
+    pub synced: Option<bool>,
+    /// Since when nobody is connected (17 and newer).
+    pub inactive_since: Option<String>,
+}
+
+impl SlotFacts {
+    /// The confirmed position.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<Lsn> {
+        self.confirmed_flush_lsn.as_deref()?.parse().ok()
+    }
+
+    /// Since when nobody is connected, milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn inactive_since_ms(&self) -> Option<i64> {
+        let since = DateTime::parse_from_rfc3339(self.inactive_since.as_deref()?).ok()?;
+        Some(since.timestamp_millis())
+    }
+
+    /// From where log is kept for it.
+    #[must_use]
+    pub fn restart(&self) -> Option<Lsn> {
+        self.restart_lsn.as_deref()?.parse().ok()
+    }
+}
+
+/// Checks that the slot is there, is ours and is whole.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub async fn check_slot(session: &Session, source: &SourceSettings) -> Result<SlotFacts, PreflightError> {
+    let slot = &source.slot;
+    let facts = slot_facts(session, slot).await?.ok_or_else(|| Unsafe::SlotMissing(slot.clone()))?;
+    if facts.plugin.as_deref() != Some("pgoutput") {
+        let plugin = facts.plugin.unwrap_or_else(|| "none, it is physical".into());
+        return Err(Unsafe::SlotForeignPlugin { slot: slot.clone(), plugin }.into());
+    }
+    let row = session.client().query_one("select current_database()::text", &[]).await;
+    let here: String = row.map_err(session.error("read the database's name"))?.get(0);
+    if facts.database.as_deref() != Some(&here) {
+        let database = facts.database.unwrap_or_default();
+        return Err(Unsafe::SlotForeignDatabase { slot: slot.clone(), database }.into());
+    }
+    if facts.wal_status.as_deref() == Some("lost") || facts.invalidation_reason.is_some() {
+        let reason = facts.invalidation_reason.unwrap_or_else(|| "WAL that it needs was removed".into());
+        return Err(Unsafe::SlotLost { slot: slot.clone(), reason }.into());
+    }
+    Ok(facts)
+}
+
+/// Checks the slot against what is remembered. The slot's facts must have been read before the memory.
+///
+/// # Errors
+/// When the slot is not the one that was left.
+pub fn check_memory(facts: &SlotFacts, memory: &Memory, system: &str) -> Result<(), Unsafe> {
+    let slot = facts.slot_name.clone();
+    if memory.system != system {
+        return Err(Unsafe::SystemChanged {
+            slot,
+            found: system.to_owned(),
+            remembered: memory.system.clone(),
+        });
+    }
+    match facts.confirmed() {
+        Some(at) if at > memory.confirmed => {
+            Err(Unsafe::SlotAhead { slot, at, remembered: memory.confirmed })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The slot as Postgres sees it, if it is there.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn slot_facts(session: &Session, slot: &str) -> Result<Option<SlotFacts>, DatabaseError> {
+    let sql = "select to_jsonb(s) from pg_replication_slots s where slot_name = $1";
+    let row = session
+        .client()
+        .query_opt(sql, &[&slot])
+        .await
+        .map_err(session.error("read pg_replication_slots"))?;
+    // The view's columns have had these types since 9.4; those that came later are optional.
+    Ok(row.and_then(|row| serde_json::from_value(row.get(0)).ok()))
+}
