@@ -25,6 +25,9 @@ pub mod stack;
 /// What may befall a connection: a TCP proxy.
 pub mod proxy;
 
+/// A broker in trouble: a proxy that speaks enough Kafka to refuse what it is told to.
+pub mod kafka_proxy;
+
 /// A collector of spans.
 pub mod collector;
 
@@ -60,6 +63,7 @@ mod cleanup;
 pub use browser::Browser;
 pub use database::Database;
 pub use events::{Audit, Committed};
+pub use kafka_proxy::KafkaProxy;
 pub use private::{PrivateKafka, PrivatePostgres};
 pub use process::Process;
 pub use program::{Finished, Program};

@@ -1,6 +1,7 @@
 //! Ports that are free now.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
@@ -12,6 +13,17 @@ use anyhow::{Context, Result};
 pub fn free() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?;
     listener.local_addr().context("a listener without an address")
+}
+
+/// A free loopback address for a server's second listener: above the ports that dev/stack gives away, below those that
+/// the kernel gives to outgoing connections, and another one at each call.
+///
+/// # Errors
+/// When no port is free.
+pub fn for_listener() -> Result<SocketAddr> {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let nth = std::process::id().wrapping_mul(7).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 200;
+    free_from(32_450 + u16::try_from(nth)?)
 }
 
 /// The loopback address with `port`, or the next free one above it.

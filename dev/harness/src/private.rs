@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::database::address;
+use crate::kafka_proxy::KafkaProxy;
+use crate::port;
 use crate::stack::{Output, exported, script, script_path, script_with};
 
 /// Removing an instance stops its server by force: a few seconds are plenty.
@@ -216,6 +218,18 @@ impl PrivateKafka {
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{broker}},PROXIED://127.0.0.1:{way}");
         let map = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT";
         Self::start_with(&[&listeners, &advertised, map]).await
+    }
+
+    /// Starts one whose second listener is behind a proxy that speaks Kafka: clients that come to
+    /// [`KafkaProxy::addr`] stay with it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_behind_proxy() -> Result<(Self, KafkaProxy)> {
+        let target = port::for_listener()?;
+        let proxy = KafkaProxy::start(target).await?;
+        let kafka = Self::start_behind(target.port(), proxy.addr().port()).await?;
+        Ok((kafka, proxy))
     }
 
     /// Its bootstrap servers.

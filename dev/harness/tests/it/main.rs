@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use harness::{Database, PrivatePostgres, Stack, Topic};
 
+mod kafka_proxy;
+
 #[tokio::test]
 async fn a_dropped_database_takes_its_slots_with_it() -> Result<()> {
     let stack = Stack::shared().await?;
