@@ -17,7 +17,7 @@ use crate::database::{DatabaseError, Session};
 use crate::dead_letter::DeadLetter;
 use crate::error::{BadRow, Error};
 use crate::lsn::Lsn;
-use crate::outbox::{Plan, Role};
+use crate::outbox::{Plan, Role, Types};
 use crate::pgoutput::{Column, Relation, Tuple};
 use crate::publish::Publisher;
 use crate::published::IS_PUBLISHED;
@@ -56,6 +56,8 @@ pub struct Backfill<'a, S> {
     pub source: &'a SourceSettings,
     /// The table as the catalogue has it.
     pub relation: &'a Relation,
+    /// The types of its columns.
+    pub types: &'a Types,
     /// The slot's position.
     pub slot_at: Lsn,
     /// The window's bounds.
@@ -75,9 +77,9 @@ impl<S: Sink> Backfill<'_, S> {
         publisher: &mut Publisher<S>,
         stop: &CancellationToken,
     ) -> Result<Option<u64>, Error> {
-        let Self { source, relation, slot_at, window, shown } = *self;
+        let Self { source, relation, types, slot_at, window, shown } = *self;
         let columns = needed(relation, source);
-        let plan = Plan::new(&source.table, &columns)?;
+        let plan = Plan::new(&source.table, &columns, types)?;
         let rows = Cursor::open(session, source, &columns).await?;
         // What an earlier session left in the window without handing it over: nothing else would.
         publisher.send()?;
@@ -109,10 +111,9 @@ impl<S: Sink> Backfill<'_, S> {
                             return Err(bad.into());
                         }
                         publisher.count_dead_letter(&bad.to_string(), tuple.bytes());
-                        let identity = plan.identity(&tuple);
                         let (table, reason) = (&source.table, bad.to_string());
                         Entry::Dead(Box::new(DeadLetter::of_row(
-                            table, &columns, &tuple, identity, reason, position,
+                            table, &columns, &plan, &tuple, reason, position,
                         )))
                     }
                 };
@@ -139,7 +140,8 @@ impl<S: Sink> Backfill<'_, S> {
 
 /// The table with the columns that make an event, and no other.
 fn needed(relation: &Relation, source: &SourceSettings) -> Relation {
-    let is_needed = |column: &&Column| source.table.columns.iter().any(|(_, name)| *name == column.name);
+    let is_needed =
+        |column: &&Column| source.table.columns.iter().any(|wanted| wanted.names.contains(&column.name));
     Relation { columns: relation.columns.iter().filter(is_needed).cloned().collect(), ..relation.clone() }
 }
 

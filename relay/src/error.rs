@@ -1,7 +1,7 @@
 //! Everything that can end a session, and the one place that decides what follows from it.
 
 use crate::database::DatabaseError;
-use crate::outbox::OutboxError;
+use crate::outbox::{OutboxError, REMEDY_FOR_A_ROW};
 use crate::pgoutput::DecodeError;
 use crate::preflight::{PreflightError, Unsafe};
 use crate::progress::ProgressError;
@@ -24,6 +24,9 @@ pub enum Error {
     /// The table changed.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// A type that the catalogue may not show yet.
+    #[error("{0}; it is looked for again")]
+    Unsettled(OutboxError),
     /// A row of the outbox is not an event.
     #[error(transparent)]
     Row(#[from] Box<BadRow>),
@@ -106,6 +109,7 @@ impl Error {
             | Self::Unsafe(_)
             | Self::Decode(_)
             | Self::Outbox(_)
+            | Self::Unsettled(_)
             | Self::Row(_)
             | Self::Progress(_) => Peer::Postgres,
         }
@@ -116,16 +120,14 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Database(error) => database_verdict(error),
-            Self::Paused(_) | Self::Superseded => Verdict::Retry,
+            Self::Paused(_) | Self::Superseded | Self::Unsettled(_) => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
                 sink_verdict(error)
             }
-            Self::Outbox(_) | Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(
-                "nothing was skipped and nothing behind it is confirmed; mend the row's table or the column \
-                    settings, then start walpost again",
-            ),
+            Self::Outbox(error) => Verdict::Halt { remedy: error.remedy() },
+            Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(REMEDY_FOR_A_ROW),
             Self::Decode(_)
             | Self::Progress(_)
             | Self::Publish(PublishError::Progress(_))

@@ -19,6 +19,7 @@ pub mod relay; //       the loop that joins them
 // What stands beside it.
 pub mod config; //      every setting
 pub mod database; //    SQL connections
+pub mod catalogue; //   columns and their types, as the catalogue has them
 pub mod preflight; //   what must hold before anything is streamed
 pub mod ledger; //      what is remembered beside the outbox
 pub mod published; //   which rows are in Kafka

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use walpost::encode::{Encoder, EncoderSettings, Format, Record};
 use walpost::lsn::Lsn;
-use walpost::outbox::{OutboxTable, Plan, Role};
+use walpost::outbox::{Kind, OutboxTable, Plan, Role, TypeFact, Types};
 use walpost::pgoutput::{Column, Decoder, Message, Relation};
 use walpost::progress::Sequence;
 use walpost::publish::Publisher;
@@ -23,6 +23,18 @@ const COLUMNS: [(Role, &str, u32); 7] = [
     (Role::EventId, "event_id", 2950),
     (Role::Traceparent, "traceparent", 25),
 ];
+
+/// The type of events: an enum of the database's own.
+fn types() -> Types {
+    Types::new([TypeFact {
+        oid: 16_387,
+        namespace: "public".into(),
+        name: "event_type_enum".into(),
+        kind: Kind::Text,
+        what: "an enum".into(),
+        labels: Vec::new(),
+    }])
+}
 
 /// The outbox's id.
 const OUTBOX: u32 = 16_401;
@@ -63,8 +75,8 @@ pub struct Path {
 
 impl Path {
     pub fn new() -> Self {
-        let columns = COLUMNS.map(|(role, name, _)| (role, name.to_owned())).to_vec();
-        let table = OutboxTable { schema: "public".into(), table: "package_event".into(), columns };
+        let columns = COLUMNS.map(|(role, name, _)| (role, name));
+        let table = OutboxTable::new("public", "package_event", &columns);
         let relation = outbox();
         let mut decoder = Decoder::default();
         decoder.decode(&described(&relation).into()).expect("a relation");
@@ -76,7 +88,7 @@ impl Path {
         Self {
             frames: Frames::default(),
             decoder,
-            plan: Plan::new(&table, &relation).expect("a plan"),
+            plan: Plan::new(&table, &relation, &types()).expect("a plan"),
             transaction: Transaction::default(),
             publisher: Publisher::new(Encoder::new(settings), Void::default()),
         }
@@ -116,7 +128,7 @@ impl Path {
                 }
                 progress.commit(commit.end_lsn).expect("in order");
             }
-            Message::Relation(_) | Message::Ignored(_) => {}
+            Message::Relation(_) | Message::Type(_) | Message::Ignored(_) => {}
         }
     }
 }

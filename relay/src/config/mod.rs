@@ -14,7 +14,8 @@ use std::time::Duration;
 use settings::{Mistakes, Values};
 
 use crate::encode::{EncoderSettings, Format};
-use crate::outbox::{OutboxTable, Role};
+use crate::outbox::{EventColumn, OutboxTable, Role};
+use crate::pgoutput::Oid;
 pub use database::{DatabaseSettings, SslMode};
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
@@ -128,8 +129,8 @@ impl Settings {
             None => database.clone(),
         };
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
-        let source = SourceSettings::read(&mut values);
         let encoder = read_encoder(&mut values);
+        let source = SourceSettings::read(&mut values, encoder.as_ref().map(|encoder| encoder.format));
         let clean = CleanSettings::read(&mut values);
         let window = WindowSettings::read(&mut values);
         let http_addr = values.parse_with("http-addr", address);
@@ -164,13 +165,23 @@ impl Settings {
 }
 
 impl SourceSettings {
-    fn read(values: &mut Values) -> Option<Self> {
+    fn read(values: &mut Values, format: Option<Format>) -> Option<Self> {
         let slot = values.parse_with("slot", slot_name);
         let publication = values.parse_with("publication", identifier);
         let table = values.parse_with("table", table_name);
+        let predecessors = values.parse_with("table-was", oids);
         let columns: Vec<_> = Role::ALL.into_iter().filter_map(|role| column(values, role)).collect();
-        let (schema, table) = table?;
-        Some(Self { slot: slot?, publication: publication?, table: OutboxTable { schema, table, columns } })
+        let ((schema, table), format) = (table?, format?);
+        let column = |(role, names)| EventColumn { role, names, kinds: format.kinds(role) };
+        let table = OutboxTable {
+            schema,
+            table,
+            columns: columns.into_iter().map(column).collect(),
+            predecessors: predecessors?,
+            format: format.name(),
+            labels: format.labels(),
+        };
+        Some(Self { slot: slot?, publication: publication?, table })
     }
 }
 
@@ -243,12 +254,30 @@ fn read_encoder(values: &mut Values) -> Option<EncoderSettings> {
     Some(EncoderSettings { format: format?, source: source?, type_prefix: type_prefix? })
 }
 
-fn column(values: &mut Values, role: Role) -> Option<(Role, String)> {
+fn column(values: &mut Values, role: Role) -> Option<(Role, Vec<String>)> {
     let setting = format!("column-{}", role.name());
-    let name = values.parse_with(&setting, |text| {
-        if role == Role::Traceparent && text.is_empty() { Ok(String::new()) } else { identifier(text) }
+    let names = values.parse_with(&setting, |text| {
+        if role == Role::Traceparent && text.is_empty() { Ok(Vec::new()) } else { names(text) }
     })?;
-    (!name.is_empty()).then_some((role, name))
+    (!names.is_empty()).then_some((role, names))
+}
+
+/// Names of one column at different times, each once.
+fn names(text: &str) -> Result<Vec<String>, String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',') {
+        let name = identifier(name.trim())?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn oids(text: &str) -> Result<Vec<Oid>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parsed: Result<Vec<Oid>, _> = parts.map(str::parse).collect();
+    parsed.map_err(|_| "expected object ids, as a halt names them, such as 16402 or 16402,16420".into())
 }
 
 fn size(values: &mut Values, name: &str, bounds: std::ops::RangeInclusive<u64>) -> Option<usize> {

@@ -48,11 +48,19 @@ pub const TABLE: Table = Table {
         ),
         Setting::new("table", "SCHEMA.TABLE", "public.package_event", "The outbox table."),
         Setting::new(
+            "table-was",
+            "OID,…",
+            "",
+            "Object ids of tables that were the outbox before: rows of theirs that are still in the stream are events as \
+            well. A halt names the object id, where it is needed.",
+        ),
+        Setting::new(
             "column-id",
             "COLUMN",
             "package_event_id",
             "The row's number; rows from before the slot \
-            are published in its order.",
+            are published in its order. Each column may have several names, as in `NEW,OLD`, while it is renamed: rows in \
+            the stream have the name of the moment at which they were written.",
         ),
         Setting::new(
             "column-key",

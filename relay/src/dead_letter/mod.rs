@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::encode::write_rfc3339;
-use crate::outbox::{Key, OutboxEvent, OutboxTable, Role};
+use crate::outbox::{EventColumn, Key, OutboxEvent, OutboxTable, Plan, Role};
 use crate::pgoutput::{Relation, Tuple};
 use crate::transaction::{PlacedEvent, Position};
 
@@ -38,17 +38,18 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// A row that is not an event. `readable` are the parts of it that could be read all the same.
+    /// A row that is not an event, with the parts of it that can be read all the same.
     #[must_use]
     pub fn of_row(
         table: &OutboxTable,
         relation: &Relation,
+        plan: &Plan,
         row: &Tuple,
-        (key, event_id): (Option<Key>, Option<Uuid>),
         reason: String,
         position: Position,
     ) -> Self {
-        let row = readable::row(relation, row);
+        let (key, event_id) = plan.identity(row);
+        let row = readable::row(relation, plan, row);
         Self { reason, table: table.name(), key, event_id, row, position, cut_from: None }
     }
 
@@ -56,8 +57,8 @@ impl DeadLetter {
     #[must_use]
     pub fn of_event(table: &OutboxTable, placed: &PlacedEvent, reason: String) -> Self {
         let event = &placed.event;
-        let named = |(role, column): &(Role, String)| (column.clone(), value(event, *role));
-        let row = table.columns.iter().map(named).collect();
+        let named = |column: &EventColumn| Some((column.names.first()?.clone(), value(event, column.role)));
+        let row = table.columns.iter().filter_map(named).collect();
         let (key, event_id) = (Some(event.key.clone()), Some(event.event_id));
         Self { reason, table: table.name(), key, event_id, row, position: placed.position, cut_from: None }
     }
@@ -114,8 +115,7 @@ mod tests {
 
     #[test]
     fn a_letter_has_the_whole_row_and_is_cut_once() {
-        let columns = vec![(Role::Id, "id".to_owned()), (Role::Payload, "payload".to_owned())];
-        let table = OutboxTable { schema: "public".into(), table: "outbox".into(), columns };
+        let table = OutboxTable::new("public", "outbox", &[(Role::Id, "id"), (Role::Payload, "payload")]);
         let event = OutboxEvent {
             id: 7,
             key: Key::Integer(1),

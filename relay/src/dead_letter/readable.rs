@@ -4,14 +4,14 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::encode::write_rfc3339;
-use crate::outbox::{Kind, POSTGRES_EPOCH_US};
+use crate::outbox::{Kind, POSTGRES_EPOCH_US, Plan};
 use crate::pgoutput::{Datum, Relation, Tuple};
 
 /// The row with the names of its table's columns. A value of a type that is not known here is given in hexadecimal,
 /// as Postgres shows `bytea`.
-pub(super) fn row(relation: &Relation, row: &Tuple) -> Map<String, Value> {
-    let named = relation.columns.iter().zip(row.iter());
-    named.map(|(column, datum)| (column.name.clone(), value(Kind::of(column.type_oid), datum))).collect()
+pub(super) fn row(relation: &Relation, plan: &Plan, row: &Tuple) -> Map<String, Value> {
+    let named = relation.columns.iter().zip(plan.kinds()).zip(row.iter());
+    named.map(|((column, kind), datum)| (column.name.clone(), value(kind, datum))).collect()
 }
 
 fn value(kind: Kind, datum: Datum<'_>) -> Value {
@@ -67,8 +67,10 @@ fn hexadecimal(bytes: &[u8]) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::outbox::{OutboxTable, Types};
     use crate::pgoutput::Column;
 
     #[test]
@@ -80,7 +82,9 @@ mod tests {
         let at = 0_i64.to_be_bytes();
         let values: [Option<&[u8]>; 6] =
             [Some(&id), None, Some(b"\xff"), Some(b"\x01{}"), Some(&at), Some(&[1, 254])];
-        let shown = Value::Object(row(&relation, &Tuple::from_values(values.into_iter())));
+        let plan =
+            Plan::new(&OutboxTable::new("public", "outbox", &[]), &relation, &Types::default()).unwrap();
+        let shown = Value::Object(row(&relation, &plan, &Tuple::from_values(values.into_iter())));
         let expected = r#"{"at":"2000-01-01T00:00:00.000000Z","id":7,"key":null,"kind":"\\xff","odd":"\\x01fe","payload":"{}"}"#;
         assert_eq!(shown.to_string(), expected);
     }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::dead_letter::DeadLetter;
-use crate::outbox::Key;
+use crate::outbox::{Key, Kind, Role};
 use crate::transaction::{Entry, PlacedEvent, Position};
 pub(crate) use time::write_rfc3339;
 
@@ -37,6 +37,32 @@ pub enum Format {
 }
 
 impl Format {
+    /// As the setting names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PackageEvent => "package-event",
+        }
+    }
+
+    /// The kinds of value that it can hold in a role.
+    #[must_use]
+    pub fn kinds(self, role: Role) -> &'static [Kind] {
+        match (self, role) {
+            // A package's id.
+            (Self::PackageEvent, Role::Key) => &[Kind::Integer],
+            (Self::PackageEvent, _) => role.kinds(),
+        }
+    }
+
+    /// The types of event that it knows.
+    #[must_use]
+    pub fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::PackageEvent => &package_event::TYPES,
+        }
+    }
+
     fn content_type(self) -> &'static str {
         match self {
             Self::PackageEvent => "application/protobuf",
@@ -48,7 +74,7 @@ impl Format {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The format has no such type.
-    #[error("event type `{0}` is not one of Created, Updated, Removed")]
+    #[error("event type `{0}` is not one of {known}", known = package_event::TYPES.join(", "))]
     UnknownType(String),
     /// The format wants the key to be a number.
     #[error("the key of a PackageEvent is a package id, a number; this one is not")]

@@ -15,6 +15,9 @@ mod field {
     pub(super) const PAYLOAD: u32 = 5;
 }
 
+/// The labels of `EventType`, each at the place of its number.
+pub(super) const TYPES: [&str; 3] = ["Created", "Updated", "Removed"];
+
 /// Appends the event as a `PackageEvent`; fields at their default are left out, as proto3 has it.
 pub(super) fn encode(event: &OutboxEvent, into: &mut Vec<u8>) -> Result<(), EncodeError> {
     let Key::Integer(package_id) = event.key else { return Err(EncodeError::KeyNotANumber) };
@@ -42,11 +45,10 @@ fn unsigned(what: &'static str, number: i64) -> Result<u64, EncodeError> {
 }
 
 fn event_type(event: &OutboxEvent) -> Result<i32, EncodeError> {
-    match event.kind.as_ref() {
-        b"Created" => Ok(0),
-        b"Updated" => Ok(1),
-        b"Removed" => Ok(2),
-        other => Err(EncodeError::UnknownType(String::from_utf8_lossy(other).into_owned())),
+    let kind = event.kind.as_ref();
+    match (0..).zip(TYPES).find(|(_, label)| label.as_bytes() == kind) {
+        Some((number, _)) => Ok(number),
+        None => Err(EncodeError::UnknownType(String::from_utf8_lossy(kind).into_owned())),
     }
 }
 

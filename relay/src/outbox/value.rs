@@ -12,8 +12,9 @@ use crate::pgoutput::{Datum, Oid, Tuple};
 /// 2000-01-01, where Postgres counts from, in microseconds since 1970-01-01.
 pub(crate) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
-/// The first object id that is not a built-in type's: an enum, where a label is looked for.
-const FIRST_USER_OID: Oid = 16_384;
+/// The years that RFC 3339, `google.protobuf.Timestamp` and most languages know are 1 to 9999, and Postgres knows those from
+/// -4713 to 294276: the first and the last such microsecond since 1970-01-01.
+const YEARS_US: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// The binary form version of `jsonb`.
 const JSONB_VERSION: u8 = 1;
@@ -23,7 +24,7 @@ const JSONB_VERSION: u8 = 1;
 pub enum Kind {
     /// `smallint`, `integer`, `bigint`.
     Integer,
-    /// `text`, `varchar`, `char(n)`, `json`, an enum.
+    /// `text`, `varchar`, `char(n)`, `json`, `citext`, an enum.
     Text,
     /// `jsonb`.
     Jsonb,
@@ -37,20 +38,57 @@ pub enum Kind {
     Other,
 }
 
+/// The built-in types whose values can be read (`pg_type.dat` in the Postgres sources).
+const BUILT_IN: [(Oid, &str, Kind); 12] = [
+    (21, "int2", Kind::Integer),
+    (23, "int4", Kind::Integer),
+    (20, "int8", Kind::Integer),
+    (25, "text", Kind::Text),
+    (114, "json", Kind::Text),
+    (1042, "bpchar", Kind::Text),
+    (1043, "varchar", Kind::Text),
+    (3802, "jsonb", Kind::Jsonb),
+    (17, "bytea", Kind::Bytea),
+    (2950, "uuid", Kind::Uuid),
+    (1114, "timestamp", Kind::Timestamp),
+    (1184, "timestamptz", Kind::Timestamp),
+];
+
+/// The send functions of those types, of enums and of nothing else: what writes a value says how it is laid out. A domain has
+/// that of its base type, and `citext` that of `text` under another name.
+const SENT_BY: [(&str, Kind); 13] = [
+    ("int2send", Kind::Integer),
+    ("int4send", Kind::Integer),
+    ("int8send", Kind::Integer),
+    ("textsend", Kind::Text),
+    ("json_send", Kind::Text),
+    ("bpcharsend", Kind::Text),
+    ("varcharsend", Kind::Text),
+    ("enum_send", Kind::Text),
+    ("jsonb_send", Kind::Jsonb),
+    ("byteasend", Kind::Bytea),
+    ("uuid_send", Kind::Uuid),
+    ("timestamp_send", Kind::Timestamp),
+    ("timestamptz_send", Kind::Timestamp),
+];
+
 impl Kind {
-    /// The kind of a type, by its object id (`pg_type.dat` in the Postgres sources).
+    /// The kind of a built-in type, by its object id.
     #[must_use]
     pub fn of(oid: Oid) -> Self {
-        match oid {
-            20 | 21 | 23 => Self::Integer,
-            25 | 114 | 1042 | 1043 => Self::Text,
-            3802 => Self::Jsonb,
-            17 => Self::Bytea,
-            2950 => Self::Uuid,
-            1114 | 1184 => Self::Timestamp,
-            FIRST_USER_OID.. => Self::Text,
-            _ => Self::Other,
-        }
+        BUILT_IN.iter().find(|(known, ..)| *known == oid).map_or(Self::Other, |(.., kind)| *kind)
+    }
+
+    /// The kind of a built-in type, by its name in `pg_type`.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        BUILT_IN.iter().find(|(_, known, _)| *known == name).map_or(Self::Other, |(.., kind)| *kind)
+    }
+
+    /// The kind of a type, by the function of the server itself (`pg_proc.prosrc`) that sends its values.
+    #[must_use]
+    pub fn sent_by(function: &str) -> Self {
+        SENT_BY.iter().find(|(known, _)| *known == function).map_or(Self::Other, |(_, kind)| *kind)
     }
 
     /// The types of this kind, for messages.
@@ -96,7 +134,11 @@ impl<'a> Values<'a> {
         let bytes = self.needed(role)?.try_into().map_err(|_| malformed(role, "a timestamp has 8 bytes"))?;
         match i64::from_be_bytes(bytes) {
             i64::MAX | i64::MIN => Err(malformed(role, "an infinite timestamp")),
-            micros => Ok(micros.saturating_add(POSTGRES_EPOCH_US)),
+            micros => {
+                let micros = micros.saturating_add(POSTGRES_EPOCH_US);
+                let fits = YEARS_US.contains(&micros).then_some(micros);
+                fits.ok_or_else(|| malformed(role, "a time outside of the years 1 to 9999"))
+            }
         }
     }
 
@@ -148,6 +190,10 @@ fn uuid(role: Role, value: &[u8]) -> Result<Uuid, OutboxError> {
 }
 
 fn checked_text(role: Role, value: &[u8]) -> Result<&[u8], OutboxError> {
+    // No text of Postgres holds a zero byte, and the binary form of nearly every other type does.
+    if value.contains(&0) {
+        return Err(malformed(role, "text with a zero byte: the binary form of some other type"));
+    }
     std::str::from_utf8(value).map(str::as_bytes).map_err(|_| malformed(role, "text that is not UTF-8"))
 }
 

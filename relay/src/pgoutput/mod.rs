@@ -28,11 +28,13 @@ pub enum Message {
     Begin(Begin),
     /// The table that rows refer to from now on; sent before its first row and after each change of it.
     Relation(Arc<Relation>),
+    /// The name of a type that is not built in; sent before the relation that has it.
+    Type(TypeName),
     /// A row was inserted.
     Insert(Insert),
     /// The transaction is complete.
     Commit(Commit),
-    /// What an insert-only outbox has no use for: updates, deletes, truncates, types, origins, logical messages.
+    /// What an insert-only outbox has no use for: updates, deletes, truncates, origins, logical messages.
     Ignored(u8),
 }
 
@@ -54,6 +56,18 @@ pub struct Commit {
     pub commit_lsn: Lsn,
     /// Where it ends: what is confirmed when the whole transaction is done.
     pub end_lsn: Lsn,
+}
+
+/// A type's name as it was when the rows that have it were written. For a domain, it is the name of its base type, though
+/// the object id is the domain's (`logicalrep_write_typ` in the Postgres sources).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeName {
+    /// The object id that descriptions of columns have.
+    pub oid: Oid,
+    /// The schema.
+    pub namespace: String,
+    /// The name in `pg_type`.
+    pub name: String,
 }
 
 /// A table as it was when the rows that refer to it were written.
@@ -141,7 +155,8 @@ impl Decoder {
             b'C' => Message::Commit(commit(&mut reader)?),
             b'R' => Message::Relation(self.relation(&mut reader)?),
             b'I' => Message::Insert(self.insert(&mut reader)?),
-            b'U' | b'D' | b'T' | b'Y' | b'O' | b'M' => return Ok(Message::Ignored(kind)),
+            b'Y' => Message::Type(type_name(&mut reader)?),
+            b'U' | b'D' | b'T' | b'O' | b'M' => return Ok(Message::Ignored(kind)),
             _ => return Err(DecodeError::UnknownKind { what: "message", kind }),
         };
         reader.finish()?;
@@ -196,9 +211,19 @@ fn relation(reader: &mut Reader<'_>) -> Result<Relation, DecodeError> {
     reader.u8("the replica identity")?;
     let count = reader.u16("the number of columns")?;
     let columns = (0..count).map(|_| column(reader)).collect::<Result<_, _>>()?;
-    // An empty name stands for pg_catalog.
-    let namespace = if namespace.is_empty() { "pg_catalog".to_owned() } else { namespace };
-    Ok(Relation { id, namespace, name, columns })
+    Ok(Relation { id, namespace: schema(namespace), name, columns })
+}
+
+fn type_name(reader: &mut Reader<'_>) -> Result<TypeName, DecodeError> {
+    let oid = reader.u32("the type's id")?;
+    let namespace = reader.text("the type's schema")?;
+    let name = reader.text("the type's name")?;
+    Ok(TypeName { oid, namespace: schema(namespace), name })
+}
+
+/// An empty name stands for `pg_catalog`.
+fn schema(name: String) -> String {
+    if name.is_empty() { "pg_catalog".to_owned() } else { name }
 }
 
 fn column(reader: &mut Reader<'_>) -> Result<Column, DecodeError> {

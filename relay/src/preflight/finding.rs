@@ -54,6 +54,21 @@ pub enum Unsafe {
         /// The table.
         table: String,
     },
+    /// The publication leaves a generated column out, as it does by default.
+    #[error(
+        "the column `{column}` of {table} is generated, and the publication `{publication}` does not publish generated \
+            columns: it is in the table and not in the stream"
+    )]
+    PublicationLacksGenerated {
+        /// The publication.
+        publication: String,
+        /// The column.
+        column: String,
+        /// The table.
+        table: String,
+        /// Whether this server can publish it.
+        may_publish: bool,
+    },
     /// No such slot.
     #[error("the replication slot `{0}` does not exist")]
     SlotMissing(String),
@@ -140,9 +155,7 @@ impl Unsafe {
                 "apply the migrations that make {table}, or name the table \
                 with --table"
             ),
-            Self::Outbox(_) => {
-                "put the column back, or name another with the setting, then start walpost again".into()
-            }
+            Self::Outbox(error) => error.remedy(),
             Self::PublicationMissing(_) => format!("run `walpost init`, which makes it; {RECOVER}"),
             Self::PublicationLacksTable { publication, table } => {
                 format!("run `alter publication {publication} add table {table}`; {RECOVER}")
@@ -153,6 +166,13 @@ impl Unsafe {
             Self::PublicationFilters { publication, table, .. } => {
                 format!("run `alter publication {publication} set table {table}`, without a filter; {RECOVER}")
             }
+            Self::PublicationLacksGenerated { publication, may_publish: true, .. } => format!(
+                "run `alter publication {publication} set (publish_generated_columns = stored)`, or name another column; \
+                    where walpost ran before, then run `walpost recover`"
+            ),
+            Self::PublicationLacksGenerated { .. } => "name another column, or fill an ordinary one, by a trigger say: \
+                this server publishes stored generated columns from version 18 on, and virtual ones never"
+                .into(),
             Self::PublicationChanged { .. } => "run `walpost recover`: it publishes what the table holds and \
                 Kafka may lack"
                 .into(),

@@ -4,6 +4,7 @@
 //! a name and a remedy.
 
 mod finding;
+mod generated;
 mod publication;
 mod slot;
 mod table;

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::{PreflightError, Unsafe};
+use super::{PreflightError, Unsafe, generated};
 use crate::config::SourceSettings;
 use crate::database::Session;
 use crate::ledger::Memory;
+use crate::outbox::EventColumn;
 use crate::pgoutput::Oid;
 
 /// Which publication it is, and which entry of the table in it: both are new when either was made anew
@@ -48,7 +49,7 @@ pub async fn check_publication(
     let row = row.map_err(session.error("read pg_publication_tables"))?.ok_or_else(|| {
         Unsafe::PublicationLacksTable { publication: publication.clone(), table: source.table.name() }
     })?;
-    check_filters(source, &row.get::<_, Value>(0))?;
+    check_rows_and_columns(session, source, &row.get(0)).await?;
     Ok(found)
 }
 
@@ -67,19 +68,32 @@ pub fn check_kept(source: &SourceSettings, found: PublicationId, memory: &Memory
 }
 
 /// Row filters and column lists came with 15.
-fn check_filters(source: &SourceSettings, row: &Value) -> Result<(), Unsafe> {
+async fn check_rows_and_columns(
+    session: &Session,
+    source: &SourceSettings,
+    row: &Value,
+) -> Result<(), PreflightError> {
     let filters = |what: String| Unsafe::PublicationFilters {
         publication: source.publication.clone(),
         what,
         table: source.table.name(),
     };
     if row.get("rowfilter").is_some_and(|filter| !filter.is_null()) {
-        return Err(filters("rows".into()));
+        return Err(filters("rows".into()).into());
     }
-    let Some(published) = row.get("attnames").and_then(Value::as_array) else { return Ok(()) };
-    let is_left_out = |column: &&(_, String)| !published.iter().any(|name| name.as_str() == Some(&column.1));
-    match source.table.columns.iter().find(is_left_out) {
-        Some((_, column)) => Err(filters(format!("the column `{column}`"))),
+    let published = row.get("attnames").and_then(Value::as_array).map(Vec::as_slice);
+    let is_published = |name: &String| {
+        published.is_none_or(|names| names.iter().any(|known| known.as_str() == Some(name.as_str())))
+    };
+    let is_left_out = |column: &&EventColumn| !column.names.iter().any(is_published);
+    let left_out = source.table.columns.iter().find(is_left_out);
+    if (left_out.is_some() || published.is_none())
+        && let Some(generated) = generated::left_out(session, source, published).await?
+    {
+        return Err(generated.into());
+    }
+    match left_out {
+        Some(column) => Err(filters(format!("the column `{}`", column.names.join("` or `"))).into()),
         None => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The table: whether it is one whose rows come under its own name, whole.
 
 use super::{PreflightError, Unsafe};
+use crate::catalogue;
 use crate::database::{DatabaseError, Session};
 use crate::outbox::{OutboxTable, Plan};
 use crate::pgoutput::{Column, Relation};
@@ -16,7 +17,8 @@ pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Relat
         return Err(Unsafe::WalLevel(wal_level).into());
     }
     let relation = describe(session, table).await?.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
-    Plan::new(table, &relation)?;
+    let types = catalogue::types(session, &relation, &[]).await?;
+    Plan::new(table, &relation, &types)?;
     Ok(relation)
 }
 

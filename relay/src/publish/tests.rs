@@ -206,8 +206,7 @@ fn a_refused_batch_is_sent_one_by_one_until_the_record_that_was_meant_is_known()
 
 #[test]
 fn a_refused_record_becomes_a_dead_letter_in_its_turn_where_that_is_the_policy() {
-    let columns = vec![(Role::Id, "id".to_owned())];
-    let table = OutboxTable { schema: "public".into(), table: "outbox".into(), columns };
+    let table = OutboxTable::new("public", "outbox", &[(Role::Id, "id")]);
     let mut publisher = publisher(9).with_dead_letters(table);
     for id in 41..=43 {
         publisher.progress.push(event(id), 10);
@@ -228,7 +227,7 @@ fn a_refused_record_becomes_a_dead_letter_in_its_turn_where_that_is_the_policy()
 
 #[test]
 fn a_dead_letter_that_is_refused_even_when_cut_is_an_error() {
-    let table = OutboxTable { schema: "public".into(), table: "outbox".into(), columns: Vec::new() };
+    let table = OutboxTable::new("public", "outbox", &[]);
     let mut publisher = publisher(9).with_dead_letters(table);
     publisher.progress.push(event(41), 10);
     publisher.send().unwrap();

@@ -7,6 +7,7 @@ mod confirm;
 mod open;
 mod pace;
 mod session;
+mod unknown;
 mod watchdog;
 
 use opentelemetry_sdk::trace::SdkTracer;
@@ -26,6 +27,7 @@ use crate::sink::traced::{Traced, Tracing};
 use crate::state::State;
 use crate::transaction::Transaction;
 use crate::vitals::Vitals;
+use unknown::UnknownTypes;
 use watchdog::Patience;
 
 /// The first wait after a failure.
@@ -65,6 +67,7 @@ pub struct Relay {
     /// The epoch of the last session that had the slot.
     epoch: Option<i64>,
     patience: Patience,
+    unknown_types: UnknownTypes,
     vitals: Vitals,
 }
 
@@ -91,6 +94,7 @@ impl Relay {
             server: None,
             epoch: None,
             patience,
+            unknown_types: UnknownTypes::default(),
             vitals,
         })
     }

@@ -2,9 +2,12 @@
 
 use super::{Relay, Stopped};
 use crate::backfill::Backfill;
+use crate::catalogue;
+use crate::config::SourceSettings;
 use crate::database::Session;
 use crate::error::Error;
 use crate::ledger::{self, Memory};
+use crate::outbox::Types;
 use crate::pgoutput::Relation;
 use crate::preflight::{self, SlotFacts, Unsafe};
 use crate::replication::{Connection, Server, Stream};
@@ -14,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// What was found before streaming.
 pub(super) struct Found {
     pub(super) relation: Relation,
+    pub(super) types: Types,
     pub(super) slot: SlotFacts,
     pub(super) memory: Memory,
 }
@@ -54,6 +58,7 @@ impl Relay {
     async fn preflight(&self, session: &Session) -> Result<Found, Error> {
         let source = &self.settings.source;
         let relation = preflight::check_table(session, &source.table).await?;
+        let types = catalogue::types(session, &relation, &self.unknown_types.seen()).await?;
         let publication = preflight::check_publication(session, source).await?;
         // The slot before the memory, which is never behind it.
         let slot = preflight::check_slot(session, source).await?;
@@ -64,7 +69,7 @@ impl Relay {
         if memory.publication.is_none() {
             ledger::adopt_publication(session, &source.slot, publication).await?;
         }
-        Ok(Found { relation, slot, memory })
+        Ok(Found { relation, types, slot, memory })
     }
 
     /// Another relay has had the slot since this one: what is in flight here is no longer this one's to send.
@@ -121,13 +126,15 @@ impl Relay {
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
         self.vitals.set_state(State::Backfilling);
-        let source = &self.settings.source;
+        let table = self.settings.source.table.resolved(&found.relation);
+        let source = &SourceSettings { table, ..self.settings.source.clone() };
         let at = found.slot.confirmed().unwrap_or(found.memory.confirmed);
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
         let window = self.settings.window;
         self.publisher.set_timed(false);
         let shown = |publisher: &_| self.vitals.show(publisher, self.settled);
-        let backfill = Backfill { source, relation: &found.relation, slot_at: at, window, shown: &shown };
+        let (relation, types) = (&found.relation, &found.types);
+        let backfill = Backfill { source, relation, types, slot_at: at, window, shown: &shown };
         let rows = backfill.run(session, &mut self.publisher, stop).await?;
         let Some(rows) = rows else { return Ok(false) };
         if !ledger::finish_backfill(session, &source.slot, epoch).await? {

@@ -14,11 +14,11 @@ use super::{Relay, Stopped};
 use crate::cleaner::Cleaner;
 use crate::config::WindowSettings;
 use crate::dead_letter::DeadLetter;
-use crate::error::{BadRow, Error};
+use crate::error::{BadRow, Error, Verdict};
 use crate::guard::{Guard, GuardEvent, Watched};
 use crate::ledger;
 use crate::lsn::Lsn;
-use crate::outbox::{OutboxError, Plan};
+use crate::outbox::{OutboxError, Plan, Types};
 use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation, Tuple};
 use crate::progress::Progress;
 use crate::publish::Publisher;
@@ -57,8 +57,10 @@ impl WindowSettings {
 /// What the stream of one session is read with.
 struct Reading {
     decoder: Decoder,
-    /// The outbox in the stream's latest description of it.
-    plan: Option<(Arc<Relation>, Plan)>,
+    /// The outbox in the stream's latest description of it; more than one where it was made anew.
+    plans: Vec<(Arc<Relation>, Plan)>,
+    /// What the catalogue and the stream say of types.
+    types: Types,
     /// The outbox as the catalogue has it.
     outbox: Oid,
     /// Bytes of messages since the last row of the outbox.
@@ -83,8 +85,13 @@ impl Relay {
             Watched { source: self.settings.source.clone(), system: found.memory.system.clone(), epoch };
         let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
-        let reading =
-            Reading { decoder: Decoder::default(), plan: None, outbox: found.relation.id, passed_over: 0 };
+        let reading = Reading {
+            decoder: Decoder::default(),
+            plans: Vec::new(),
+            types: found.types,
+            outbox: found.relation.id,
+            passed_over: 0,
+        };
         let confirming = Confirming::new(found.memory.confirmed, self.settled);
         let followed = Box::pin(self.follow(stream, guard, reading, confirming, stop)).await;
         drop(cleaner);
@@ -136,7 +143,10 @@ impl Relay {
                     let read = self.read(event?, &mut stream, &mut reading);
                     // Also when the stream broke behind what was read.
                     self.publisher.send()?;
-                    let messages = read?;
+                    let messages = match read {
+                        Ok(messages) => messages,
+                        Err(error) => return self.leave(error, stream, guard, confirming).await,
+                    };
                     let now = Instant::now().into_std();
                     watchdog.heard(self.publisher.progress().sent(), &mut self.patience, now);
                     if let Some(rest) = pace.rest(messages, now) {
@@ -147,6 +157,25 @@ impl Relay {
             }
             self.vitals.show(&self.publisher, self.settled);
         }
+    }
+
+    /// The stream cannot be read any further. Where a person has to do something about that, all that was read before
+    /// is acknowledged and confirmed first: the next start may know the outbox by other names, and those rows had the
+    /// names of their time.
+    async fn leave(
+        &mut self,
+        error: Error,
+        stream: Stream,
+        guard: Guard,
+        confirming: Confirming,
+    ) -> Result<Stopped, Error> {
+        if matches!(error.verdict(), Verdict::Halt { .. }) {
+            tracing::warn!(reason = %error, "halting once what was read before is confirmed");
+            if let Err(error) = self.drain(stream, guard, confirming).await {
+                tracing::warn!(%error, "what was read before is not confirmed: it comes again");
+            }
+        }
+        Err(error)
     }
 
     fn look(&mut self, watchdog: &mut Watchdog, reads: bool, stream: &Stream) -> Result<(), Error> {
@@ -202,6 +231,7 @@ impl Relay {
                 self.transaction.begin(begin.commit_lsn, unix_micros(begin.commit_time));
             }
             Message::Relation(relation) => self.describe(&relation, reading)?,
+            Message::Type(name) => reading.types.named(name),
             Message::Insert(insert) => self.insert(insert, reading)?,
             Message::Commit(commit) => {
                 let progress = self.publisher.progress_mut();
@@ -215,21 +245,25 @@ impl Relay {
         Ok(())
     }
 
-    fn describe(&self, relation: &Arc<Relation>, reading: &mut Reading) -> Result<(), Error> {
+    fn describe(&mut self, relation: &Arc<Relation>, reading: &mut Reading) -> Result<(), Error> {
         let table = &self.settings.source.table;
-        if table.is(relation, reading.outbox)? {
-            reading.plan = Some((Arc::clone(relation), Plan::new(table, relation)?));
-        } else if reading.plan.as_ref().is_some_and(|(outbox, _)| outbox.id == relation.id) {
-            reading.plan = None;
+        if !table.is(relation, reading.outbox)? {
+            return Ok(());
+        }
+        reading.plans.retain(|(outbox, _)| outbox.id != relation.id);
+        match Plan::new(table, relation, &reading.types) {
+            Ok(plan) => reading.plans.push((Arc::clone(relation), plan)),
+            Err(error @ OutboxError::UnknownType { oid, .. }) if self.unknown_types.again(oid) => {
+                return Err(Error::Unsettled(error));
+            }
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
     fn insert(&mut self, mut insert: Insert, reading: &mut Reading) -> Result<(), Error> {
-        let Some((relation, plan)) = &reading.plan else { return Ok(()) };
-        if relation.id != insert.relation {
-            return Ok(());
-        }
+        let outbox = reading.plans.iter().find(|(outbox, _)| outbox.id == insert.relation);
+        let Some((relation, plan)) = outbox else { return Ok(()) };
         let bytes = insert.row.bytes();
         if std::mem::take(&mut reading.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
             insert.row = insert.row.detached();
@@ -263,8 +297,8 @@ impl Relay {
             return Err(bad.into());
         }
         let table = &self.settings.source.table;
-        let (identity, position) = (plan.identity(row), self.transaction.position(ordinal));
-        let letter = DeadLetter::of_row(table, relation, row, identity, bad.to_string(), position);
+        let position = self.transaction.position(ordinal);
+        let letter = DeadLetter::of_row(table, relation, plan, row, bad.to_string(), position);
         self.publisher.count_dead_letter(&letter.reason, row.bytes());
         self.transaction.hold_dead(letter);
         Ok(())

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::outbox::{OutboxError, OutboxEvent, OutboxTable, Plan, Role};
-use crate::pgoutput::{Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple};
+use crate::outbox::{Kind, OutboxError, OutboxEvent, OutboxTable, Plan, Role, TypeFact, Types};
+use crate::pgoutput::{
+    Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple, TypeName,
+};
 
 /// What became of a message.
 #[derive(Debug, PartialEq)]
@@ -20,6 +22,7 @@ pub(crate) enum Read {
     /// A row of another table.
     Row,
     Event(Box<Result<OutboxEvent, OutboxError>>),
+    Type(TypeName),
     Ignored(u8),
     Error(DecodeError),
 }
@@ -40,48 +43,65 @@ pub(crate) fn messages(stream: &[u8]) -> Vec<Read> {
 /// When something does not hold.
 pub(crate) fn row(tuple: &[u8]) -> Read {
     let relation = outbox();
-    let mut decoder = Decoder::default();
-    let described = decoder.decode(&describe(&relation).into());
-    assert!(matches!(described, Ok(Message::Relation(read)) if *read == relation));
+    let mut reader = Reader::new();
+    let described = reader.one(&describe(&relation).into());
+    assert!(matches!(described, Read::Relation(read) if *read == relation));
     let insert = [b"I".as_slice(), &relation.id.to_be_bytes(), b"N", tuple].concat();
-    let plan = Plan::new(&table(), &relation).ok();
-    one(&mut decoder, &mut plan.map(|plan| (relation.id, plan)), &insert.into())
+    reader.one(&insert.into())
 }
 
 fn read(mut stream: &[u8]) -> Vec<Read> {
-    let mut decoder = Decoder::default();
-    let mut plan = None;
+    let mut reader = Reader::new();
     let mut reads = Vec::new();
     while let Some((length, rest)) = stream.split_first_chunk() {
         let (message, rest) = rest.split_at(rest.len().min(usize::from(u16::from_be_bytes(*length))));
-        reads.push(one(&mut decoder, &mut plan, &Bytes::copy_from_slice(message)));
+        reads.push(reader.one(&Bytes::copy_from_slice(message)));
         stream = rest;
     }
     reads
 }
 
-fn one(decoder: &mut Decoder, plan: &mut Option<(u32, Plan)>, message: &Bytes) -> Read {
-    match decoder.decode(message) {
-        Ok(Message::Begin(begin)) => Read::Begin(begin),
-        Ok(Message::Commit(commit)) => Read::Commit(commit),
-        Ok(Message::Ignored(kind)) => Read::Ignored(kind),
-        Ok(Message::Insert(insert)) => {
-            assert_eq!(write(&insert), message[..], "a row is not what its message holds");
-            let plan = plan.as_ref().filter(|(relation, _)| *relation == insert.relation);
-            plan.map_or(Read::Row, |(_, plan)| Read::Event(Box::new(event(plan, &insert.row))))
-        }
-        Ok(Message::Relation(relation)) => {
-            *plan = None;
-            if table().is(&relation, 0) != Ok(true) {
-                return Read::Relation(relation);
+/// What one stream is read with.
+struct Reader {
+    decoder: Decoder,
+    plan: Option<(u32, Plan)>,
+    types: Types,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Self { decoder: Decoder::default(), plan: None, types: types() }
+    }
+
+    fn one(&mut self, message: &Bytes) -> Read {
+        match self.decoder.decode(message) {
+            Ok(Message::Begin(begin)) => Read::Begin(begin),
+            Ok(Message::Commit(commit)) => Read::Commit(commit),
+            Ok(Message::Ignored(kind)) => Read::Ignored(kind),
+            Ok(Message::Insert(insert)) => {
+                assert_eq!(write(&insert), message[..], "a row is not what its message holds");
+                let plan = self.plan.as_ref().filter(|(relation, _)| *relation == insert.relation);
+                plan.map_or(Read::Row, |(_, plan)| Read::Event(Box::new(event(plan, &insert.row))))
             }
-            match Plan::new(&table(), &relation) {
-                Ok(fit) => *plan = Some((relation.id, fit)),
-                Err(error) => return Read::Unfit(error),
+            Ok(Message::Type(name)) => {
+                self.types.named(name.clone());
+                Read::Type(name)
             }
-            Read::Relation(relation)
+            Ok(Message::Relation(relation)) => self.relation(relation),
+            Err(error) => Read::Error(error),
         }
-        Err(error) => Read::Error(error),
+    }
+
+    fn relation(&mut self, relation: Arc<Relation>) -> Read {
+        self.plan = None;
+        if (relation.namespace.as_str(), relation.name.as_str()) != ("public", "package_event") {
+            return Read::Relation(relation);
+        }
+        match Plan::new(&table(), &relation, &self.types) {
+            Ok(fit) => self.plan = Some((relation.id, fit)),
+            Err(error) => return Read::Unfit(error),
+        }
+        Read::Relation(relation)
     }
 }
 
@@ -139,8 +159,19 @@ const COLUMNS: [(Role, &str, u32); 7] = [
 ];
 
 fn table() -> OutboxTable {
-    let columns = COLUMNS.map(|(role, name, _)| (role, name.to_owned())).to_vec();
-    OutboxTable { schema: "public".into(), table: "package_event".into(), columns }
+    OutboxTable::new("public", "package_event", &COLUMNS.map(|(role, name, _)| (role, name)))
+}
+
+/// The enum under the object id that [`COLUMNS`] have; a stream of another database has its name.
+fn types() -> Types {
+    Types::new([TypeFact {
+        oid: 16_387,
+        namespace: "public".into(),
+        name: "event_type_enum".into(),
+        kind: Kind::Text,
+        what: "an enum".into(),
+        labels: Vec::new(),
+    }])
 }
 
 fn outbox() -> Relation {

@@ -28,6 +28,7 @@ fn letters(reads: &[Read]) -> String {
         Read::Row => 'r',
         Read::Event(event) if event.is_ok() => 'E',
         Read::Event(_) => 'e',
+        Read::Type(_) => 'Y',
         Read::Ignored(kind) => char::from(*kind),
         Read::Unfit(_) => '-',
         Read::Error(_) => '!',
