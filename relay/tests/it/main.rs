@@ -43,6 +43,9 @@ mod clean;
 /// Rows that cannot be published, where they are not to halt the relay.
 mod dead_letter;
 
+/// Columns of whatever type.
+mod types;
+
 /// What is unsafe halts the relay, loudly.
 mod halt;
 
