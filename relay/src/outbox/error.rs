@@ -2,45 +2,39 @@
 
 use crate::pgoutput::Oid;
 
+/// Which column of which table is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtColumn {
+    /// Schema and table, as they were called when the rows were written.
+    pub table: String,
+    /// The column, or the names looked for, as the setting has them.
+    pub column: String,
+    /// The setting that names it.
+    pub setting: String,
+}
+
 /// The table or a row of it is not what the settings say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutboxError {
     /// A column is not there.
-    #[error("table {table} has no column {column} (the setting {setting}); it has: {has}")]
+    #[error("table {} has no column `{}` (the setting {}); it has: {has}", .at.table, .at.column, .at.setting)]
     MissingColumn {
-        /// Schema and table, as they were called.
-        table: String,
-        /// The names looked for.
-        column: String,
-        /// The setting that gives them.
-        setting: String,
-        /// Those names as the setting has them.
-        names: String,
+        /// What was looked for.
+        at: Box<AtColumn>,
         /// The columns the table has, or had when the rows were written.
         has: String,
     },
     /// More than one of a setting's columns are there.
-    #[error("table {table} has more than one column of the setting {setting}: {column}")]
-    AmbiguousColumn {
-        /// Schema and table, as they were called.
-        table: String,
-        /// The columns.
-        column: String,
-        /// The setting.
-        setting: String,
-    },
+    #[error("table {} has more than one column of the setting {}: `{}`", .0.table, .0.setting, .0.column)]
+    AmbiguousColumn(Box<AtColumn>),
     /// A column has a type that its role or the format cannot take.
     #[error(
-        "column `{column}` of table {table} has the type {found}, which cannot be {setting} in the format {format}: \
-         expected {expected}"
+        "column `{}` of table {} has the type {found}, which cannot be {} in the format {format}: expected {expected}",
+        .at.column, .at.table, .at.setting
     )]
     WrongType {
-        /// Schema and table, as they were called.
-        table: String,
         /// The column.
-        column: String,
-        /// The setting that names it.
-        setting: String,
+        at: Box<AtColumn>,
         /// Its type.
         found: String,
         /// The format.
@@ -50,16 +44,13 @@ pub enum OutboxError {
     },
     /// A type that neither the catalogue nor the stream explains.
     #[error(
-        "column `{column}` of table {table} (the setting {setting}) had the type {found} when its rows were written, \
-         which the catalogue does not have"
+        "column `{}` of table {} (the setting {}) had the type {found} when its rows were written, which the \
+            catalogue does not have",
+        .at.column, .at.table, .at.setting
     )]
     UnknownType {
-        /// Schema and table, as they were called.
-        table: String,
         /// The column.
-        column: String,
-        /// The setting that names it.
-        setting: String,
+        at: Box<AtColumn>,
         /// What is known of the type: its name, where the stream gave one, and its object id.
         found: String,
         /// Its object id.
@@ -67,14 +58,13 @@ pub enum OutboxError {
     },
     /// No label of an enum is one that the format knows.
     #[error(
-        "column `{column}` of table {table} (the setting column-type) has the labels {labels}; the format {format} \
-         knows none of them, only {known}"
+        "column `{}` of table {} (the setting {}) has the labels {labels}, of which the format {format} knows none, \
+            only {known}",
+        .at.column, .at.table, .at.setting
     )]
     ForeignLabels {
-        /// Schema and table.
-        table: String,
         /// The column.
-        column: String,
+        at: Box<AtColumn>,
         /// The enum's labels.
         labels: String,
         /// The format.
@@ -84,8 +74,8 @@ pub enum OutboxError {
     },
     /// Another table had the outbox' name.
     #[error(
-        "the stream holds rows of another table that was called {table} when they were written (oid {was}); the table \
-         of that name is oid {is} now: made anew, or renamed into its place"
+        "the stream holds rows of another table that was called {table} when they were written (oid {was}); the \
+            table of that name has the oid {is} now: made anew, or renamed into its place"
     )]
     Replaced {
         /// The outbox, as the settings have it.
@@ -118,17 +108,20 @@ impl OutboxError {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::MissingColumn { setting, names, .. } => format!(
-                "if it was renamed, start walpost with both names, --{setting}=NEW,{names}: a row in the stream has the \
-                 name of the moment at which it was written; else put the column back, or name another"
+            Self::MissingColumn { at, .. } => format!(
+                "if it was renamed, start walpost with both names, --{}=NEW,{}: a row in the stream has the name of the \
+                    moment at which it was written; else put the column back, or name another",
+                at.setting, at.column
             ),
-            Self::AmbiguousColumn { setting, .. } => format!(
-                "name the one that is meant in --{setting}; where the rows of the stream disagree, \
-                 `walpost recover --anew` publishes them from the table"
+            Self::AmbiguousColumn(at) => format!(
+                "name the one that is meant in --{}; where the rows of the stream disagree, `walpost recover --anew` \
+                    publishes them from the table",
+                at.setting
             ),
-            Self::WrongType { table, column, setting, .. } => format!(
-                "name another column with --{setting}, or change its type, as in `alter table {table} alter column \
-                 {column} type … using …`"
+            Self::WrongType { at, .. } => format!(
+                "name another column with --{}, or change its type, as in `alter table {} alter column {} type … using \
+                    …`",
+                at.setting, at.table, at.column
             ),
             Self::UnknownType { .. } => {
                 "the rows of the table can be published all the same: `walpost recover --anew` \

@@ -2,10 +2,11 @@
 
 use uuid::Uuid;
 
+use super::error::AtColumn;
 use super::table::EventColumn;
 use super::value::{self, Kind};
 use super::{Key, OutboxError, OutboxEvent, OutboxTable, Role, Types};
-use crate::pgoutput::{Column, Datum, Oid, Relation, Tuple};
+use crate::pgoutput::{Column, Datum, Relation, Tuple};
 
 /// How rows are read that were written while the table was as one description has it.
 #[derive(Debug, Clone)]
@@ -92,11 +93,7 @@ impl Described<'_> {
         let mut found = wanted.names.iter().filter_map(place);
         match (found.next(), found.next()) {
             (Some(index), None) => Ok(index),
-            (Some(_), Some(_)) => Err(OutboxError::AmbiguousColumn {
-                table: self.name(),
-                column: wanted.shown(),
-                setting: wanted.setting(),
-            }),
+            (Some(_), Some(_)) => Err(OutboxError::AmbiguousColumn(self.at(wanted, &wanted.names.join(",")))),
             (None, _) => Err(self.missing(wanted)),
         }
     }
@@ -104,12 +101,10 @@ impl Described<'_> {
     fn check(&self, wanted: &EventColumn, index: usize) -> Result<(), OutboxError> {
         let column = &self.relation.columns[index];
         match self.types.kind(column.type_oid) {
-            Some(kind) if wanted.kinds.contains(&kind) => self.check_labels(wanted.role, column),
-            Some(_) => Err(self.wrong_type(wanted, &column.name, column.type_oid)),
+            Some(kind) if wanted.kinds.contains(&kind) => self.check_labels(wanted, column),
+            Some(_) => Err(self.wrong_type(wanted, column)),
             None => Err(OutboxError::UnknownType {
-                table: self.name(),
-                column: column.name.clone(),
-                setting: wanted.setting(),
+                at: self.at(wanted, &column.name),
                 found: self.types.shown(column.type_oid),
                 oid: column.type_oid,
             }),
@@ -117,44 +112,36 @@ impl Described<'_> {
     }
 
     /// An enum none of whose labels the format knows.
-    fn check_labels(&self, role: Role, column: &Column) -> Result<(), OutboxError> {
+    fn check_labels(&self, wanted: &EventColumn, column: &Column) -> Result<(), OutboxError> {
         let (labels, known) = (self.types.labels(column.type_oid), self.table.labels);
         let knows = |label: &String| known.contains(&label.as_str());
-        if role != Role::Type || labels.is_empty() || known.is_empty() || labels.iter().any(knows) {
+        if wanted.role != Role::Type || labels.is_empty() || known.is_empty() || labels.iter().any(knows) {
             return Ok(());
         }
         Err(OutboxError::ForeignLabels {
-            table: self.name(),
-            column: column.name.clone(),
+            at: self.at(wanted, &column.name),
             labels: labels.join(", "),
             format: self.table.format,
             known: known.join(", "),
         })
     }
 
-    /// As it was called when it was described.
-    fn name(&self) -> String {
-        format!("{}.{}", self.relation.namespace, self.relation.name)
+    /// The table as it was called when it was described.
+    fn at(&self, wanted: &EventColumn, column: &str) -> Box<AtColumn> {
+        let table = format!("{}.{}", self.relation.namespace, self.relation.name);
+        Box::new(AtColumn { table, column: column.to_owned(), setting: wanted.setting() })
     }
 
     fn missing(&self, wanted: &EventColumn) -> OutboxError {
         let has: Vec<_> = self.relation.columns.iter().map(|column| column.name.as_str()).collect();
-        OutboxError::MissingColumn {
-            table: self.name(),
-            column: wanted.shown(),
-            setting: wanted.setting(),
-            names: wanted.names.join(","),
-            has: has.join(", "),
-        }
+        OutboxError::MissingColumn { at: self.at(wanted, &wanted.names.join(",")), has: has.join(", ") }
     }
 
-    fn wrong_type(&self, wanted: &EventColumn, column: &str, oid: Oid) -> OutboxError {
+    fn wrong_type(&self, wanted: &EventColumn, column: &Column) -> OutboxError {
         let expected: Vec<_> = wanted.kinds.iter().map(|kind| kind.types()).collect();
         OutboxError::WrongType {
-            table: self.name(),
-            column: column.to_owned(),
-            setting: wanted.setting(),
-            found: self.types.shown(oid),
+            at: self.at(wanted, &column.name),
+            found: self.types.shown(column.type_oid),
             format: self.table.format,
             expected: expected.join(", "),
         }

@@ -38,11 +38,6 @@ impl EventColumn {
     pub fn setting(&self) -> String {
         format!("column-{}", self.role.name())
     }
-
-    /// Its names, for messages.
-    pub(super) fn shown(&self) -> String {
-        self.names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
-    }
 }
 
 impl OutboxTable {
