@@ -1,5 +1,6 @@
 """The commands of stack.py, each a function of its parsed options."""
 
+import argparse
 import shutil
 import threading
 from contextlib import suppress
@@ -161,6 +162,11 @@ def _start(server):
             raise Failure(f"port {port} of {server.title} is taken by another process: end that one (ss -ltnp shows "
                           f"it), or move {server.title} elsewhere: stack.py up --instance {server.instance.name}")
     server.start()
+
+
+def tool(options):
+    _on_server(argparse.Namespace(instance=options.instance, server="kafka"),
+               lambda server: server.tool(options.tool, options.arguments))
 
 
 def status(options):

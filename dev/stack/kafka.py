@@ -159,6 +159,13 @@ class Kafka(Server):
                 f"-Dlog4j2.configurationFile={self.logging.as_uri()}",
                 "-cp", f"{jars}/jars/*{os.pathsep}{jars}/modules/*", *rest[len(options):]]
 
+    def tool(self, name, arguments):
+        """Runs one of Kafka's own tools. What it says is passed on; how it fails, too."""
+        command = self._java(name, "--bootstrap-server", self.where, *arguments)
+        run = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, **self._as_server())
+        if run.returncode != 0:
+            raise Failure(f"{name} {' '.join(arguments)} failed ({run.returncode}): see above")
+
     @staticmethod
     def _as_server():
         return {"cwd": "/", "env": clean_environment("KAFKA_", "CLASSPATH", "LOG_DIR")}

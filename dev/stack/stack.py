@@ -55,6 +55,10 @@ def parser():
         _named(add(name, text)).add_argument("server", choices=SERVERS)
     _named(add("status", "what runs where"), default=None)
     _named(add("env", "print the env file"))
+    tool = _named(add("tool", "run one of Kafka's own tools against an instance, by its class, such as "
+                              "org.apache.kafka.tools.TopicCommand"))
+    tool.add_argument("tool", metavar="CLASS")
+    tool.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments; it is told where the brokers are")
     add("bin", "print the path of a bundled program, such as psql or pg_recvlogical").add_argument("name")
     add("fetch", "fetch what is needed, start nothing").add_argument("--only", choices=SERVERS)
     add("clean", "stop and delete everything in the state dir, fetched files too")

@@ -232,6 +232,14 @@ impl PrivateKafka {
         Ok((kafka, proxy))
     }
 
+    /// Runs one of Kafka's own tools, by its class: it is told where the brokers are.
+    ///
+    /// # Errors
+    /// When it fails: with the end of what it said.
+    pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
+        script(&[&["tool", "--instance", &self.0.name, class], arguments].concat(), Output::Quiet).await
+    }
+
     /// Its bootstrap servers.
     #[must_use]
     pub fn brokers(&self) -> &str {

@@ -65,9 +65,16 @@ impl Topic {
     /// # Errors
     /// When the broker refuses that.
     pub async fn refuse_batches_above(&self, bytes: u32) -> Result<()> {
-        let bytes = bytes.to_string();
+        self.configure("max.message.bytes", &bytes.to_string()).await
+    }
+
+    /// Sets this property of the topic, and takes every other back.
+    ///
+    /// # Errors
+    /// When the broker refuses that.
+    pub async fn configure(&self, property: &str, value: &str) -> Result<()> {
         let topic = ResourceSpecifier::Topic(&self.name);
-        let config = AlterConfig::new(topic).set("max.message.bytes", &bytes);
+        let config = AlterConfig::new(topic).set(property, value);
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
         for result in admin(&self.brokers)?.alter_configs([&config], &options).await? {
             result
