@@ -3,7 +3,8 @@
 //! A relay that is connected and does nothing looks well to everything but this. It gets on while there is nothing to
 //! do, or while the acknowledged position or the number of acknowledged records moves. There is something to do while
 //! records are in flight, or while the log of Postgres goes on past the acknowledged position. When it has not got on
-//! for [`--stall-timeout-ms`](crate::config), it is stalled.
+//! for [`--stall-timeout-ms`](crate::config), it is stalled. So it is when the oldest record in flight has been the same
+//! for so long, whatever others are acknowledged: one partition that takes nothing holds up the position of all.
 //!
 //! A session that follows one which got on is given time: the walsender reads the log again from the slot's restart
 //! position, and until it has come to what is new, the movement of the stream itself counts. One that follows a session
@@ -17,6 +18,11 @@ use crate::lsn::Lsn;
 /// "WAL Internals").
 const PADDING_BYTES: u64 = 8 << 10;
 
+/// What the operator can do when Kafka acknowledges nothing.
+const KAFKA_REMEDY: &str = "look at the brokers, at the topic's partitions without a leader, at its in-sync replicas \
+    (min.insync.replicas), and at the log of walpost; it goes on by itself as soon as Kafka acknowledges, and nothing is \
+    lost meanwhile";
+
 /// How far the relay has come, and what there is to do.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
@@ -26,6 +32,8 @@ pub struct Reached {
     pub records: u64,
     /// Records in flight.
     pub in_flight: u64,
+    /// The number of the oldest of them.
+    pub oldest: u64,
     /// A number that changes when the stream brings anything, new or again.
     pub streamed: u64,
 }
@@ -53,6 +61,8 @@ pub struct Health {
     log_end: Lsn,
     /// When it last got on.
     got_on: Instant,
+    /// Since when the oldest record in flight is the same.
+    oldest_since: Instant,
     /// Where it was when the session began.
     began_at: Option<Reached>,
     reads: Reads,
@@ -79,6 +89,7 @@ impl Health {
             reached: Reached::default(),
             log_end: Lsn::ZERO,
             got_on: now,
+            oldest_since: now,
             began_at: None,
             reads: Reads::Log,
             may_read_again: true,
@@ -92,6 +103,9 @@ impl Health {
             self.may_read_again && reached.in_flight == 0 && reached.streamed != self.reached.streamed;
         if !self.waits() || reads_again || reached.has_moved_since(&self.reached) {
             self.got_on = now;
+        }
+        if self.reached.in_flight == 0 || reached.oldest != self.reached.oldest {
+            self.oldest_since = now;
         }
         self.reached = reached;
     }
@@ -109,7 +123,7 @@ impl Health {
         let got_on = self.began_at.is_none_or(|then| self.reached.has_moved_since(&then));
         self.may_read_again = got_on || self.reads != reads;
         if self.may_read_again {
-            self.got_on = now;
+            (self.got_on, self.oldest_since) = (now, now);
         }
         self.began_at = Some(self.reached);
         self.reads = reads;
@@ -140,15 +154,19 @@ impl Health {
     #[must_use]
     pub fn stall(&self, now: Instant, timeout: Duration) -> Option<Stall> {
         let stuck = now.saturating_duration_since(self.got_on);
+        let oldest = now.saturating_duration_since(self.oldest_since);
+        if self.reached.in_flight > 0 && oldest >= timeout && stuck < timeout {
+            let reason = format!(
+                "one partition of the topic acknowledges nothing for {timeout:?} and longer, while others do: the \
+                    position of all waits for it"
+            );
+            return Some(Stall { stuck: oldest, reason, remedy: KAFKA_REMEDY.to_owned() });
+        }
         if !self.waits() || stuck < timeout {
             return None;
         }
         let (waiting, remedy) = if self.reached.in_flight > 0 {
-            (
-                "events wait for Kafka's acknowledgement",
-                "look at the brokers, at the topic's in-sync replicas (min.insync.replicas), and at the log of \
-                    walpost; it goes on by itself as soon as Kafka acknowledges, and nothing is lost meanwhile",
-            )
+            ("events wait for Kafka's acknowledgement", KAFKA_REMEDY)
         } else {
             (
                 "log of Postgres waits behind the acknowledged position",
@@ -169,7 +187,14 @@ mod tests {
     const SEGMENT: u64 = 16 << 20;
 
     fn reached(acknowledged: u64, records: u64, in_flight: u64) -> Reached {
-        Reached { acknowledged: Lsn(acknowledged), records, in_flight, streamed: acknowledged }
+        // The oldest moves with every acknowledgement, as it does where no partition is dead.
+        Reached {
+            acknowledged: Lsn(acknowledged),
+            records,
+            in_flight,
+            oldest: records,
+            streamed: acknowledged,
+        }
     }
 
     fn after(start: Instant, seconds: u64) -> Instant {
@@ -202,6 +227,22 @@ mod tests {
         assert!(stall.is_some_and(|stall| stall.reason.contains("60s") && stall.stuck.as_secs() == 65));
         health.reached(reached(1, 6, 6), after(start, 1_061));
         assert_eq!(health.stall(after(start, 1_100), TIMEOUT), None, "one was acknowledged");
+    }
+
+    #[test]
+    fn one_partition_that_acknowledges_nothing_is_a_stall_whatever_the_others_do() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        health.reached(reached(1, 5, 0), start);
+        for second in 0..60 {
+            let trickle = Reached { oldest: 5, ..reached(1, 5 + second, 3) };
+            health.reached(trickle, after(start, second));
+            assert_eq!(health.stall(after(start, second), TIMEOUT), None);
+        }
+        let stall = health.stall(after(start, 60), TIMEOUT);
+        assert!(stall.is_some_and(|stall| stall.reason.contains("one partition")));
+        health.reached(reached(2, 70, 3), after(start, 61));
+        assert_eq!(health.stall(after(start, 62), TIMEOUT), None, "the oldest was acknowledged");
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl Vitals {
             acknowledged: numbers.acknowledged,
             records: counts.acknowledged,
             in_flight: numbers.window_records,
+            oldest: progress.oldest_sequence(),
             streamed: progress.sent().0.wrapping_add(counts.repeated),
         };
         let mut board = lock(&self.0.board);
