@@ -13,6 +13,7 @@ use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
 use crate::cleaner::Cleaner;
 use crate::config::WindowSettings;
+use crate::database::DatabaseError;
 use crate::dead_letter::DeadLetter;
 use crate::error::{BadRow, Error, Verdict};
 use crate::guard::{Guard, GuardEvent, Watched};
@@ -139,7 +140,7 @@ impl Relay {
                     let next = confirming.next(progress.confirmable(), progress.covered());
                     self.act(next, &stream, &guard);
                 }
-                event = stream.next(), if room => {
+                event = next(&mut stream, room) => {
                     let read = self.read(event?, &mut stream, &mut reading);
                     // Also when the stream broke behind what was read.
                     self.publisher.send()?;
@@ -324,7 +325,10 @@ impl Relay {
             if timeout_at(deadline, self.publisher.wait()).await.is_err() {
                 break;
             }
-            self.publisher.settle().await?;
+            match timeout_at(deadline, self.publisher.settle()).await {
+                Ok(settled) => settled?,
+                Err(_) => break,
+            }
             self.vitals.show(&self.publisher, self.settled);
         }
         let target = self.publisher.progress().confirmable();
@@ -343,6 +347,12 @@ impl Relay {
         let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
         Ok(report(self.publisher.progress().records(), confirmed, told))
     }
+}
+
+/// What comes in next, while there is room for it; without room only that the connection is lost. Safe to drop while it
+/// waits.
+async fn next(stream: &mut Stream, room: bool) -> Result<StreamEvent, DatabaseError> {
+    if room { stream.next().await } else { Err(stream.lost().await) }
 }
 
 fn push(progress: &mut Progress<Entry>, entry: Entry) -> Result<(), Error> {

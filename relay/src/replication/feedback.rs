@@ -73,6 +73,16 @@ impl Feedback {
         self.news.wake.notify_one();
     }
 
+    /// Waits until the connection's writing half fails: a server that is gone is noticed so also while nothing is read.
+    /// Safe to drop while it waits.
+    pub(super) async fn failed(&mut self) -> io::Error {
+        match (&mut self.task).await {
+            Ok(Err(error)) => error,
+            // It ends well only when it was told to close, and then nobody waits here.
+            Ok(Ok(_)) | Err(_) => io::Error::other("the sending of positions ended"),
+        }
+    }
+
     /// Tells the last position and that nothing more will be said. Returns the connection's half when that has gone
     /// out in time.
     pub(super) async fn close(&mut self, deadline: Instant) -> Option<WriteHalf<Socket>> {

@@ -124,6 +124,12 @@ impl Stream {
         DatabaseError::no_answer(FOLLOW, &self.place, silence)
     }
 
+    /// Waits until the connection is known to be lost without reading from it. Safe to drop while it waits.
+    pub async fn lost(&mut self) -> DatabaseError {
+        let error = self.feedback.failed().await;
+        self.error(&error.into())
+    }
+
     /// Waits for what comes in next. Safe to drop while it waits.
     ///
     /// # Errors
