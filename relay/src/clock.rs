@@ -1,4 +1,5 @@
-//! The time of day, for what people and machines are shown. No wait and no decision depends on it.
+//! The time of day, for what people and machines are shown. No wait depends on it; of decisions one: which records are
+//! old to Kafka's brokers, which go by the time of day themselves.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -6,7 +6,7 @@ use crate::pgoutput::DecodeError;
 use crate::preflight::{PreflightError, Unsafe};
 use crate::progress::ProgressError;
 use crate::publish::PublishError;
-use crate::sink::SinkError;
+use crate::sink::{Refusal, SinkError};
 use crate::state::Peer;
 
 /// Why a session ended.
@@ -126,6 +126,7 @@ impl Error {
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
                 sink_verdict(error)
             }
+            Self::Publish(PublishError::InVain(..)) => Verdict::Retry,
             Self::Outbox(error) => Verdict::Halt { remedy: error.remedy() },
             Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(REMEDY_FOR_A_ROW),
             Self::Decode(_)
@@ -183,18 +184,32 @@ fn database_verdict(error: &DatabaseError) -> Verdict {
 fn sink_verdict(error: &SinkError) -> Verdict {
     match error {
         SinkError::Full
+        | SinkError::Held(_)
         | SinkError::TopicMissing { .. }
         | SinkError::Unreachable { .. }
+        // A broker that has not loaded its rules yet denies what it will allow, and rights can be granted any time.
+        | SinkError::Denied(_)
         | SinkError::Broken(_) => Verdict::Retry,
-        SinkError::Refused(_) => halt(
-            "the topic's max.message.bytes or the broker's limits refuse this event; raise them (and the \
-                kafka property message.max.bytes), then start walpost again: nothing was skipped",
-        ),
-        SinkError::Denied(_) => halt(
-            "grant the client WRITE and DESCRIBE on the topic and IDEMPOTENT_WRITE on the cluster, then start \
-                walpost again",
-        ),
+        SinkError::Refused { what, .. } => halt(refusal_remedy(*what)),
         SinkError::Settings(_) => halt("correct the kafka properties, then start walpost again"),
+    }
+}
+
+fn refusal_remedy(what: Refusal) -> &'static str {
+    match what {
+        Refusal::Size => {
+            "the topic's max.message.bytes, the broker's limits or the kafka property message.max.bytes refuse this \
+                event; raise them, then start walpost again: nothing was skipped"
+        }
+        Refusal::Timestamp => {
+            "the topic's message.timestamp.before.max.ms or message.timestamp.after.max.ms refuses the record's time, \
+                which is the commit's or, of a row from before the slot, its column's; raise that setting, then start \
+                walpost again: nothing was skipped"
+        }
+        Refusal::Other => {
+            "no later try would be accepted: look the error up in Kafka's protocol, and correct the topic's settings or \
+                the kafka properties; then start walpost again: nothing was skipped"
+        }
     }
 }
 
@@ -222,7 +237,9 @@ mod tests {
 
     #[test]
     fn a_record_that_is_refused_halts_and_a_broker_that_is_away_does_not() {
-        assert!(matches!(sink_verdict(&SinkError::Refused("x".into())), Verdict::Halt { .. }));
+        let refused = SinkError::Refused { what: Refusal::Size, reason: "x".into() };
+        assert!(matches!(sink_verdict(&refused), Verdict::Halt { .. }));
+        assert_eq!(sink_verdict(&SinkError::Denied("x".into())), Verdict::Retry);
         let away = SinkError::Unreachable { brokers: "b:1".into(), reason: "x".into() };
         assert_eq!(Error::from(away).verdict(), Verdict::Retry);
     }

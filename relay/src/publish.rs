@@ -2,7 +2,8 @@
 //!
 //! One rule sends everything: from the first record that was not handed over, in order, until the sink is full. New
 //! events, a queue that was full and a producer that was replaced are the same case to it, so none of them can change
-//! the order of one key.
+//! the order of one key. Where a partition takes nothing for a while, its records queue up here, in order, and those of
+//! other partitions pass them by.
 
 use crate::clock;
 use crate::dead_letter::DeadLetter;
@@ -10,8 +11,12 @@ use crate::encode::{EncodeError, Encoder};
 use crate::measure::{Counts, Measuring, RECENT, Recent};
 use crate::outbox::OutboxTable;
 use crate::progress::{Progress, ProgressError, Sequence};
-use crate::sink::{Batching, Report, Sink, SinkError};
+use crate::sink::{Batching, Lane, Report, Sink, SinkError};
 use crate::transaction::{Entry, PlacedEvent};
+use held::Held;
+
+/// So many producers in a row may be replaced at once without an acknowledgement; the next ones wait.
+const REPLACED_IN_VAIN_MAX: u32 = 2;
 
 /// Publishing cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,9 @@ pub enum PublishError {
     /// The producer cannot be replaced.
     #[error(transparent)]
     Restart(SinkError),
+    /// The producer was replaced, and that did not help: the next try waits.
+    #[error("{0} (so many producers in a row were replaced without an acknowledgement: {1})")]
+    InVain(SinkError, u32),
     /// The bookkeeping does not add up.
     #[error(transparent)]
     Progress(#[from] ProgressError),
@@ -45,10 +53,16 @@ pub struct Publisher<S> {
     progress: Progress<Entry>,
     encoder: Encoder,
     sink: S,
-    /// The first record that was not handed to the sink.
+    /// Before here everything was handed to the sink, or is held.
     next: Sequence,
-    /// Why the producer must be replaced, when it said so as it was given a record.
-    broken: Option<String>,
+    /// Records whose partition took nothing more when it was their turn.
+    held: Held,
+    /// The sink had no room for a record that another than its own partition keeps waiting.
+    full: bool,
+    /// Why the producer must be replaced, when it said so.
+    broken: Option<SinkError>,
+    /// Producers that were replaced since the last acknowledgement.
+    replaced_in_vain: u32,
     reports: Vec<Report>,
     counts: Counts,
     recent: Recent,
@@ -72,7 +86,10 @@ impl<S: Sink> Publisher<S> {
             encoder,
             sink,
             next: 0,
+            held: Held::default(),
+            full: false,
             broken: None,
+            replaced_in_vain: 0,
             reports: Vec::new(),
             counts: Counts::default(),
             recent: Recent::default(),
@@ -107,8 +124,8 @@ impl<S: Sink> Publisher<S> {
     }
 
     /// The sink.
-    pub fn sink(&self) -> &S {
-        &self.sink
+    pub fn sink_mut(&mut self) -> &mut S {
+        &mut self.sink
     }
 
     /// What has happened so far.
@@ -133,9 +150,9 @@ impl<S: Sink> Publisher<S> {
         self.counts.repeated_bytes += bytes as u64;
     }
 
-    /// Whether everything in the window has been handed to the sink.
+    /// Whether everything in the window has been handed to the sink, as far as the partitions take it.
     pub fn is_caught_up(&self) -> bool {
-        self.next >= self.progress.next_sequence()
+        self.next >= self.progress.next_sequence() && !self.full
     }
 
     /// Hands over what the sink has room for.
@@ -144,22 +161,73 @@ impl<S: Sink> Publisher<S> {
     /// When an event cannot be encoded or is refused.
     pub fn send(&mut self) -> Result<(), PublishError> {
         self.next = self.next.max(self.progress.oldest_sequence());
+        if self.next == self.progress.oldest_sequence() {
+            self.sink.idle();
+        }
+        self.full = false;
+        if !self.held.is_empty() && !self.send_held()? {
+            return Ok(());
+        }
         while self.next < self.limit() {
-            match self.send_next() {
-                Ok(handed_over) => {
-                    self.counts.retried += u64::from(handed_over && self.next < self.retried_until);
-                    self.next += 1;
-                }
-                Err(PublishError::Sink { error: SinkError::Full, .. }) => return Ok(()),
-                Err(PublishError::Sink { error: SinkError::Broken(reason), .. }) => {
-                    self.broken = Some(reason);
-                    return Ok(());
-                }
-                // The same turn again, with the dead letter.
-                Err(error) => self.bury(self.next, error)?,
+            match self.hand_over(self.next)? {
+                Turn::Over => {}
+                Turn::Held(lane) => self.held.push(lane, self.next),
+                Turn::Stop => return Ok(()),
             }
+            self.next += 1;
         }
         Ok(())
+    }
+
+    /// Hands over what was held, as far as its partitions take it now; whether there may be room for more.
+    fn send_held(&mut self) -> Result<bool, PublishError> {
+        let mut held = std::mem::take(&mut self.held);
+        let mut goes_on = Ok(true);
+        for lane in held.lanes() {
+            while let Some(sequence) = held.first(lane) {
+                match self.hand_over(sequence) {
+                    Ok(Turn::Held(at)) if at == lane => break,
+                    // It is another record by now: a dead letter.
+                    Ok(Turn::Held(at)) => held.push(at, sequence),
+                    Ok(Turn::Over) => {}
+                    Ok(Turn::Stop) => goes_on = Ok(false),
+                    Err(error) => goes_on = Err(error),
+                }
+                if !matches!(goes_on, Ok(true)) {
+                    self.held = held;
+                    return goes_on;
+                }
+                held.pop(lane);
+            }
+        }
+        self.held = held;
+        goes_on
+    }
+
+    /// Gives the sink a record, or the dead letter that takes its place.
+    fn hand_over(&mut self, sequence: Sequence) -> Result<Turn, PublishError> {
+        loop {
+            match self.send_one(sequence) {
+                Ok(handed_over) => {
+                    self.counts.retried += u64::from(handed_over && sequence < self.retried_until);
+                    return Ok(Turn::Over);
+                }
+                Err(PublishError::Sink { error: SinkError::Held(lane), .. }) => return Ok(Turn::Held(lane)),
+                Err(PublishError::Sink { error: SinkError::Full, .. }) => {
+                    self.full = true;
+                    return Ok(Turn::Stop);
+                }
+                Err(PublishError::Sink {
+                    error: error @ (SinkError::Broken(_) | SinkError::Denied(_)),
+                    ..
+                }) => {
+                    self.broken = Some(error);
+                    return Ok(Turn::Stop);
+                }
+                // The same turn again, with the dead letter.
+                Err(error) => self.bury(sequence, error)?,
+            }
+        }
     }
 
     /// Up to where records may be handed over now.
@@ -168,22 +236,28 @@ impl<S: Sink> Publisher<S> {
         self.careful_until.map_or(end, |until| end.min(until + 1))
     }
 
-    /// Hands over the next record, if it is still to be acknowledged; says whether it was.
-    fn send_next(&mut self) -> Result<bool, PublishError> {
-        let Some(entry) = self.progress.unacknowledged(self.next) else { return Ok(false) };
+    /// Hands over a record, if it is still to be acknowledged; says whether it was.
+    fn send_one(&mut self, sequence: Sequence) -> Result<bool, PublishError> {
+        let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(false) };
         let record = self
             .encoder
             .encode_entry(entry)
             .map_err(|error| PublishError::Encode { event: name(entry), error })?;
-        let sent = self.sink.send(self.next, record);
-        sent.map(|()| true).map_err(|error| PublishError::Sink { event: name(entry), error })
+        match self.sink.send(sequence, record) {
+            Ok(()) => Ok(true),
+            // These are no fault of the event's, and come often: nobody reads its name.
+            Err(error @ (SinkError::Held(_) | SinkError::Full)) => {
+                Err(PublishError::Sink { event: String::new(), error })
+            }
+            Err(error) => Err(PublishError::Sink { event: name(entry), error }),
+        }
     }
 
     /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.
     fn bury(&mut self, sequence: Sequence, error: PublishError) -> Result<(), PublishError> {
         let is_poison = matches!(
             error,
-            PublishError::Encode { .. } | PublishError::Sink { error: SinkError::Refused(_), .. }
+            PublishError::Encode { .. } | PublishError::Sink { error: SinkError::Refused { .. }, .. }
         );
         let (Some(table), true) = (&self.dead_letters, is_poison) else { return Err(error) };
         match self.progress.unacknowledged_mut(sequence) {
@@ -216,13 +290,16 @@ impl<S: Sink> Publisher<S> {
     /// Takes the reports that have come in, and sends what they made room for.
     ///
     /// # Errors
-    /// When an event is refused for good, or a broken producer cannot be replaced.
+    /// When an event is refused for good, a broken producer cannot be replaced, or its replacements do not help.
     pub async fn settle(&mut self) -> Result<(), PublishError> {
-        let reported = self.take_reports()?;
-        self.broken = self.broken.take().or(reported);
-        if let Some(reason) = &self.broken {
-            tracing::warn!(reason, "the producer is broken; a new one sends again what is not acknowledged");
+        self.take_reports()?;
+        if let Some(reason) = self.broken.clone() {
+            tracing::warn!(%reason, "the producer is broken; a new one sends again what is not acknowledged");
             self.restart().await?;
+            self.replaced_in_vain += 1;
+            if self.replaced_in_vain > REPLACED_IN_VAIN_MAX || matches!(reason, SinkError::Denied(_)) {
+                return Err(PublishError::InVain(reason, self.replaced_in_vain));
+            }
         } else if self.careful_until.is_some_and(|until| self.progress.oldest_sequence() > until) {
             // Nothing is in flight, so this repeats nothing.
             self.careful_until = None;
@@ -235,14 +312,21 @@ impl<S: Sink> Publisher<S> {
         let batching = if self.careful_until.is_some() { Batching::OneByOne } else { Batching::Together };
         // Until there is a new one it stays known as broken: the old one says so only once.
         self.sink.restart(batching, &mut self.reports).await.map_err(PublishError::Restart)?;
-        self.broken = None;
         // What the old producer still had to say is judged by how it sent.
-        self.take_reports()?;
-        self.batching = batching;
+        let taken = self.take_reports();
+        self.broken = None;
+        self.begin_again(batching);
         self.counts.restarts += 1;
+        taken
+    }
+
+    /// A new producer sends everything that is not acknowledged.
+    fn begin_again(&mut self, batching: Batching) {
+        self.batching = batching;
         self.retried_until = self.retried_until.max(self.next);
+        self.held.clear();
+        self.full = false;
         self.next = self.progress.oldest_sequence();
-        Ok(())
     }
 
     /// Gives up what is in flight: the producer is replaced, and what it still has queued is not sent. Reports of what
@@ -251,52 +335,69 @@ impl<S: Sink> Publisher<S> {
     /// # Errors
     /// When the producer cannot be replaced.
     pub async fn abandon(&mut self) -> Result<(), PublishError> {
+        self.sink.restart(Batching::Together, &mut self.reports).await.map_err(PublishError::Restart)?;
         self.careful_until = None;
-        self.batching = Batching::Together;
-        self.sink.restart(self.batching, &mut self.reports).await.map_err(PublishError::Restart)?;
         self.reports.clear();
         self.broken = None;
         self.progress.forget();
-        self.next = self.progress.oldest_sequence();
+        self.begin_again(Batching::Together);
         Ok(())
     }
 
-    /// Enters acknowledgements; returns why the producer is broken, if it is.
-    fn take_reports(&mut self) -> Result<Option<String>, PublishError> {
-        let mut broken = None;
+    /// Enters acknowledgements, and why the producer is broken, if it is.
+    fn take_reports(&mut self) -> Result<(), PublishError> {
         let mut refused = Vec::new();
         let measuring = Measuring { now: clock::unix_micros(), timed: self.timed };
         // Only the last of a batch are shown, so only those are copied.
         let shown_from = self.reports.len().saturating_sub(RECENT);
-        for (index, report) in self.reports.drain(..).enumerate() {
+        let mut reports = std::mem::take(&mut self.reports);
+        for (index, report) in reports.drain(..).enumerate() {
             match report.outcome {
                 Ok(()) => {
                     if let Some(entry) = self.progress.unacknowledged(report.sequence) {
                         let recent = (index >= shown_from).then_some(&mut self.recent);
                         self.counts.acknowledged(entry, measuring, recent);
+                        self.replaced_in_vain = 0;
                     }
                     self.progress.acknowledge(report.sequence)?;
                 }
-                Err(error @ (SinkError::Refused(_) | SinkError::Denied(_))) => {
-                    refused.push((report.sequence, error));
-                }
-                Err(error) => broken = Some(error.to_string()),
+                Err(error @ SinkError::Refused { .. }) => refused.push((report.sequence, error)),
+                // That access is denied says more than what follows from it.
+                Err(error) if !matches!(self.broken, Some(SinkError::Denied(_))) => self.broken = Some(error),
+                Err(_) => {}
             }
         }
-        let is_careful = self.batching == Batching::OneByOne;
+        self.reports = reports;
         for (sequence, error) in refused {
-            let Some(entry) = self.progress.unacknowledged(sequence) else { continue };
-            // After a record that failed for good the producer delivers nothing more.
-            broken.get_or_insert(error.to_string());
-            if is_careful || matches!(error, SinkError::Denied(_)) {
-                let event = name(entry);
-                self.bury(sequence, PublishError::Sink { event, error })?;
-            } else {
-                self.careful_until = self.careful_until.max(Some(sequence));
-            }
+            self.refused(sequence, error)?;
         }
-        Ok(broken)
+        Ok(())
     }
+
+    /// Kafka refused a record, or the batch that it was in.
+    fn refused(&mut self, sequence: Sequence, error: SinkError) -> Result<(), PublishError> {
+        let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(()) };
+        let event = name(entry);
+        // After a record that failed for good the producer delivers nothing more.
+        self.broken.get_or_insert_with(|| SinkError::Broken(error.to_string()));
+        if self.batching == Batching::OneByOne {
+            // That the record was found out is no failure of the producer's.
+            self.replaced_in_vain = 0;
+            return self.bury(sequence, PublishError::Sink { event, error });
+        }
+        self.careful_until = self.careful_until.max(Some(sequence));
+        Ok(())
+    }
+}
+
+/// What became of a record that was to be handed over.
+enum Turn {
+    /// It is handed over, or needs not be.
+    Over,
+    /// Its partition takes nothing now.
+    Held(Lane),
+    /// The sink takes nothing now.
+    Stop,
 }
 
 /// The event as messages name it: enough to find the row.
@@ -310,6 +411,9 @@ fn name(entry: &Entry) -> String {
     }
 }
 
+#[cfg(test)]
+mod broker;
+mod held;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -98,7 +98,7 @@ pub struct Record {
     pub value: Vec<u8>,
     /// The record's headers.
     pub headers: Headers,
-    /// The record's timestamp, milliseconds since 1970-01-01 UTC.
+    /// The record's timestamp, milliseconds since 1970-01-01 UTC; 0: that of its publishing.
     pub timestamp_ms: i64,
     /// The topic it goes to.
     pub destination: Destination,
@@ -176,7 +176,8 @@ impl Encoder {
             write_key(known, key);
         }
         *value = letter.row_bytes();
-        *timestamp_ms = letter.position.committed_at.div_euclid(1_000);
+        // Not the row's: that may be what Kafka refuses.
+        *timestamp_ms = 0;
         *destination = Destination::DeadLetters;
         headers.clear();
         headers.text("walpost-reason", letter.reason.as_bytes());

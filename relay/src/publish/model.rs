@@ -1,6 +1,6 @@
 //! `Publisher` between a log of transactions and a broker of the test's own, which has all the vices that real ones
-//! have: a queue that is full, partitions that advance one without the other, reports in any order or never, a producer
-//! that breaks and cannot be replaced at once, a record that is refused. After every step: what is confirmable lies in
+//! have (see there), a queue that is full, partitions that advance one without the other, reports in any order or never,
+//! a producer that breaks and cannot be replaced at once, a record that is refused. After every step: what is confirmable lies in
 //! the broker's log, and each key's records appear there in the order of their commits, without a gap.
 
 #![allow(clippy::unwrap_used)]
@@ -9,20 +9,25 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::broker::{Answer, Broker, PARTITIONS, Poison, Wire, partition, wire};
 use super::*;
-use crate::encode::{EncoderSettings, Format, Record};
+use crate::encode::{EncoderSettings, Format};
 use crate::lsn::Lsn;
 use crate::outbox::{Key, OutboxEvent};
 use crate::transaction::Position;
-
-const PARTITIONS: usize = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
     /// A transaction is read, with an event for each of these keys.
     Commit(Vec<i64>),
-    /// The broker appends the oldest so many records that wait for a partition.
-    Append(usize, usize),
+    /// The producer sends a request of so many records to a partition.
+    Request(usize, usize),
+    /// The broker answers the oldest request on a partition.
+    Answer(usize, Answer),
+    /// A request that a replaced producer had on its way arrives.
+    Late(usize),
+    /// Nothing happens for so long that the broker forgets producers.
+    Quiet,
     /// It reports one that it has appended.
     Report(usize),
     /// The queue has room for so many.
@@ -35,22 +40,13 @@ enum Step {
     Forget,
 }
 
-/// How the last event of the log is no good, if it is not.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Poison {
-    None,
-    /// The client refuses it.
-    AtSend,
-    /// The broker refuses it, and the producer delivers nothing behind it.
-    AtDelivery,
-    /// It does not fit the format.
-    InFormat,
-}
-
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => prop::collection::vec(1i64..5, 0..4).prop_map(Step::Commit),
-        8 => (0..PARTITIONS, 1usize..4).prop_map(|(partition, count)| Step::Append(partition, count)),
+        8 => (0..PARTITIONS, 1usize..4).prop_map(|(partition, count)| Step::Request(partition, count)),
+        8 => (0..PARTITIONS, answers()).prop_map(|(partition, answer)| Step::Answer(partition, answer)),
+        1 => (0..PARTITIONS).prop_map(Step::Late),
+        1 => Just(Step::Quiet),
         12 => any::<usize>().prop_map(Step::Report),
         2 => (1usize..9).prop_map(Step::Room),
         3 => any::<usize>().prop_map(Step::Break),
@@ -60,6 +56,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..150)
 }
 
+fn answers() -> impl Strategy<Value = Answer> {
+    prop_oneof![6 => Just(Answer::Fair), 2 => Just(Answer::NotLeader), 1 => Just(Answer::TooLarge)]
+}
+
 fn poison() -> impl Strategy<Value = Poison> {
     prop_oneof![
         3 => Just(Poison::None),
@@ -67,136 +67,6 @@ fn poison() -> impl Strategy<Value = Poison> {
         1 => Just(Poison::AtDelivery),
         1 => Just(Poison::InFormat),
     ]
-}
-
-/// A record as it goes over the wire, whole: a repeat is the same byte by byte.
-type Wire = Vec<u8>;
-
-fn wire(record: &Record) -> Wire {
-    let mut bytes = [&record.key[..], b"|", &record.value, b"|", &record.timestamp_ms.to_be_bytes()].concat();
-    for (name, value) in record.headers.iter() {
-        bytes.extend([name.as_bytes(), b"=", value, b"|"].concat());
-    }
-    bytes
-}
-
-fn partition(key: i64) -> usize {
-    usize::try_from(key).unwrap() % PARTITIONS
-}
-
-struct Broker {
-    room: usize,
-    poison: Option<(Poison, Wire)>,
-    waiting: Vec<Vec<(Sequence, Wire)>>,
-    log: Vec<Vec<Wire>>,
-    unreported: Vec<Sequence>,
-    reports: Vec<Report>,
-    /// Reports that the broken producer still gives back.
-    left: Vec<Report>,
-    /// Given to the publisher as acknowledged: never sent again.
-    answered: Vec<Sequence>,
-    broken: bool,
-    failing_restarts: usize,
-}
-
-impl Broker {
-    fn new() -> Self {
-        Self {
-            room: 4,
-            poison: None,
-            waiting: vec![Vec::new(); PARTITIONS],
-            log: vec![Vec::new(); PARTITIONS],
-            unreported: Vec::new(),
-            reports: Vec::new(),
-            left: Vec::new(),
-            answered: Vec::new(),
-            broken: false,
-            failing_restarts: 0,
-        }
-    }
-
-    fn append(&mut self, partition: usize, count: usize) {
-        for _ in 0..count.min(self.waiting[partition].len()) {
-            let (sequence, record) = self.waiting[partition].remove(0);
-            if self.is_poison(Poison::AtDelivery, &record) {
-                let outcome = Err(SinkError::Refused("test".into()));
-                self.break_now(0);
-                self.reports.push(Report { sequence, outcome });
-                return;
-            }
-            self.log[partition].push(record);
-            self.unreported.push(sequence);
-        }
-    }
-
-    fn hand_over(&mut self, into: &mut Vec<Report>, from: fn(&mut Self) -> &mut Vec<Report>) {
-        let mut reports = std::mem::take(from(self));
-        let acknowledged = reports.iter().filter(|report| report.outcome.is_ok());
-        self.answered.extend(acknowledged.map(|report| report.sequence));
-        into.append(&mut reports);
-    }
-
-    fn is_poison(&self, kind: Poison, record: &Wire) -> bool {
-        self.poison.as_ref().is_some_and(|poison| poison.0 == kind && poison.1 == *record)
-    }
-
-    fn report(&mut self, choice: usize) {
-        if !self.unreported.is_empty() {
-            let sequence = self.unreported.remove(choice % self.unreported.len());
-            self.reports.push(Report { sequence, outcome: Ok(()) });
-        }
-    }
-
-    /// A producer that breaks gives back what it holds: it says so for what waited, and for what it has no answer to;
-    /// some answers come only as it is replaced. Where it held nothing it says so to the next record.
-    fn break_now(&mut self, kept: usize) {
-        self.broken = true;
-        let mut unreported = std::mem::take(&mut self.unreported);
-        let unanswered = unreported.split_off(kept % (unreported.len() + 1));
-        let waiting = self.waiting.iter_mut().flat_map(std::mem::take).map(|(sequence, _)| sequence);
-        let broken = |sequence| Report { sequence, outcome: Err(SinkError::Broken("test".into())) };
-        let before = self.reports.len();
-        self.reports.extend(unanswered.into_iter().chain(waiting).map(broken));
-        let answered = unreported.into_iter().map(|sequence| Report { sequence, outcome: Ok(()) });
-        let into = if self.reports.len() > before { &mut self.left } else { &mut self.reports };
-        into.extend(answered);
-    }
-}
-
-impl Sink for Broker {
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
-        assert!(!self.answered.contains(&sequence), "record {sequence} is acknowledged and sent again");
-        let bytes = wire(record);
-        if self.broken {
-            return Err(SinkError::Broken("test".into()));
-        }
-        if self.is_poison(Poison::AtSend, &bytes) {
-            return Err(SinkError::Refused("test".into()));
-        }
-        if self.waiting.iter().map(Vec::len).sum::<usize>() >= self.room {
-            return Err(SinkError::Full);
-        }
-        let key: i64 = String::from_utf8(record.key.clone()).unwrap().parse().unwrap();
-        self.waiting[partition(key)].push((sequence, bytes));
-        Ok(())
-    }
-
-    async fn reports(&mut self, into: &mut Vec<Report>) {
-        self.hand_over(into, |broker| &mut broker.reports);
-    }
-
-    async fn restart(&mut self, _batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
-        if self.failing_restarts > 0 {
-            self.failing_restarts -= 1;
-            return Err(SinkError::Unreachable { brokers: "test".into(), reason: "test".into() });
-        }
-        self.waiting = vec![Vec::new(); PARTITIONS];
-        self.unreported.clear();
-        self.reports.clear();
-        self.hand_over(into, |broker| &mut broker.left);
-        self.broken = false;
-        Ok(())
-    }
 }
 
 struct Model {
@@ -231,7 +101,10 @@ impl Model {
     async fn step(&mut self, step: &Step) {
         match step {
             Step::Commit(keys) => self.commit(keys, "Updated"),
-            Step::Append(partition, count) => self.publisher.sink.append(*partition, *count),
+            Step::Request(partition, records) => self.request(*partition, *records),
+            Step::Answer(partition, answer) => self.publisher.sink.answer(*partition, *answer),
+            Step::Late(partition) => self.publisher.sink.arrive_late(*partition),
+            Step::Quiet => self.publisher.sink.be_quiet(),
             Step::Report(choice) => self.publisher.sink.report(*choice),
             Step::Room(room) => self.publisher.sink.room = *room,
             Step::Break(kept) => self.publisher.sink.break_now(*kept),
@@ -246,9 +119,14 @@ impl Model {
         self.publisher.wait().await;
         match self.publisher.settle().await {
             // The relay tries again in its next session.
-            Ok(()) | Err(PublishError::Restart(SinkError::Unreachable { .. })) => {}
+            Ok(()) | Err(PublishError::Restart(SinkError::Unreachable { .. }) | PublishError::InVain(..)) => {
+            }
             Err(error) => self.halted = Some(error),
         }
+    }
+
+    fn request(&mut self, partition: usize, records: usize) {
+        self.publisher.sink.request(partition, records, self.publisher.batching);
     }
 
     fn commit(&mut self, keys: &[i64], kind: &'static str) {
@@ -309,11 +187,12 @@ impl Model {
         self.publisher.sink.failing_restarts = 0;
         for _ in 0..2_000 {
             for partition in 0..PARTITIONS {
-                self.publisher.sink.append(partition, 9);
+                self.request(partition, 9);
+                for _ in 0..9 {
+                    self.publisher.sink.answer(partition, Answer::Fair);
+                }
             }
-            while !self.publisher.sink.unreported.is_empty() {
-                self.publisher.sink.report(0);
-            }
+            self.publisher.sink.report_all();
             self.settle().await;
             self.check();
             if self.halted.is_some()

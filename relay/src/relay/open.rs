@@ -37,7 +37,7 @@ impl Relay {
         let session = Session::connect(&self.settings.database, timeout).await?;
         let found = session.within("check the database", self.preflight(&session)).await?;
         self.yield_to_another(found.memory.epoch).await?;
-        let partitions = self.publisher.sink().inner().check_topics(timeout).await?;
+        let partitions = self.publisher.sink_mut().inner_mut().check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
         preflight::check_memory(&found.slot, &found.memory, &server.system)?;

@@ -12,12 +12,18 @@
 //! Reports are matched by the record's number, which travels as the message's opaque value: no allocation, no order
 //! assumed. When a record fails for good librdkafka turns fatal, so nothing behind it is delivered; a new producer then
 //! sends again from the oldest that is not acknowledged.
+//!
+//! All of this holds only where the broker knows the producer: [`partitions`](super::partitions) has what is handed over
+//! when. And a success without an offset is none: librdkafka reports one for records whose request failed when a later
+//! request succeeded, which a broker that does not know the producer takes.
 
 mod clients;
 pub mod facts;
+mod failure;
 pub mod reader;
 mod stall;
 mod statistics;
+mod topic;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,18 +31,22 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientConfig, Statistics};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use clients::{producer_config, statistics_interval, unusable};
+use clients::{group, producer_config, statistics_interval, unusable};
+use failure::{failure, is_about_the_producer, is_denied, of_code};
 use stall::Stall;
+use topic::{Topic, Which};
 
+use super::partitions::Group;
 use super::statistics::StatisticsCell;
-use super::{Batching, Report, Sink, SinkError};
+use super::{Batching, Lane, Refusal, Report, Sink, SinkError};
+use crate::clock;
 use crate::config::{KafkaSettings, WindowSettings};
 use crate::encode::{Destination, Record};
 use crate::progress::Sequence;
@@ -47,14 +57,21 @@ const REPORTS_MAX: usize = 4096;
 /// How long a broken producer may take to give back what it holds.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A producer for one topic.
+/// How often the topics are asked for their partitions: as often as librdkafka does by itself.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A producer for the topic of events and, where there is one, that of dead letters.
 pub struct KafkaSink {
     config: ClientConfig,
     brokers: String,
-    topic: String,
-    dead_letter_topic: Option<String>,
+    topic: Topic,
+    dead_letter_topic: Option<Topic>,
+    group: Group,
     producer: Arc<ThreadedProducer<Reporter>>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<Delivery>,
+    deliveries: Vec<Delivery>,
+    /// Asks for the topic's partitions, now and then.
+    refresh: Refresh,
     /// What the client last said was wrong: the answer to a question says only that there was none.
     complaint: Complaint,
     statistics: StatisticsCell,
@@ -77,12 +94,15 @@ impl KafkaSink {
         let complaint = Complaint::default();
         let (producer, reports) = start(&config, &complaint, &statistics)?;
         Ok(Self {
+            group: group(&config, Batching::Together),
             config,
             brokers: kafka.brokers.clone(),
-            topic: kafka.topic.clone(),
-            dead_letter_topic: kafka.dead_letter_topic.clone(),
+            topic: Topic::new(kafka.topic.clone()),
+            dead_letter_topic: kafka.dead_letter_topic.clone().map(Topic::new),
             producer,
             reports,
+            deliveries: Vec::new(),
+            refresh: Refresh::new(),
             complaint,
             statistics,
             stall: Stall::new(kafka.peer_timeout, Instant::now()),
@@ -103,16 +123,36 @@ impl KafkaSink {
     ///
     /// # Errors
     /// When no broker answers, a topic is missing, or access to it is denied.
-    pub async fn check_topics(&self, timeout: Duration) -> Result<usize, SinkError> {
+    pub async fn check_topics(&mut self, timeout: Duration) -> Result<usize, SinkError> {
         if let Some(topic) = &self.dead_letter_topic {
-            self.check_topic(topic, timeout).await?;
+            let partitions = self.check_topic(&topic.name, timeout).await?;
+            self.found(Which::DeadLetters, partitions);
         }
-        self.check_topic(&self.topic, timeout).await
+        let partitions = self.check_topic(&self.topic.name, timeout).await?;
+        self.found(Which::Events, partitions);
+        Ok(partitions)
+    }
+
+    fn found(&mut self, which: Which, partitions: usize) {
+        if let Some(topic) = self.topic_mut(which) {
+            topic.found(partitions);
+        }
+    }
+
+    fn topic_mut(&mut self, which: Which) -> Option<&mut Topic> {
+        match which {
+            Which::Events => Some(&mut self.topic),
+            Which::DeadLetters => self.dead_letter_topic.as_mut(),
+        }
+    }
+
+    fn topics_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        std::iter::once(&mut self.topic).chain(&mut self.dead_letter_topic)
     }
 
     /// Asks, with a client of its own, whether every partition has a leader now.
     fn probe(&self) -> JoinHandle<bool> {
-        let (mut config, topic, timeout) = (self.config.clone(), self.topic.clone(), self.peer_timeout);
+        let (mut config, topic, timeout) = (self.config.clone(), self.topic.name.clone(), self.peer_timeout);
         config.set("statistics.interval.ms", "0");
         tokio::task::spawn_blocking(move || {
             let Ok(client) = config.create::<BaseProducer>() else { return false };
@@ -166,26 +206,97 @@ fn ask(
     }
 }
 
+impl KafkaSink {
+    /// Takes the deliveries that have come in: what they say of the partitions, and a report for each.
+    fn take(&mut self, into: &mut Vec<Report>) {
+        let now = Instant::now();
+        self.stall.reported(self.deliveries.len() as u64, now);
+        let now_ms = clock::unix_millis();
+        self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        for Delivery { lane, sequence, outcome } in deliveries.drain(..) {
+            if let Some(topic) = self.topic_mut(lane.topic()) {
+                topic.partitions.reported(lane.partition(), outcome.is_ok(), now.into_std());
+            }
+            let outcome = outcome.map_err(|error| self.judge(&error));
+            into.push(Report { sequence, outcome });
+        }
+        self.deliveries = deliveries;
+    }
+
+    /// What an error means. Where the producer gave the record back because it is broken itself, the reason is asked for.
+    fn judge(&self, error: &KafkaError) -> SinkError {
+        let about_the_producer = error.rdkafka_error_code().is_some_and(is_about_the_producer);
+        match self.producer.client().fatal_error().filter(|_| about_the_producer) {
+            Some((code, reason)) => match of_code(code, reason) {
+                denied @ SinkError::Denied(_) => denied,
+                // What broke the producer is no fault of this record's: its own report says so where it is.
+                other => SinkError::Broken(other.to_string()),
+            },
+            None => failure(error),
+        }
+    }
+
+    /// What librdkafka says of a record that it does not take.
+    fn refused(&self, error: &KafkaError) -> SinkError {
+        match self.judge(error) {
+            // It is larger than the whole queue: there would be no room for ever.
+            SinkError::Full if self.stall.in_flight() == 0 => {
+                let reason = "it is larger than the producer's queue".to_owned();
+                SinkError::Refused { what: Refusal::Size, reason }
+            }
+            other => other,
+        }
+    }
+
+    /// Why the producer must be replaced, if it must: nothing moves although Kafka answers, or what is in flight is so
+    /// old that the brokers may have forgotten the producer.
+    fn report_broken(reason: &str, into: &mut Vec<Report>) {
+        into.push(Report { sequence: 0, outcome: Err(SinkError::Broken(reason.to_owned())) });
+    }
+}
+
 impl Sink for KafkaSink {
     fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
-        let headers = record.headers.iter();
-        let start = OwnedHeaders::new_with_capacity(headers.len());
-        let headers = headers.fold(start, |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-        let topic = match (record.destination, &self.dead_letter_topic) {
-            (Destination::DeadLetters, Some(topic)) => topic,
+        let (which, topic) = match (record.destination, &mut self.dead_letter_topic) {
+            (Destination::Events, _) => (Which::Events, &mut self.topic),
+            (Destination::DeadLetters, Some(topic)) => (Which::DeadLetters, topic),
             (Destination::DeadLetters, None) => {
                 return Err(SinkError::Settings("no topic for dead letters is set".into()));
             }
-            (Destination::Events, _) => &self.topic,
         };
-        let message = BaseRecord::with_opaque_to(topic, opaque(sequence))
+        // What has no time of its own has that of its publishing.
+        let timestamp_ms = if record.timestamp_ms == 0 { clock::unix_millis() } else { record.timestamp_ms };
+        let bytes = record.key.len() + record.value.len();
+        // It was not found yet: there is room once it is.
+        let Some(partition) = topic.partition(&record.key) else { return Err(SinkError::Full) };
+        let lane = Lane::of(which, partition);
+        let now = || Instant::now().into_std();
+        if !topic.partitions.admits(partition, timestamp_ms, bytes, now) {
+            return Err(SinkError::Held(lane));
+        }
+        let headers = record.headers.iter();
+        let start = OwnedHeaders::new_with_capacity(headers.len());
+        let headers = headers.fold(start, |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+        let message = BaseRecord::with_opaque_to(&topic.name, opaque(sequence, lane))
+            .partition(i32::try_from(partition).unwrap_or(i32::MAX))
             .key(record.key.as_slice())
             .payload(record.value.as_slice())
-            .timestamp(record.timestamp_ms)
+            .timestamp(timestamp_ms)
             .headers(headers);
-        self.producer.send(message).map_err(|(error, _)| failure(&error))?;
-        self.stall.sent(Instant::now);
-        Ok(())
+        match self.producer.send(message) {
+            Ok(()) => {
+                topic.partitions.handed_over(partition, timestamp_ms, bytes);
+                self.stall.sent(Instant::now);
+                Ok(())
+            }
+            Err((error, _)) => Err(self.refused(&error)),
+        }
+    }
+
+    fn idle(&mut self) {
+        let (group, now_ms) = (self.group, clock::unix_millis());
+        self.topics_mut().for_each(|topic| topic.adopt(group, now_ms));
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
@@ -194,9 +305,9 @@ impl Sink for KafkaSink {
             tokio::select! {
                 biased;
                 // Never closed: this side holds the producer, and with it the sender.
-                records = self.reports.recv_many(into, REPORTS_MAX) => {
+                _ = self.reports.recv_many(&mut self.deliveries, REPORTS_MAX) => {
                     self.probe = None;
-                    return self.stall.reported(records as u64, Instant::now());
+                    return self.take(into);
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.probe = Some(self.probe());
@@ -205,12 +316,20 @@ impl Sink for KafkaSink {
                     self.probe = None;
                     if answers {
                         self.stuck = true;
-                        let reason = "it acknowledges nothing, although Kafka answers";
-                        let outcome = Err(SinkError::Broken(reason.to_owned()));
-                        into.push(Report { sequence: 0, outcome });
-                        return;
+                        return Self::report_broken("it acknowledges nothing, although Kafka answers", into);
                     }
                     self.stall.excused(Instant::now());
+                }
+                found = self.refresh.next(&self.producer, &self.topic.name, self.peer_timeout) => {
+                    if let Some(partitions) = found {
+                        self.topic.found(partitions);
+                    }
+                    let now_ms = clock::unix_millis();
+                    self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
+                    if self.topics_mut().any(|topic| topic.partitions.may_be_forgotten()) {
+                        let reason = "what it holds is so old that the brokers may have forgotten it";
+                        return Self::report_broken(reason, into);
+                    }
                 }
             }
         }
@@ -233,10 +352,45 @@ impl Sink for KafkaSink {
             drop(broken.flush(PURGE_TIMEOUT));
         });
         drop(purged.await);
-        while let Ok(report) = left.try_recv() {
-            into.push(report);
+        while let Ok(Delivery { sequence, outcome, .. }) = left.try_recv() {
+            into.push(Report { sequence, outcome: outcome.map_err(|error| failure(&error)) });
         }
+        self.deliveries.clear();
+        // The brokers know nothing of the new one.
+        self.group = group(&config, batching);
+        let group = self.group;
+        self.topics_mut().for_each(|topic| topic.partitions.reset(group));
         Ok(())
+    }
+}
+
+/// Asks for the number of the topic's partitions, on a timer.
+struct Refresh {
+    due: Instant,
+    asking: Option<JoinHandle<Result<usize, RDKafkaErrorCode>>>,
+}
+
+impl Refresh {
+    fn new() -> Self {
+        Self { due: Instant::now() + REFRESH_INTERVAL, asking: None }
+    }
+
+    /// The number, when it is due; `None` where nobody answered. Safe to drop while it waits.
+    async fn next(
+        &mut self,
+        producer: &Arc<ThreadedProducer<Reporter>>,
+        topic: &str,
+        timeout: Duration,
+    ) -> Option<usize> {
+        if self.asking.is_none() {
+            sleep_until(self.due).await;
+            let (producer, topic) = (Arc::clone(producer), topic.to_owned());
+            self.asking = Some(tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)));
+        }
+        let asking = self.asking.as_mut()?;
+        let found = asking.await;
+        *self = Self::new();
+        found.ok()?.ok()
     }
 }
 
@@ -244,7 +398,7 @@ fn start(
     config: &ClientConfig,
     complaint: &Complaint,
     statistics: &StatisticsCell,
-) -> Result<(Arc<ThreadedProducer<Reporter>>, mpsc::UnboundedReceiver<Report>), SinkError> {
+) -> Result<(Arc<ThreadedProducer<Reporter>>, mpsc::UnboundedReceiver<Delivery>), SinkError> {
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
     let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
@@ -266,9 +420,16 @@ impl Complaint {
     }
 }
 
+/// What librdkafka says of a record.
+struct Delivery {
+    lane: Lane,
+    sequence: Sequence,
+    outcome: Result<(), KafkaError>,
+}
+
 /// Turns librdkafka's callbacks, on its own thread, into messages.
 struct Reporter {
-    sender: mpsc::UnboundedSender<Report>,
+    sender: mpsc::UnboundedSender<Delivery>,
     complaint: Complaint,
     statistics: StatisticsCell,
 }
@@ -312,41 +473,42 @@ impl ProducerContext for Reporter {
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let outcome = match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(failure(error)),
+            Ok(record) if record.offset() >= 0 => Ok(()),
+            // Concluded from a later request's success, which proves nothing.
+            Ok(_) => Err(KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent)),
+            Err((error, _)) => Err(error.clone()),
         };
+        let (sequence, lane) = from_opaque(opaque);
         // Nobody listens once the sink is gone; then nothing is confirmed either.
-        drop(self.sender.send(Report { sequence: opaque as Sequence, outcome }));
+        drop(self.sender.send(Delivery { lane, sequence, outcome }));
     }
 }
 
-/// A record's number as the pointer-sized value that travels with it: 64 bits wherever this runs.
+/// Bits of the opaque value for the lane: half a million partitions; what is left counts records for five years at
+/// 100,000 a second.
+const LANE_BITS: u32 = 20;
+
+/// A record's number and lane as the pointer-sized value that travels with it: 64 bits wherever this runs.
 #[allow(clippy::cast_possible_truncation)]
-fn opaque(sequence: Sequence) -> usize {
-    sequence as usize
+fn opaque(sequence: Sequence, lane: Lane) -> usize {
+    (sequence << LANE_BITS | u64::from(lane.0)) as usize
 }
 
-/// What an error means for the record, or for the producer.
-fn failure(error: &KafkaError) -> SinkError {
-    use RDKafkaErrorCode as Code;
-    let Some(code) = error.rdkafka_error_code() else { return SinkError::Broken(error.to_string()) };
-    match code {
-        Code::QueueFull => SinkError::Full,
-        Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidRecord | Code::InvalidMessageSize => {
-            SinkError::Refused(code.to_string())
+/// The lane is what the mask leaves: 20 bits.
+#[allow(clippy::cast_possible_truncation)]
+fn from_opaque(opaque: usize) -> (Sequence, Lane) {
+    let opaque = opaque as u64;
+    (opaque >> LANE_BITS, Lane((opaque & ((1 << LANE_BITS) - 1)) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_and_lane_travel_together() {
+        for (sequence, lane) in [(0, 0), (7, 3), (1 << 43, (1 << LANE_BITS) - 1)] {
+            assert_eq!(from_opaque(opaque(sequence, Lane(lane))), (sequence, Lane(lane)));
         }
-        code if is_denied(code) => SinkError::Denied(code.to_string()),
-        code => SinkError::Broken(code.to_string()),
     }
-}
-
-fn is_denied(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::Authentication
-            | Code::SaslAuthenticationFailed
-    )
 }

@@ -4,6 +4,8 @@
 //! producer that took it lives. [`kafka`] is the one that ships; the tests have theirs.
 
 pub mod kafka;
+pub mod murmur2;
+pub mod partitions;
 pub mod statistics;
 pub mod traced;
 
@@ -19,17 +21,43 @@ pub struct Report {
     pub outcome: Result<(), SinkError>,
 }
 
+/// A partition of one of the sink's topics, as the sink numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane(pub u32);
+
+/// What about a record is refused: it decides what the operator can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its size.
+    Size,
+    /// Its timestamp.
+    Timestamp,
+    /// Anything else.
+    Other,
+}
+
 /// Why the sink did not take or deliver a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// The queue is full; after the next report there may be room.
     #[error("the producer's queue is full")]
     Full,
+    /// Its partition takes nothing more until what it has is acknowledged; other partitions may.
+    #[error("the partition waits for an acknowledgement")]
+    Held(Lane),
     /// The record itself is refused, now and for ever.
-    #[error("Kafka refuses the record: {0}")]
-    Refused(String),
-    /// The relay may not do what it needs to.
-    #[error("Kafka denies access: {0}")]
+    #[error("Kafka refuses the record: {reason}")]
+    Refused {
+        /// What about it.
+        what: Refusal,
+        /// Kafka's word for it.
+        reason: String,
+    },
+    /// The relay may not do what it needs to: a person, or a broker that has loaded its rules, may change that.
+    #[error(
+        "Kafka denies access: {0}; grant the client WRITE and DESCRIBE on the topic (before Kafka 3.0 also \
+        IDEMPOTENT_WRITE on the cluster), or correct its credentials: walpost goes on by itself"
+    )]
     Denied(String),
     /// The topic is not there.
     #[error(
@@ -71,8 +99,12 @@ pub trait Sink {
     /// Enqueues a record; never waits.
     ///
     /// # Errors
-    /// [`SinkError::Full`] when there is no room now; anything else says that it will not be taken.
+    /// [`SinkError::Full`] when there is no room now, [`SinkError::Held`] when there is none for this partition; anything
+    /// else says that it will not be taken.
     fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError>;
+
+    /// Nothing is in flight, and nothing is held back.
+    fn idle(&mut self) {}
 
     /// Waits for reports and appends them, a batch at a time. Safe to drop while it waits.
     fn reports(&mut self, into: &mut Vec<Report>) -> impl Future<Output = ()> + Send;

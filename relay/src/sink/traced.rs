@@ -41,8 +41,8 @@ impl<S: Sink> Traced<S> {
     }
 
     /// The sink itself.
-    pub fn inner(&self) -> &S {
-        &self.inner
+    pub fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
     }
 
     fn end(&mut self, reports: &[Report]) {
@@ -98,12 +98,16 @@ fn sampled(traceparent: &[u8]) -> Option<SpanContext> {
 
 impl<S: Sink + Send> Sink for Traced<S> {
     fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
-        let span = self.tracing.as_ref().and_then(|tracing| tracing.begin(record));
         self.inner.send(sequence, record)?;
-        if let Some(span) = span {
+        // Only now: a record that is not taken is offered again, and a span that is dropped is exported.
+        if let Some(span) = self.tracing.as_ref().and_then(|tracing| tracing.begin(record)) {
             self.under_way.insert(sequence, span);
         }
         Ok(())
+    }
+
+    fn idle(&mut self) {
+        self.inner.idle();
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {

@@ -105,3 +105,60 @@ async fn a_record_that_kafka_refuses_halts_the_relay_by_default_and_names_the_ro
     }
     Ok(())
 }
+
+/// An event of three hours ahead in the table, which Kafka 4 refuses by its time, and others behind it.
+async fn with_one_ahead_of_its_time(case: &Case) -> Result<()> {
+    case.database
+        .execute(
+            "insert into package_event (package_id, event_type, created_at) values \
+             (1, 'Removed', now() + interval '3 hours'), (1, 'Removed', now()), (2, 'Removed', now())",
+        )
+        .await
+}
+
+#[tokio::test]
+async fn a_record_whose_time_kafka_refuses_halts_the_relay_names_the_row_and_arrives_when_the_topic_takes_it()
+-> Result<()> {
+    let case = Case::new().await?;
+    with_one_ahead_of_its_time(&case).await?;
+    case.relay.init().await?;
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, &["InvalidTimestamp", "(row 1)", "message.timestamp.after.max.ms"]).await?;
+    let restarts = relay.metric("walpost_producer_restarts_total").await?;
+    assert!(restarts < 4.0, "{restarts} producers for one row");
+    for record in case.topic.read_all().await? {
+        assert_eq!(record.key, b"2", "nothing of its key is ahead of it");
+    }
+    // As the remedy says.
+    case.topic.configure("message.timestamp.after.max.ms", "86400000").await?;
+    relay.terminate(SOON).await?;
+    let _relay = case.relay.run_ready().await?;
+    assert_eq!(case.audit().await?.published, 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_whose_time_kafka_refuses_becomes_a_dead_letter_with_another_time() -> Result<()> {
+    let (case, letters) = with_dead_letters(Case::new().await?).await?;
+    with_one_ahead_of_its_time(&case).await?;
+    let _relay = case.relay.init_and_run().await?;
+    let letters = letters.read(1, SOON).await?;
+    assert_eq!(letters[0].key, b"1");
+    assert_eq!(case.topic.read(2, SOON).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_larger_than_twice_the_window_is_published() -> Result<()> {
+    let case = loose_case().await?.with("WALPOST_WINDOW_BYTES", "1048576");
+    let case = case.with("WALPOST_KAFKA_PROPERTY_MESSAGE_MAX_BYTES", "10000000");
+    let case = case.with("WALPOST_KAFKA_PROPERTY_COMPRESSION_TYPE", "none");
+    case.topic.refuse_batches_above(10_000_000).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let row = "insert into loose (package_id, event_type, payload) \
+               select 1, 'Updated', jsonb_build_object('t', repeat('x', 3000000))";
+    case.database.execute(row).await?;
+    let arrived = case.topic.read(1, SOON).await?;
+    assert!(arrived[0].value.len() > 3_000_000);
+    relay.expect_running()
+}

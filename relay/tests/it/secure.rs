@@ -1,9 +1,8 @@
 use anyhow::{Context, Result, ensure};
 use harness::secure::{self, Certificates, TlsFront};
-use harness::{PrivateKafka, port};
+use harness::{PrivateKafka, RelayProcess, port};
 
 use crate::case::{Case, SOON};
-use crate::halt::halts;
 
 /// Above the ports that dev/stack gives away, below those of outgoing connections.
 const KAFKA_PORT: u16 = 32_600;
@@ -54,18 +53,57 @@ async fn events_are_published_over_tls_with_scram_and_a_wrong_authority_or_passw
     Ok(())
 }
 
-#[tokio::test]
-async fn a_client_that_may_not_write_halts_and_names_the_rights() -> Result<()> {
-    let certificates = Certificates::for_name("localhost")?;
+/// A Kafka that allows nothing to the relay's user.
+async fn that_denies(certificates: &Certificates) -> Result<(Case, PrivateKafka)> {
     let rules = [
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users=User:ANONYMOUS",
     ];
-    let (case, _kafka) = with_secure_kafka(&certificates, &rules).await?;
+    with_secure_kafka(certificates, &rules).await
+}
+
+/// Allows an operation on the topic, or takes that back.
+async fn rule(kafka: &PrivateKafka, case: &Case, change: &str, operation: &str) -> Result<()> {
+    let rule = [change, "--force", "--allow-principal", "User:walpost", "--operation", operation];
+    let class = "org.apache.kafka.tools.AclCommand";
+    kafka.tool(class, &[&rule[..], &["--topic", &case.topic.name]].concat()).await.map(drop)
+}
+
+/// The relay tries again, and says what is missing.
+async fn is_denied(relay: &mut RelayProcess) -> Result<()> {
+    let denied = |answer: &harness::http::Response| {
+        answer.status == 503
+            && answer.body.contains("\"retrying\"")
+            && ["denies access", "WRITE"].iter().all(|part| answer.body.contains(part))
+    };
+    relay.status("what is denied is said", denied).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_client_that_may_not_write_is_not_ready_names_the_rights_and_goes_on_when_it_may() -> Result<()> {
+    let certificates = Certificates::for_name("localhost")?;
+    let (case, kafka) = that_denies(&certificates).await?;
     case.relay.init().await?;
     let checked = case.relay.command(&["check"]).await?;
     ensure!(checked.code() == 1 && checked.stdout.contains("grant"), "{}", checked.stdout);
-    halts(&mut case.relay.run()?, &["denies access", "WRITE", &case.topic.name]).await
+    let mut relay = case.relay.run()?;
+    is_denied(&mut relay).await?;
+    // It sees the topic, and may not write to it: the first record is what is denied, and each new producer's.
+    rule(&kafka, &case, "--add", "Describe").await?;
+    case.commit(10, 3, 1).await?;
+    is_denied(&mut relay).await?;
+    let restarts = relay.metric("walpost_producer_restarts_total").await?;
+    ensure!(restarts < 100.0, "{restarts} producers");
+    rule(&kafka, &case, "--add", "Write").await?;
+    assert_eq!(case.audit().await?.published, 10);
+    relay.ready().await?;
+
+    rule(&kafka, &case, "--remove", "Write").await?;
+    case.commit(10, 3, 1).await?;
+    is_denied(&mut relay).await?;
+    rule(&kafka, &case, "--add", "Write").await?;
+    assert_eq!(case.audit().await?.published, 20);
+    relay.ready().await
 }
 
 /// The case with its relay's way to Postgres through TLS.

@@ -5,11 +5,20 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use super::SinkError;
+use super::{Batching, Group, SinkError};
 use crate::config::{KafkaSettings, WindowSettings};
 
 /// How often the producer says how it is doing: as often as a near Prometheus scrapes.
 const STATISTICS_INTERVAL_MS: &str = "5000";
+
+/// librdkafka's default for `message.max.bytes` and, nearly, for `batch.size`.
+const MESSAGE_MAX_BYTES: usize = 1_000_000;
+
+/// librdkafka's highest `queue.buffering.max.kbytes`.
+const QUEUE_KBYTES_MAX: usize = 2_147_483_647;
+
+/// Old records in a group: enough that a round trip is not felt, few enough that they are handed over in a moment.
+const GROUP_RECORDS: u32 = 64;
 
 /// For the producer: what keeps order and delivery safe is not to be changed.
 pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfig {
@@ -26,8 +35,7 @@ pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> 
         config.set(name, value);
     }
     trust_the_system(&mut config);
-    // librdkafka counts what it adds to a record; twice the window leaves room for it.
-    let queue_kbytes = (window.bytes / 512).clamp(1 << 10, 1 << 21);
+    let queue_kbytes = queue_kbytes(&config, window);
     config
         .set("bootstrap.servers", &kafka.brokers)
         .set("enable.idempotence", "true")
@@ -38,6 +46,35 @@ pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> 
         .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
         .set("allow.auto.create.topics", "false");
     config
+}
+
+/// librdkafka counts what it adds to a record; twice the window leaves room for it. And the largest record must fit, or
+/// there would never be room for it.
+fn queue_kbytes(config: &ClientConfig, window: WindowSettings) -> usize {
+    let record = number(config, &["message.max.bytes"]).unwrap_or(MESSAGE_MAX_BYTES);
+    (window.bytes / 512 + record / 512).clamp(1 << 10, QUEUE_KBYTES_MAX)
+}
+
+/// How many records that are handed over together are sure to share a request: librdkafka waits `linger.ms` for more,
+/// and fills a batch up to its bounds.
+pub(super) fn group(config: &ClientConfig, batching: Batching) -> Group {
+    let lingers = ["linger.ms", "queue.buffering.max.ms"].iter().find_map(|name| config.get(name));
+    let lingers = lingers.and_then(|millis| millis.parse::<f64>().ok()).unwrap_or_default() >= 1.0;
+    if batching == Batching::OneByOne || !lingers {
+        return Group::ALONE;
+    }
+    let records = number(config, &["batch.num.messages"]).unwrap_or(usize::MAX);
+    let bounds = ["batch.size", "message.max.bytes"].map(|name| number(config, &[name]));
+    let bytes = bounds.into_iter().flatten().min().unwrap_or(MESSAGE_MAX_BYTES);
+    Group {
+        records: u32::try_from(records).map_or(GROUP_RECORDS, |set| set.min(GROUP_RECORDS)),
+        bytes: bytes / 4,
+    }
+}
+
+/// The first of the names that has a number.
+fn number(config: &ClientConfig, names: &[&str]) -> Option<usize> {
+    names.iter().find_map(|name| config.get(name)?.parse().ok())
 }
 
 /// How often the producer says how it is doing; zero when it does not.

@@ -45,6 +45,11 @@ impl Stall {
         self.patience = self.base;
     }
 
+    /// Records that the producer holds.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
     /// When it is to be asked whether Kafka answers; never while nothing is waited for.
     pub(super) fn due(&self) -> Option<Instant> {
         (self.in_flight > 0).then(|| self.since + self.patience)

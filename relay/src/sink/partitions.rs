@@ -1,0 +1,271 @@
+//! What may be handed over to a partition without a risk to its order.
+//!
+//! # Why a producer's first record goes alone
+//!
+//! Idempotence and the gapless guarantee rest on what the broker knows of the producer: with the last sequence number
+//! of a partition it refuses a request that came behind a refused one. Where it knows nothing it accepts *any* first
+//! sequence number (`ProducerAppendInfo.checkSequence` of Apache Kafka): the second of two requests in flight is then
+//! stored although the first was refused, so records change their order, and librdkafka takes the second one's success
+//! for proof that the first was stored (`rd_kafka_dr_implicit_ack`). It knows nothing
+//!
+//! * of a new producer: at the start, after each replacement, and on a partition that has had no record of it yet;
+//! * of one that it forgot: `producer.id.expiration.ms` (a day) after the last record, counted from *that record's own
+//!   timestamp*, so of records older than that it forgets the producer whenever it looks, and when it restarts
+//!   (`ProducerStateManager.isProducerExpired`).
+//!
+//! So nothing is handed over behind a record until the broker is known to know the producer there: the first one goes
+//! alone, and its acknowledgement opens the partition. A partition that has been quiet begins again so, which costs
+//! nothing. Old records go in groups that fit a request, each behind the acknowledgement of the last. A request alone on
+//! its partition can be refused, and repeated, without harm.
+
+use std::time::{Duration, Instant};
+
+/// A partition that had nothing in flight for so long begins again with one record: far below any expiration of
+/// producers in use, and far above the time between two records under load.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Records older than this are old: half of Kafka's default for `producer.id.expiration.ms`.
+pub const OLD_AFTER_MS: i64 = 12 * 60 * 60 * 1_000;
+
+/// A group is handed over within this time: a quarter of the shortest `linger.ms`, in which librdkafka waits for more.
+const GROUP_OPEN: Duration = Duration::from_micros(250);
+
+/// How many old records are sure to share a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// Records at most; 1 where nothing makes records share a request.
+    pub records: u32,
+    /// Bytes of them at most, but for the first.
+    pub bytes: usize,
+}
+
+impl Group {
+    /// Every record goes alone.
+    pub const ALONE: Self = Self { records: 1, bytes: 0 };
+}
+
+/// The partitions of a topic, as this producer and their brokers know each other.
+#[derive(Debug)]
+pub struct Partitions {
+    states: Vec<State>,
+    group: Group,
+    /// Records with an earlier timestamp are old, milliseconds since 1970-01-01 UTC.
+    old_before_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// The broker has acknowledged a record of this producer here.
+    known: bool,
+    in_flight: u32,
+    /// The timestamp of the last record that was handed over, milliseconds since 1970-01-01 UTC.
+    last_ms: i64,
+    /// Records are in flight in more requests than one.
+    pipelined: bool,
+    /// What is in flight is a group that takes more.
+    open: bool,
+    /// When something was last acknowledged or, with something in flight, when the first of it was handed over.
+    since: Option<Instant>,
+    /// Bytes in flight, where records go in groups.
+    bytes: usize,
+}
+
+const UNKNOWN: State = State {
+    known: false,
+    in_flight: 0,
+    last_ms: i64::MAX,
+    pipelined: false,
+    open: false,
+    since: None,
+    bytes: 0,
+};
+
+impl Partitions {
+    /// So many partitions, that know nothing of the producer.
+    #[must_use]
+    pub fn new(count: usize, group: Group) -> Self {
+        Self { states: vec![UNKNOWN; count], group, old_before_ms: i64::MIN }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.states.len()
+    }
+
+    /// It is `now_ms`, milliseconds since 1970-01-01 UTC, to the brokers: by that they forget producers.
+    pub fn set_time(&mut self, now_ms: i64) {
+        self.old_before_ms = now_ms.saturating_sub(OLD_AFTER_MS);
+    }
+
+    /// A new producer, whose records are grouped so.
+    pub fn reset(&mut self, group: Group) {
+        self.states.fill(UNKNOWN);
+        self.group = group;
+    }
+
+    /// Whether a record with this timestamp and so many bytes may be handed over now. `now` is asked only where the
+    /// partition has nothing in flight, or goes in groups.
+    pub fn admits(
+        &mut self,
+        partition: usize,
+        timestamp_ms: i64,
+        bytes: usize,
+        now: impl Fn() -> Instant,
+    ) -> bool {
+        let state = &mut self.states[partition];
+        if state.in_flight == 0 {
+            let now = now();
+            let is_quiet = state.since.is_none_or(|since| now.saturating_duration_since(since) >= QUIET);
+            state.known &= !is_quiet;
+            state.since = Some(now);
+            (state.pipelined, state.open, state.bytes) = (false, true, 0);
+            return true;
+        }
+        if !state.known {
+            return false;
+        }
+        if timestamp_ms.min(state.last_ms) >= self.old_before_ms {
+            state.pipelined = true;
+            return true;
+        }
+        state.open
+            && !state.pipelined
+            && state.in_flight < self.group.records
+            && state.bytes + bytes <= self.group.bytes
+            && state.since.is_some_and(|since| now().saturating_duration_since(since) < GROUP_OPEN)
+    }
+
+    /// A record that was admitted is handed over.
+    pub fn handed_over(&mut self, partition: usize, timestamp_ms: i64, bytes: usize) {
+        let state = &mut self.states[partition];
+        state.in_flight += 1;
+        state.last_ms = timestamp_ms;
+        state.bytes += bytes;
+    }
+
+    /// A record is reported: stored, or not. What is not known any more (a topic made anew with fewer partitions) is
+    /// passed over.
+    pub fn reported(&mut self, partition: usize, stored: bool, now: Instant) {
+        let Some(state) = self.states.get_mut(partition) else { return };
+        state.in_flight = state.in_flight.saturating_sub(1);
+        state.known |= stored;
+        state.open = false;
+        if state.in_flight == 0 {
+            state.since = Some(now);
+        }
+    }
+
+    /// Whether records wait in several requests for so long that the broker may have forgotten the producer meanwhile:
+    /// it must be replaced, or they may change their order.
+    #[must_use]
+    pub fn may_be_forgotten(&self) -> bool {
+        self.states
+            .iter()
+            .any(|state| state.pipelined && state.in_flight > 1 && state.last_ms < self.old_before_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_800_000_000_000;
+    const GROUP: Group = Group { records: 3, bytes: 1_000 };
+
+    struct Case {
+        partitions: Partitions,
+        now: Instant,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let mut partitions = Partitions::new(2, GROUP);
+            partitions.set_time(NOW_MS);
+            Self { partitions, now: Instant::now() }
+        }
+
+        /// Hands over what is admitted.
+        fn hand_over(&mut self, age_ms: i64, bytes: usize) -> bool {
+            let admitted = self.partitions.admits(1, NOW_MS - age_ms, bytes, || self.now);
+            if admitted {
+                self.partitions.handed_over(1, NOW_MS - age_ms, bytes);
+            }
+            admitted
+        }
+
+        fn stored(&mut self) {
+            self.partitions.reported(1, true, self.now);
+        }
+    }
+
+    #[test]
+    fn the_first_record_goes_alone_and_its_acknowledgement_opens_the_partition() {
+        let mut case = Case::new();
+        assert!(case.hand_over(0, 10));
+        assert!(!case.hand_over(0, 10), "nothing behind it");
+        assert!(case.partitions.admits(0, NOW_MS, 10, || case.now), "another partition does not wait");
+        case.stored();
+        assert!(case.hand_over(0, 10) && case.hand_over(0, 10) && case.hand_over(0, 10));
+    }
+
+    #[test]
+    fn a_first_record_that_was_not_stored_opens_nothing() {
+        let mut case = Case::new();
+        assert!(case.hand_over(0, 10));
+        case.partitions.reported(1, false, case.now);
+        assert!(case.hand_over(0, 10));
+        assert!(!case.hand_over(0, 10));
+    }
+
+    #[test]
+    fn a_new_producer_and_a_quiet_partition_begin_with_one_record_again() {
+        let mut case = Case::new();
+        case.hand_over(0, 10);
+        case.stored();
+        case.now += QUIET;
+        assert!(case.hand_over(0, 10));
+        assert!(!case.hand_over(0, 10), "it was quiet");
+        case.stored();
+        assert!(case.hand_over(0, 10) && case.hand_over(0, 10));
+        case.partitions.reset(GROUP);
+        assert!(case.hand_over(0, 10));
+        assert!(!case.hand_over(0, 10), "the producer is new");
+    }
+
+    #[test]
+    fn old_records_go_in_groups_of_one_request() {
+        let mut case = Case::new();
+        case.hand_over(OLD_AFTER_MS + 1, 10);
+        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "the first goes alone");
+        case.stored();
+        for _ in 0..3 {
+            assert!(case.hand_over(OLD_AFTER_MS + 1, 10));
+        }
+        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "three fit");
+        case.stored();
+        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "the group is not acknowledged yet");
+        assert!(!case.hand_over(0, 10), "a young one may not go behind old ones either");
+        case.stored();
+        case.stored();
+        assert!(case.hand_over(OLD_AFTER_MS + 1, 600));
+        assert!(!case.hand_over(OLD_AFTER_MS + 1, 600), "the bytes do not fit");
+        case.now += GROUP_OPEN;
+        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "the request may be on its way");
+    }
+
+    #[test]
+    fn records_that_wait_for_so_long_that_a_producer_is_forgotten_are_noticed() {
+        let mut case = Case::new();
+        case.hand_over(0, 10);
+        case.stored();
+        case.hand_over(0, 10);
+        case.partitions.set_time(NOW_MS + OLD_AFTER_MS + 1);
+        assert!(!case.partitions.may_be_forgotten(), "one request can be repeated");
+        case.partitions.set_time(NOW_MS);
+        case.hand_over(0, 10);
+        assert!(!case.partitions.may_be_forgotten());
+        case.partitions.set_time(NOW_MS + OLD_AFTER_MS + 1);
+        assert!(case.partitions.may_be_forgotten());
+    }
+}
