@@ -7,6 +7,7 @@
 //! `bench` measures everything and writes BENCHMARKS.md; `bench NAME...` measures these alone and writes it anew with what
 //! was kept of the others. `BENCH_EVENTS` (1000000) and `BENCH_ROUNDS` (3) change the size.
 
+mod beside;
 mod cleaning;
 mod cpu;
 mod drain;
@@ -32,6 +33,9 @@ use harness::{Database, Relay, Stack, Topic};
 const MEASUREMENTS: [&str; 9] =
     ["rows", "bulk", "observing", "latency", "recovery", "poller", "cleaning", "memory", "server"];
 
+/// Compares two builds: nothing for the report, and only when it is asked for.
+const BESIDE: &str = "beside";
+
 /// As many partitions as the package API's topic has in production.
 const PARTITIONS: i32 = 6;
 
@@ -46,9 +50,9 @@ struct Bench {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
-    let unknown = named.iter().find(|name| !MEASUREMENTS.contains(&name.as_str()));
+    let unknown = named.iter().find(|name| !MEASUREMENTS.contains(&name.as_str()) && *name != BESIDE);
     if let Some(name) = unknown {
-        bail!("there is no measurement `{name}`: {}", MEASUREMENTS.join(", "));
+        bail!("there is no measurement `{name}`: {}, {BESIDE}", MEASUREMENTS.join(", "));
     }
     let bench = Bench {
         stack: Stack::shared().await?,
@@ -56,6 +60,9 @@ async fn main() -> Result<()> {
         events: setting("BENCH_EVENTS", 1_000_000)?,
         rounds: setting("BENCH_ROUNDS", 3)?,
     };
+    if named.iter().any(|wanted| wanted == BESIDE) {
+        return bench.measure(BESIDE).await;
+    }
     for name in MEASUREMENTS {
         if named.is_empty() || named.iter().any(|wanted| wanted == name) {
             bench.measure(name).await.with_context(|| format!("measuring `{name}`"))?;
@@ -75,6 +82,7 @@ impl Bench {
             "poller" => poller::run(self).await?,
             "cleaning" => cleaning::run(self).await?,
             "memory" => memory::run(self).await?,
+            BESIDE => beside::run(self).await?,
             _ => server::run(self).await?,
         };
         section.keep()
