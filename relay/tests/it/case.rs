@@ -57,6 +57,13 @@ impl Case {
         self
     }
 
+    /// Publishes to a topic with so many partitions, in place of three.
+    pub(crate) async fn with_partitions(mut self, partitions: i32) -> Result<Self> {
+        self.topic = Topic::fresh(&self.topic.brokers, partitions).await?;
+        let name = self.topic.name.clone();
+        Ok(self.with("WALPOST_TOPIC", &name))
+    }
+
     pub(crate) async fn client(&self) -> Result<Client> {
         self.database.client().await
     }

@@ -10,6 +10,9 @@ mod record;
 /// In which order events arrive, and which never do.
 mod order;
 
+/// The first records that a producer sends to a partition.
+mod first_contact;
+
 /// The relay dies, or is told to end.
 mod life;
 
