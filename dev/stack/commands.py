@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import fetch as fetching
 import given
+from cluster import chosen
 from instance import DEFAULT, Instance, everything, is_free
 from places import state_dir
 from ui import Failure, say
@@ -17,20 +18,32 @@ def up(options):
     instance.postgres.primary = options.standby_of and Instance(instance.state, options.standby_of).postgres
     with instance.lock():
         instance.reload()
+        _set_brokers(instance, options.brokers)
         foreign = {} if options.private else given.urls(instance)
         changed = _apply(instance.pg_settings, options.pg_set, "--pg-set max_slot_wal_keep_size=64MB")
         _apply(instance.kafka_settings, options.kafka_set, "--kafka-set message.max.bytes=100000")
         instance.save()
         wanted = [server for server in instance.servers
-                  if options.only in (None, server.name) and server.variable not in foreign]
+                  if options.only in (None, server.family) and server.variable not in foreign]
+        for server in wanted:
+            if not server.is_initialised() and not server.pid():
+                instance.choose_ports(server)  # before any starts: the nodes of a cluster name each other's
         _side_by_side([lambda server=server: _bring_up(server, changed) for server in wanted])
         instance.write_env({**instance.own_urls(), **foreign})
     for server in instance.servers:
         if server.variable in foreign:
             print(f"{server.name:<9} {given.masked(foreign[server.variable])}  (given by {server.variable})")
-        elif server.is_initialised():
+        elif server.variable and server.is_initialised():
             print(f"{server.name:<9} {given.masked(server.url)}")
     print(f"env       . {instance.env_file}")
+
+
+def _set_brokers(instance, brokers):
+    if brokers and brokers != instance.brokers:
+        if any(server.is_initialised() for server in instance.of_family("kafka")):
+            raise Failure(f"instance {instance.name} has {instance.brokers} already: choose another --instance NAME, or "
+                          f"stack.py remove --instance {instance.name}")
+        instance.brokers = brokers
 
 
 def _bring_up(server, settings_changed):
@@ -82,7 +95,7 @@ def _apply(settings, pairs, example):
     before = dict(settings)
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name.replace(".", "_").replace("-", "_").isidentifier():
+        if not equals or not name.rpartition(":")[2].replace(".", "_").replace("-", "_").isidentifier():
             raise Failure(f"{pair}: write it as name=value, such as {example}.")
         if value:
             settings[name] = value
@@ -115,39 +128,45 @@ def _chosen(options):
 
 
 def start(options):
-    _on_server(options, _start)
+    _on_servers(options, lambda servers: _side_by_side([lambda server=server: _start(server) for server in servers]))
 
 
 def stop(options):
-    _on_server(options, lambda server: server.stop() or say(f"{server.title} does not run"))
+    _on_each(options, lambda server: server.stop() or say(f"{server.title} does not run"))
 
 
 def kill(options):
-    _on_server(options, lambda server: server.kill() or say(f"{server.title} does not run"))
+    _on_each(options, lambda server: server.kill() or say(f"{server.title} does not run"))
 
 
 def restart(options):
+    """A cluster is rolled: one node after the other."""
     # What is missing shows before anything is stopped.
-    _on_server(options, lambda server: (server.fetch(), server.stop(), _start(server)))
+    _on_each(options, lambda server: (server.fetch(), server.stop(), _start(server)))
 
 
 def pause(options):
-    _on_server(options, lambda server: server.pause())
+    _on_each(options, lambda server: server.pause())
 
 
 def resume(options):
-    _on_server(options, lambda server: server.resume())
+    _on_each(options, lambda server: server.resume())
 
 
-def _on_server(options, action):
+def _on_each(options, action):
+    _on_servers(options, lambda servers: [action(server) for server in servers])
+
+
+def _on_servers(options, action):
     instance = Instance(state_dir(), options.instance)
-    server = instance.server(options.server)
-    if not server.is_initialised():
-        raise Failure(f"instance {instance.name} has no {server.title} of its own: "
-                      f"stack.py up --private --instance {instance.name}")
+    servers = chosen(instance.of_family(options.server), options.broker)
+    for server in servers:
+        if not server.is_initialised():
+            raise Failure(f"instance {instance.name} has no {server.title} of its own: "
+                          f"stack.py up --private --instance {instance.name}")
     with instance.lock():
         instance.reload()
-        action(server)
+        action(servers)
 
 
 def _start(server):
@@ -175,7 +194,7 @@ def status(options):
     print(f"state     {state}")
     for instance in instances:
         for server in instance.servers:
-            print(f"{instance.name:<9} {server.name:<9} {_condition(server)}")
+            print(f"{instance.name:<9} {server.name:<10} {_condition(server)}")
 
 
 def _condition(server):

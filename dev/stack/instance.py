@@ -8,7 +8,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from kafka import Kafka
+import cluster
+from kafka import Kafka, new_cluster_id
 from places import locked, write_private
 from postgres import Postgres
 from ui import Failure, say
@@ -38,13 +39,15 @@ class Instance:
         self.ports = noted.get("ports", {})
         self.pg_settings = noted.get("pg_settings", {})
         self.kafka_settings = noted.get("kafka_settings", {})
+        self.brokers = noted.get("brokers", 1)
+        self.cluster_id = noted.get("cluster_id") or new_cluster_id()
 
     @property
     def servers(self):
-        return [self.postgres, self.kafka]
+        return [self.postgres, *(cluster.nodes(self) if self.brokers > 1 else [self.kafka])]
 
-    def server(self, name):
-        return getattr(self, name)
+    def of_family(self, name):
+        return [server for server in self.servers if server.family == name]
 
     def exists(self):
         return self.folder.is_dir()
@@ -54,7 +57,8 @@ class Instance:
 
     def save(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        noted = {"ports": self.ports, "pg_settings": self.pg_settings, "kafka_settings": self.kafka_settings}
+        noted = {"ports": self.ports, "pg_settings": self.pg_settings, "kafka_settings": self.kafka_settings,
+                 "brokers": self.brokers, "cluster_id": self.cluster_id}
         write_private(self._note, json.dumps(noted, indent=2) + "\n")
 
     def choose_ports(self, server):
@@ -71,7 +75,7 @@ class Instance:
 
     def _free_port(self, name):
         taken = self._ports_of_all()
-        wished = [PREFERRED[name]] if self.name == DEFAULT else []
+        wished = [PREFERRED[name]] if self.name == DEFAULT and name in PREFERRED else []
         for port in wished + random.sample(range(*PORT_RANGE), 200):
             if port not in taken and is_free(port):
                 return port
@@ -88,7 +92,12 @@ class Instance:
         write_private(self.env_file, "".join(lines))
 
     def own_urls(self):
-        return {server.variable: server.url for server in self.servers if server.is_initialised()}
+        """By variable; that of several brokers names them all."""
+        urls = {}
+        for server in self.servers:
+            if server.variable and server.is_initialised():
+                urls.setdefault(server.variable, []).append(server.url)
+        return {variable: ",".join(found) for variable, found in urls.items()}
 
     def remove(self):
         for server in self.servers:

@@ -1,4 +1,4 @@
-"""Apache Kafka: one KRaft node per instance that is broker and controller, on loopback only."""
+"""Apache Kafka: one KRaft node per instance that is broker and controller, or several (cluster.py); loopback only."""
 
 import base64
 import contextlib
@@ -20,30 +20,33 @@ API_VERSIONS = 18  # the one request that every broker answers, whatever the cli
 
 # Quick to start rather than fastest in the long run: the first compiler alone halves the processor time of a start.
 # A benchmark may want the second: WALPOST_DEV_KAFKA_OPTS=-XX:TieredStopAtLevel=4
-JVM = ["-XX:TieredStopAtLevel=1", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError",
+JVM = ["-XX:TieredStopAtLevel=1", "-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError",
        "-Djava.awt.headless=true"]
 
-PROPERTIES = """\
+ROLE = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+"""
+
+PROPERTIES = """\
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={data}
 log.preallocate=false
 auto.create.topics.enable=false
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 # 128 MB by default, a quarter of this heap.
@@ -66,8 +69,10 @@ rootLogger.appenderRef.out.ref = out
 
 class Kafka(Server):
     name, title = "kafka", "Kafka"
-    variable = "KAFKA_BROKERS"
+    family, variable = "kafka", "KAFKA_BROKERS"
     port_names = ("kafka", "controller")
+    node_id, replicas, in_sync, heap_mb = 1, 1, 1, 512
+    role = ROLE
 
     def __init__(self, instance):
         super().__init__(instance)
@@ -122,7 +127,7 @@ class Kafka(Server):
         self._write_logging()
         properties = self.home / "format.properties"
         properties.write_text(self._rendered(fresh))
-        command = self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(),
+        command = self._java("kafka.tools.StorageTool", "format", "-t", self.cluster_id(),
                              "-c", str(properties), *_scram_users())
         run = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, **self._as_server())
@@ -131,6 +136,9 @@ class Kafka(Server):
             raise Failure(f"Kafka's StorageTool could not format {fresh}: free space there, or choose another folder "
                           f"with WALPOST_DEV_DIR. It said:\n{run.stdout.strip()[-2000:]}")
         fresh.rename(self.data)
+
+    def cluster_id(self):
+        return new_cluster_id()
 
     def configure(self):
         self._write_logging()
@@ -142,8 +150,17 @@ class Kafka(Server):
     def _rendered(self, data):
         ports = self.instance.ports
         # A later line wins over an earlier one of the same name.
-        added = "".join(f"{name}={value}\n" for name, value in self.instance.kafka_settings.items())
-        return (PROPERTIES + added).format(broker=ports["kafka"], controller=ports["controller"], data=data)
+        added = "".join(f"{name}={value}\n" for name, value in self._own_settings())
+        return (self.role + PROPERTIES + added).format(
+            broker=ports.get(self.name), controller=ports["controller"], data=data, node=self.node_id,
+            replicas=self.replicas, in_sync=self.in_sync)
+
+    def _own_settings(self):
+        """Those of the instance, and those that name this node: 2:listeners=..."""
+        for name, value in self.instance.kafka_settings.items():
+            node, colon, rest = name.rpartition(":")
+            if not colon or node == str(self.node_id):
+                yield rest, value
 
     def command(self):
         extra = os.environ.get("WALPOST_DEV_KAFKA_OPTS", "").split()
@@ -155,7 +172,7 @@ class Kafka(Server):
         # A Java that finds the archive missing or not its own goes on without it.
         quick = [] if self.jvm else [f"-XX:SharedArchiveFile={self._archive()}", "-Xlog:cds=off",
                                      "-Xlog:cds+dynamic=off"]
-        return [fetch.java(self.instance.state), *JVM, *quick, *options,
+        return [fetch.java(self.instance.state), *JVM, f"-Xmx{self.heap_mb}m", *quick, *options,
                 f"-Dlog4j2.configurationFile={self.logging.as_uri()}",
                 "-cp", f"{jars}/jars/*{os.pathsep}{jars}/modules/*", *rest[len(options):]]
 
@@ -199,7 +216,7 @@ def free_port():
         yield probe.getsockname()[1]
 
 
-def _cluster_id():
+def new_cluster_id():
     """Kafka's notation of a UUID. One that begins with `-` would be taken for a flag."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

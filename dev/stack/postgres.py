@@ -36,7 +36,7 @@ SETTINGS = {
 
 class Postgres(Server):
     name, title = "postgres", "Postgres"
-    variable = "DATABASE_URL"
+    family, variable = "postgres", "DATABASE_URL"
     port_names = ("postgres",)
     stop_signal = processes.INT  # fast shutdown: sessions are ended, a checkpoint is made
 

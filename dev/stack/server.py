@@ -17,6 +17,7 @@ class Server:
     """Subclasses say what their process looks like, what it needs, and how to ask it whether it answers."""
 
     name = title = None
+    family = None  # what the command line calls it, and the other nodes of a cluster
     variable = None  # in the env file
     port_names = ()
     stop_signal = processes.TERM

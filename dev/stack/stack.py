@@ -35,7 +35,11 @@ def parser():
                     help="a Postgres setting for this instance, kept; NAME= drops it again; repeatable")
     up.add_argument("--kafka-set", action="append", default=[], metavar="NAME=VALUE",
                     help="a property of Kafka for this instance, kept, used from its next start on; {broker} and "
-                         "{controller} stand for its ports; NAME= drops it again; repeatable")
+                         "{controller} stand for its ports; N:NAME=VALUE is for broker N alone; NAME= drops it again; "
+                         "repeatable")
+    up.add_argument("--brokers", type=int, choices=(1, 3),
+                    help="how many brokers Kafka has: 3 have a controller beside them, three replicas of each topic, and "
+                         "min.insync.replicas=2; for a new instance")
     up.add_argument("--standby-of", metavar="INSTANCE",
                     help="Postgres is made as a physical standby of that running instance's, with a slot there named "
                          "standby; promote it to fail over")
@@ -52,7 +56,9 @@ def parser():
         ("pause", "freeze all processes of a server (SIGSTOP)"),
         ("resume", "let a paused server go on (SIGCONT)"),
     ):
-        _named(add(name, text)).add_argument("server", choices=SERVERS)
+        one = _named(add(name, text))
+        one.add_argument("server", choices=SERVERS)
+        one.add_argument("--broker", type=int, metavar="N", help="this broker of a cluster alone; else all, one by one")
     _named(add("status", "what runs where"), default=None)
     _named(add("env", "print the env file"))
     tool = _named(add("tool", "run one of Kafka's own tools against an instance, by its class, such as "

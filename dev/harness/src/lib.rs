@@ -37,6 +37,12 @@ pub mod secure;
 /// Servers of a test's own, to be stopped, killed and paused.
 pub mod private;
 
+/// Three brokers of a test's own, to be rolled, killed, paused and cut off one by one.
+pub mod cluster;
+
+/// Leaders that move.
+pub mod leaders;
+
 /// A database of a test's own, with or without the outbox in it.
 pub mod database;
 
@@ -61,6 +67,7 @@ pub mod events;
 mod cleanup;
 
 pub use browser::Browser;
+pub use cluster::PrivateKafkaCluster;
 pub use database::Database;
 pub use events::{Audit, Committed};
 pub use kafka_proxy::KafkaProxy;

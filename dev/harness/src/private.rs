@@ -16,14 +16,14 @@ const REMOVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// An instance of one server, removed with its data when dropped. What the environment names is never touched.
 #[derive(Debug)]
-struct Instance {
+pub(crate) struct Instance {
     name: String,
     server: &'static str,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Instance {
-    async fn up(server: &'static str, variable: &str, extra: &[&str]) -> Result<Self> {
+    pub(crate) async fn up(server: &'static str, variable: &str, extra: &[&str]) -> Result<Self> {
         Self::up_with(server, variable, extra, &[]).await
     }
 
@@ -45,8 +45,9 @@ impl Instance {
         Ok(instance)
     }
 
-    async fn act(&self, action: &str) -> Result<()> {
-        script(&[action, self.server, "--instance", &self.name], Output::Quiet).await?;
+    pub(crate) async fn act(&self, action: &str, extra: &[&str]) -> Result<()> {
+        let command = [action, self.server, "--instance", &self.name];
+        script(&[&command, extra].concat(), Output::Quiet).await?;
         Ok(())
     }
 }
@@ -78,7 +79,7 @@ macro_rules! faults {
             /// # Errors
             /// When it does not stop.
             pub async fn stop(&self) -> Result<()> {
-                self.0.act("stop").await
+                self.0.act("stop", &[]).await
             }
 
             /// Kills it: a crash.
@@ -86,7 +87,7 @@ macro_rules! faults {
             /// # Errors
             /// When it cannot be killed.
             pub async fn kill(&self) -> Result<()> {
-                self.0.act("kill").await
+                self.0.act("kill", &[]).await
             }
 
             /// Starts it again, at the address it had.
@@ -94,7 +95,7 @@ macro_rules! faults {
             /// # Errors
             /// When it does not come up.
             pub async fn start_again(&self) -> Result<()> {
-                self.0.act("start").await
+                self.0.act("start", &[]).await
             }
 
             /// Stops it in good order and starts it again.
@@ -102,7 +103,7 @@ macro_rules! faults {
             /// # Errors
             /// When it does not come up.
             pub async fn restart(&self) -> Result<()> {
-                self.0.act("restart").await
+                self.0.act("restart", &[]).await
             }
 
             /// Makes it stand still: connections stay open, nothing answers.
@@ -110,7 +111,7 @@ macro_rules! faults {
             /// # Errors
             /// When it cannot be paused.
             pub async fn pause(&self) -> Result<()> {
-                self.0.act("pause").await
+                self.0.act("pause", &[]).await
             }
 
             /// Lets it go on.
@@ -118,7 +119,7 @@ macro_rules! faults {
             /// # Errors
             /// When it cannot be resumed.
             pub async fn resume(&self) -> Result<()> {
-                self.0.act("resume").await
+                self.0.act("resume", &[]).await
             }
         }
     };

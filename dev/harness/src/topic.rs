@@ -9,6 +9,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::cleanup;
 use crate::reader::{Reader, Received};
@@ -49,12 +50,20 @@ impl Topic {
     /// When it cannot be created.
     pub async fn named(name: &str, brokers: &str, partitions: i32) -> Result<Self> {
         let admin = admin(brokers)?;
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        // As many replicas as the brokers give by default: one, or three where there are three brokers.
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
-        let created = tokio::time::timeout(ADMIN_DEADLINE, admin.create_topics([&topic], &options)).await;
-        for result in created.with_context(|| format!("{brokers}: Kafka does not answer"))?? {
-            result.map_err(|(name, code)| anyhow::anyhow!("the topic {name} cannot be created: {code}"))?;
-        }
+        wait_for(&format!("the topic {name} is made"), ADMIN_DEADLINE, async || {
+            let created = admin.create_topics([&topic], &options).await?;
+            match created.into_iter().next() {
+                // A broker that has just started, or that a busy machine keeps from its heartbeats, gets no replicas.
+                Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Ok(None),
+                Some(Err((name, code))) => bail!("the topic {name} cannot be created: {code}"),
+                Some(Ok(_)) | None => Ok(Some(())),
+            }
+        })
+        .await
+        .with_context(|| format!("topics at {brokers}"))?;
         let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions };
         topic.wait_for_leaders().await?;
         Ok(topic)

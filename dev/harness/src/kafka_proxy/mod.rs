@@ -7,7 +7,7 @@
 
 mod connection;
 mod rules;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -48,7 +48,7 @@ pub(super) struct Produce {
 }
 
 /// The next frame without its length; `None` at the end.
-pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+pub(crate) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let length = match from.read_i32().await {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         length => length?,
@@ -61,7 +61,7 @@ pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Resul
 }
 
 /// `frame` with its length before it.
-pub(super) fn with_length(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn with_length(frame: &[u8]) -> Vec<u8> {
     let length = i32::try_from(frame.len()).unwrap_or(i32::MAX);
     [&length.to_be_bytes(), frame].concat()
 }
@@ -241,9 +241,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-struct Writer(Vec<u8>);
+/// What is written so far. A "flexible" structure has its lengths as varints, and tagged fields at its end.
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
+    pub(crate) fn int32(&mut self, value: i32) {
+        self.0.extend(value.to_be_bytes());
+    }
+
     fn varint(&mut self, mut value: usize) {
         loop {
             let [low, ..] = value.to_le_bytes();
@@ -255,7 +260,7 @@ impl Writer {
         }
     }
 
-    fn length(&mut self, flexible: bool, count: usize) {
+    pub(crate) fn length(&mut self, flexible: bool, count: usize) {
         if flexible {
             self.varint(count + 1);
         } else {
@@ -263,7 +268,7 @@ impl Writer {
         }
     }
 
-    fn text(&mut self, flexible: bool, text: &str) {
+    pub(crate) fn text(&mut self, flexible: bool, text: &str) {
         if flexible {
             self.varint(text.len() + 1);
         } else {
@@ -281,7 +286,7 @@ impl Writer {
     }
 
     /// No tagged field, where the version has them at all.
-    fn tags(&mut self, flexible: bool) {
+    pub(crate) fn tags(&mut self, flexible: bool) {
         if flexible {
             self.varint(0);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use harness::{Database, PrivatePostgres, Stack, Topic};
 
+mod cluster;
 mod kafka_proxy;
 
 #[tokio::test]
