@@ -1,6 +1,5 @@
 """The commands of stack.py, each a function of its parsed options."""
 
-import argparse
 import shutil
 import threading
 from contextlib import suppress
@@ -184,8 +183,11 @@ def _start(server):
 
 
 def tool(options):
-    _on_server(argparse.Namespace(instance=options.instance, server="kafka"),
-               lambda server: server.tool(options.tool, options.arguments))
+    instance = Instance(state_dir(), options.instance)
+    brokers = [server for server in instance.of_family("kafka") if server.variable]
+    if not brokers[-1].is_initialised():
+        raise Failure(f"instance {instance.name} has no Kafka of its own: stack.py up --private --instance {instance.name}")
+    brokers[-1].tool(options.tool, options.arguments)
 
 
 def status(options):

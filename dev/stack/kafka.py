@@ -178,7 +178,8 @@ class Kafka(Server):
 
     def tool(self, name, arguments):
         """Runs one of Kafka's own tools. What it says is passed on; how it fails, too."""
-        command = self._java(name, "--bootstrap-server", self.where, *arguments)
+        command = self._java(name, "--bootstrap-server", self.instance.own_urls()["KAFKA_BROKERS"],
+                             *arguments)
         run = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, **self._as_server())
         if run.returncode != 0:
             raise Failure(f"{name} {' '.join(arguments)} failed ({run.returncode}): see above")
