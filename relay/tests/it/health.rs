@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
+use harness::kafka_proxy::{Which, code};
 use harness::{Database, PrivateKafka, PrivatePostgres, RelayProcess, wait_until};
 
 use crate::case::{Case, SOON};
@@ -136,4 +139,30 @@ async fn an_idle_relay_stays_ready() -> Result<()> {
         Ok(relay.metric("walpost_wal_end_lsn_bytes").await.unwrap_or_default() > asked + 3e6)
     })
     .await
+}
+
+#[tokio::test]
+async fn a_relay_with_one_dead_partition_is_not_ready_while_the_others_go_on() -> Result<()> {
+    let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_STALL_TIMEOUT_MS", STALL_TIMEOUT_MS);
+    let case = case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string());
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(30, 10, 1).await?;
+    let dead = case.topic.read(30, SOON).await?.first().context("a record")?.partition;
+    proxy.refuse(Which::any().of_partition(dead), u32::MAX, code::NOT_LEADER);
+    let ends = case.topic.ends().await?;
+
+    // Never more than the window takes: it is not that it is full.
+    case.commit(300, 10, 1).await?;
+    stalls(&mut relay, "one partition").await?;
+    let others = |ends: &BTreeMap<i32, i64>| ends.values().sum::<i64>() - ends[&dead];
+    wait_until("the other partitions have theirs", SOON, async || {
+        case.commit(10, 10, 1).await?;
+        Ok(others(&case.topic.ends().await?) > others(&ends) + 150)
+    })
+    .await?;
+    ensure!(case.topic.ends().await?[&dead] == ends[&dead], "the partition is not dead");
+    proxy.heal();
+    case.audit().await?;
+    relay.ready().await
 }
