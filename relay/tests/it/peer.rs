@@ -110,6 +110,28 @@ async fn a_full_window_never_makes_postgres_take_the_relay_for_dead() -> Result<
     Ok(())
 }
 
+/// Nothing is read from a stream while the window is full, so nothing is read of its end either.
+#[tokio::test]
+async fn a_stream_that_ends_behind_a_full_window_is_noticed_and_nothing_is_lost() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let case = case.with("WALPOST_WINDOW_RECORDS", "100").with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
+    let relay = case.relay.init_and_run().await?;
+    kafka.pause().await?;
+    case.commit(5_000, 5, 1).await?;
+    wait_until("the window is full", SOON, async || {
+        Ok(relay.metric("logistic_package_api_retranslator_events_processing").await? >= 100.0)
+    })
+    .await?;
+    let end = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1";
+    case.client().await?.query_one(end, &[&case.database.slot_name()]).await?;
+    let postgres = "walpost_reconnects_total{peer=\"postgres\"}";
+    wait_until("it is noticed", SOON, async || Ok(relay.metric(postgres).await? > 0.0)).await?;
+    kafka.resume().await?;
+    assert_eq!(case.audit().await?.published, 5_000);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_given_up_and_nothing_is_lost_or_reordered() -> Result<()> {
     // Above the ports that dev/stack gives away, below those of outgoing connections.
