@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use crate::database::{DatabaseError, Session};
-use crate::outbox::{Kind, TypeFact, Types};
+use crate::outbox::{Kind, OutboxTable, TypeFact, Types};
 use crate::pgoutput::{Oid, Relation};
 
 /// Types with all that lies below a domain, down to the type that is none. A domain is sent by the function of its base
@@ -32,6 +32,22 @@ pub async fn types(session: &Session, relation: &Relation, further: &[Oid]) -> R
     let oids: Vec<Oid> = of_columns.chain(further.iter().copied()).collect();
     let rows = session.client().query(TYPES, &[&oids]).await;
     Ok(Types::new(rows.map_err(session.error("look up the types of the columns"))?.iter().map(fact)))
+}
+
+/// The table with the names that its columns have now.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn resolved(session: &Session, table: &OutboxTable) -> Result<OutboxTable, DatabaseError> {
+    if !table.is_ambiguous() {
+        return Ok(table.clone());
+    }
+    let sql = "select a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid \
+               join pg_namespace n on n.oid = c.relnamespace \
+               where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped";
+    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+    let rows = rows.map_err(session.error("read the names of the columns"))?;
+    Ok(table.resolved(|name| rows.iter().any(|row| row.get::<_, &str>(0) == name)))
 }
 
 fn fact(row: &Row) -> TypeFact {

@@ -12,9 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep};
 
 use crate::backfill::quoted;
+use crate::catalogue;
 use crate::config::{CleanRule, CleanSettings, Settings};
 use crate::database::{DatabaseError, Session};
-use crate::outbox::Role;
+use crate::outbox::{OutboxTable, Role};
 use crate::published::IS_PUBLISHED;
 use crate::vitals::Vitals;
 
@@ -26,7 +27,8 @@ impl Cleaner {
     #[must_use]
     pub fn start(settings: &Settings, vitals: &Vitals) -> Self {
         let Some(clean) = settings.clean else { return Self(None) };
-        let work = Work { settings: settings.clone(), clean, vitals: vitals.clone() };
+        let named = settings.source.table.clone();
+        let work = Work { settings: settings.clone(), named, clean, vitals: vitals.clone() };
         Self(Some(tokio::spawn(work.run())))
     }
 }
@@ -41,6 +43,8 @@ impl Drop for Cleaner {
 
 struct Work {
     settings: Settings,
+    /// The outbox with every name that a column may have.
+    named: OutboxTable,
     clean: CleanSettings,
     vitals: Vitals,
 }
@@ -53,7 +57,7 @@ struct Batch {
 }
 
 impl Work {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut ticks = interval(self.clean.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -67,8 +71,10 @@ impl Work {
     }
 
     /// Removes what is due now; returns the number of rows.
-    async fn clean(&self) -> Result<u64, DatabaseError> {
+    async fn clean(&mut self) -> Result<u64, DatabaseError> {
         let session = Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
+        let resolving = catalogue::resolved(&session, &self.named);
+        self.settings.source.table = session.within("look up the columns", resolving).await?;
         let Some(newest) = session.within("find the rows to keep", self.newest_due(&session)).await? else {
             return Ok(0);
         };

@@ -11,6 +11,7 @@ use tokio_postgres::types::PgLsn;
 use tokio_util::sync::CancellationToken;
 
 use crate::backfill::quoted;
+use crate::catalogue;
 use crate::clock;
 use crate::config::{DatabaseSettings, Settings};
 use crate::database::{DatabaseError, Session};
@@ -102,6 +103,7 @@ async fn wal_directory(session: &Session) -> Result<Option<u64>, DatabaseError> 
 }
 
 async fn outbox(session: &Session, table: &OutboxTable) -> Result<OutboxSample, DatabaseError> {
+    let table = &catalogue::resolved(session, table).await?;
     let names = [table.column(Role::Id), table.column(Role::CreatedAt)].map(Option::unwrap_or_default);
     let sql = "select pg_stat_get_live_tuples(c.oid), (select count(*) = 2 from pg_attribute a where a.attrelid = c.oid \
                and a.attname in ($3, $4) and has_column_privilege(c.oid, a.attnum, 'select')) \

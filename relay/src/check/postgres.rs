@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::Side;
 use crate::backfill::quoted;
-use crate::config::Settings;
+use crate::catalogue;
+use crate::config::{Settings, SourceSettings};
 use crate::database::{DatabaseError, Session};
 use crate::error::{Error, Verdict};
 use crate::ledger;
@@ -40,6 +41,18 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
         Ok(server) => server,
         Err(error) => return failed(side, "settings", error.into()),
     };
+    let table = match catalogue::resolved(&session, &settings.source.table).await {
+        Ok(table) => table,
+        Err(error) => return failed(side, "table", error.into()),
+    };
+    // What is not there at all is named by the names that it may have.
+    let named = if table.columns.iter().any(|column| column.names.is_empty()) {
+        settings.source.table.clone()
+    } else {
+        table
+    };
+    let source = SourceSettings { table: named, ..settings.source.clone() };
+    let settings = &Settings { source, ..settings.clone() };
     let asked = Asked { settings, session, server };
     asked.version(side);
     asked.wal_level(side);

@@ -72,10 +72,15 @@ impl OutboxTable {
         column.names.first().map(String::as_str)
     }
 
-    /// The same table with the names only that its columns have in a description of it.
+    /// Whether a column has several names, so that it must be looked up which one it has now.
     #[must_use]
-    pub fn resolved(&self, relation: &Relation) -> Self {
-        let has = |name: &String| relation.columns.iter().any(|column| column.name == *name);
+    pub fn is_ambiguous(&self) -> bool {
+        self.columns.iter().any(|column| column.names.len() > 1)
+    }
+
+    /// The same table with those names only that a column of the table `has`.
+    #[must_use]
+    pub fn resolved(&self, has: impl Fn(&str) -> bool) -> Self {
         let column = |column: &EventColumn| EventColumn {
             names: column.names.iter().filter(|name| has(name)).cloned().collect(),
             ..column.clone()

@@ -126,7 +126,7 @@ impl Relay {
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
         self.vitals.set_state(State::Backfilling);
-        let table = self.settings.source.table.resolved(&found.relation);
+        let table = self.settings.source.table.resolved(|name| found.relation.has(name));
         let source = &SourceSettings { table, ..self.settings.source.clone() };
         let at = found.slot.confirmed().unwrap_or(found.memory.confirmed);
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");

@@ -49,6 +49,9 @@ mod dead_letter;
 /// Columns of whatever type.
 mod types;
 
+/// Columns and tables that are renamed.
+mod names;
+
 /// What is unsafe halts the relay, loudly.
 mod halt;
 
