@@ -1,5 +1,5 @@
-//! The time of day, for what people and machines are shown. No wait depends on it; of decisions one: which records are
-//! old to Kafka's brokers, which go by the time of day themselves.
+//! The time of day, for what people and machines are shown. No wait depends on it; of decisions two: which records are
+//! old to Kafka's brokers, and which events are late (`--late-after-ms`): both go by the time of day themselves.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -160,6 +160,7 @@ impl<S: Sink> Publisher<S> {
     /// # Errors
     /// When an event cannot be encoded or is refused.
     pub fn send(&mut self) -> Result<(), PublishError> {
+        self.encoder.at(clock::unix_micros());
         self.next = self.next.max(self.progress.oldest_sequence());
         if self.next == self.progress.oldest_sequence() {
             self.sink.idle();

@@ -152,7 +152,7 @@ impl Topic {
         self.read(usize::try_from(total)?, ADMIN_DEADLINE).await
     }
 
-    /// How many records each partition holds now. (Nothing is ever deleted from them or written in a transaction.)
+    /// How many records each partition holds now. (Nothing is ever written in a transaction.)
     ///
     /// # Errors
     /// When Kafka does not say.
@@ -160,8 +160,11 @@ impl Topic {
         let (reader, name, partitions) = (self.reader()?, self.name.clone(), self.partitions);
         let consumer = Arc::clone(&reader.consumer);
         let ends = tokio::task::spawn_blocking(move || -> Result<_> {
-            let end = |partition| consumer.fetch_watermarks(&name, partition, ADMIN_DEADLINE);
-            (0..partitions).map(|partition| Ok((partition, end(partition)?.1))).collect()
+            let held = |partition| {
+                let (first, end) = consumer.fetch_watermarks(&name, partition, ADMIN_DEADLINE)?;
+                Ok((partition, end - first))
+            };
+            (0..partitions).map(held).collect()
         });
         ends.await?
     }

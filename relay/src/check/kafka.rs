@@ -1,6 +1,6 @@
 //! The side of Kafka.
 
-use super::Side;
+use super::{Side, times};
 use crate::config::Settings;
 use crate::error::{Error, Verdict};
 use crate::sink::SinkError;
@@ -16,6 +16,10 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
         match topic_facts(&settings.kafka, topic, settings.timing.connect_timeout).await {
             Ok(facts) => {
                 check_topic(settings, side, name, topic, &facts);
+                // A dead letter always has the time of its publishing.
+                if *topic == settings.kafka.topic {
+                    times::check(settings, side, topic, &facts).await;
+                }
                 check_rights(settings, side, topic, &facts).await;
             }
             Err(error @ SinkError::Unreachable { .. }) => return failed(side, "connection", error),

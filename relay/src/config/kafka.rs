@@ -18,11 +18,13 @@ pub struct KafkaSettings {
     pub properties: BTreeMap<String, String>,
     /// How long a broker may take to answer until the connection counts as gone.
     pub peer_timeout: Duration,
+    /// An event whose time lies further back when it is published carries the time of its publishing instead.
+    pub late_after: Option<Duration>,
 }
 
 impl std::fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { brokers, topic, dead_letter_topic, properties, peer_timeout } = self;
+        let Self { brokers, topic, dead_letter_topic, properties, peer_timeout, late_after } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
             .field("brokers", brokers)
@@ -30,6 +32,7 @@ impl std::fmt::Debug for KafkaSettings {
             .field("dead_letter_topic", dead_letter_topic)
             .field("properties", &names)
             .field("peer_timeout", peer_timeout)
+            .field("late_after", late_after)
             .finish()
     }
 }
@@ -58,12 +61,17 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["bootstrap.servers", "metadata.broker.list"], "that is --kafka-brokers"),
 ];
 
+/// A hundred years: later than any event is.
+const LATE_AFTER_MS_MAX: u64 = 3_155_760_000_000;
+
 impl KafkaSettings {
     pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let kafka = Self::read_places(values, peer_timeout);
         let topic = kafka.as_ref().map(|kafka| kafka.topic.clone());
         let dead_letter_topic = dead_letter_topic(values, topic.as_deref());
-        Some(Self { dead_letter_topic, ..kafka? })
+        let late_after_ms = values.number("late-after-ms", 0..=LATE_AFTER_MS_MAX)?;
+        let late_after = (late_after_ms > 0).then(|| Duration::from_millis(late_after_ms));
+        Some(Self { dead_letter_topic, late_after, ..kafka? })
     }
 
     /// For one who only looks: any topic may be looked at, that of dead letters, too.
@@ -76,7 +84,14 @@ impl KafkaSettings {
                 values.mistake(format!("kafka property `{name}` is refused: {reason}"));
             }
         }
-        Some(Self { brokers: brokers?, topic: topic?, dead_letter_topic: None, properties, peer_timeout })
+        Some(Self {
+            brokers: brokers?,
+            topic: topic?,
+            dead_letter_topic: None,
+            properties,
+            peer_timeout,
+            late_after: None,
+        })
     }
 }
 

@@ -114,6 +114,14 @@ pub const TABLE: Table = Table {
             "The topic for rows that cannot be published; it must exist. Give it a larger max.message.bytes.",
         ),
         Setting::new(
+            "late-after-ms",
+            "MS",
+            "0",
+            "A record has the time of its event's commit, and a topic keeps it for its retention from that time on. An event \
+            that is published more than so much later has the time of its publishing instead; its `ce_time`, key and value \
+            are the same. 0: none has; else up to 3155760000000.",
+        ),
+        Setting::new(
             "window-records",
             "N",
             "20000",

@@ -10,6 +10,7 @@ mod time;
 
 use std::io::Write as _;
 use std::ops::Range;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -148,13 +149,39 @@ impl Headers {
 pub struct Encoder {
     settings: EncoderSettings,
     record: Record,
+    /// Microseconds after which an event is late.
+    late_after: Option<i64>,
+    /// The time of day, microseconds since 1970-01-01 UTC.
+    now: i64,
 }
 
 impl Encoder {
     /// An encoder with empty buffers.
     #[must_use]
     pub fn new(settings: EncoderSettings) -> Self {
-        Self { settings, record: Record::default() }
+        Self { settings, record: Record::default(), late_after: None, now: 0 }
+    }
+
+    /// Events that are published so much later than they were committed have the time of their publishing.
+    #[must_use]
+    pub fn with_late_after(self, late_after: Option<Duration>) -> Self {
+        let micros = |late: Duration| i64::try_from(late.as_micros()).unwrap_or(i64::MAX);
+        Self { late_after: late_after.map(micros), ..self }
+    }
+
+    /// Says what time it is, microseconds since 1970-01-01 UTC: an event is late by that.
+    pub fn at(&mut self, now: i64) {
+        self.now = now;
+    }
+
+    /// The time of a record, in milliseconds. Retention counts from it, and brokers forget an idle producer by it: a topic may
+    /// lose a record at once that it has acknowledged, when its event is older than what the topic keeps.
+    fn record_time(&self, committed_at: i64) -> i64 {
+        if self.late_after.is_some_and(|late| self.now.saturating_sub(committed_at) > late) {
+            return 0;
+        }
+        // Kafka knows no time before 1970, and 0 stands for that of publishing: the same row always has the same time.
+        committed_at.div_euclid(1_000).max(1)
     }
 
     /// The record of an event or of a dead letter.
@@ -207,7 +234,7 @@ impl Encoder {
             Format::PackageEvent => package_event::encode(event, &mut self.record.value)?,
         }
         self.record.destination = Destination::Events;
-        self.record.timestamp_ms = position.committed_at.div_euclid(1_000);
+        self.record.timestamp_ms = self.record_time(position.committed_at);
         self.write_headers(placed);
         Ok(&self.record)
     }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use logistic_package_proto::package_event::{EventType, PackageEvent};
 use prost::Message as _;
@@ -72,6 +74,31 @@ fn key_headers_and_timestamp_are_those_of_the_contract() {
         ("wal-seq", "3"),
     ];
     assert_eq!(headers, expected);
+}
+
+#[test]
+fn a_late_event_has_the_time_of_its_publishing_and_nothing_else_changes() {
+    let placed = placed("Updated", None);
+    let record = |late_after: Option<u64>, late_by_ms: i64| {
+        let mut encoder = encoder().with_late_after(late_after.map(Duration::from_millis));
+        encoder.at(placed.position.committed_at + late_by_ms * 1_000);
+        let record = encoder.encode(&placed).unwrap();
+        (record.timestamp_ms, format!("{:?} {:?} {:?}", record.key, record.value, record.headers))
+    };
+    let (committed_ms, rest) = record(None, 1_000_000);
+    assert_eq!(committed_ms, 1_700_000_000_123);
+    for (late_by_ms, expected) in [(-5_000, committed_ms), (1_000, committed_ms), (1_001, 0)] {
+        assert_eq!(record(Some(1_000), late_by_ms), (expected, rest.clone()), "{late_by_ms}");
+    }
+}
+
+#[test]
+fn a_row_from_before_1970_has_a_time_that_kafka_knows() {
+    for committed_at in [-62_135_596_800_000_000, -1, 0] {
+        let mut placed = placed("Updated", None);
+        placed.position.committed_at = committed_at;
+        assert_eq!(encoder().encode(&placed).unwrap().timestamp_ms, 1);
+    }
 }
 
 #[test]

@@ -82,7 +82,8 @@ impl Relay {
         vitals.watch_kafka(sink.statistics());
         let sink = Traced::new(sink, tracing);
         let patience = Patience::new(settings.timing.peer_timeout);
-        let mut publisher = Publisher::new(Encoder::new(settings.encoder.clone()), sink);
+        let encoder = Encoder::new(settings.encoder.clone()).with_late_after(settings.kafka.late_after);
+        let mut publisher = Publisher::new(encoder, sink);
         if settings.kafka.dead_letter_topic.is_some() {
             publisher = publisher.with_dead_letters(settings.source.table.clone());
         }

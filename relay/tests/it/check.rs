@@ -19,7 +19,7 @@ async fn finding(case: &Case, name: &str) -> Result<Value> {
         .with_context(|| format!("no {name}: {said}"))
 }
 
-async fn is(case: &Case, name: &str, verdict: &str, says: &str) -> Result<()> {
+pub(crate) async fn is(case: &Case, name: &str, verdict: &str, says: &str) -> Result<()> {
     let finding = finding(case, name).await?;
     ensure!(finding["verdict"] == verdict, "{finding}");
     ensure!(finding.to_string().contains(says), "it does not say {says}: {finding}");

@@ -52,6 +52,9 @@ mod types;
 /// Columns and tables that are renamed.
 mod names;
 
+/// The times of rows and of records.
+mod times;
+
 /// What is unsafe halts the relay, loudly.
 mod halt;
 
