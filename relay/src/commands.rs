@@ -35,7 +35,7 @@ pub(crate) fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
     };
     let outcome = match matches.subcommand() {
         Some(("run", _)) => runtime.block_on(relay(settings, Serving::Required)),
-        Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches.get_flag("dry-run"))),
+        Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches)),
         Some(("init", _)) => runtime.block_on(initialise(&settings)),
         Some(("check", matches)) => {
             runtime.block_on(check_all(&settings, matches.get_flag("json"), matches.get_flag("strict")))
@@ -150,10 +150,10 @@ async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Res
 }
 
 /// Recovers, and goes on as `run` does.
-async fn recover_slot(settings: Settings, dry_run: bool) -> anyhow::Result<ExitCode> {
-    let plan = recover::plan(&settings).await.map_err(with_remedy)?;
+async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let plan = recover::plan(&settings, matches.get_flag("anew")).await.map_err(with_remedy)?;
     print(&plan)?;
-    if dry_run || !plan.is_needed() {
+    if matches.get_flag("dry-run") || !plan.is_needed() {
         return Ok(ExitCode::SUCCESS);
     }
     recover::prepare(&settings, &plan).await.map_err(with_remedy)?;

@@ -60,6 +60,12 @@ fn command() -> Command {
             Command::new("recover")
                 .about("After a lost slot: make a new one, publish what the table holds and Kafka may lack, go on")
                 .arg(
+                    Arg::new("anew")
+                        .long("anew")
+                        .action(ArgAction::SetTrue)
+                        .help("Leave the slot that is there, too: its stream holds what cannot be read"),
+                )
+                .arg(
                     Arg::new("dry-run")
                         .long("dry-run")
                         .action(ArgAction::SetTrue)

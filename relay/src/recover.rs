@@ -1,4 +1,5 @@
-//! `walpost recover`: after a slot was lost, dropped or made anew, or a publication let rows pass.
+//! `walpost recover`: after a slot was lost, dropped or made anew, or a publication let rows pass; or, with `--anew`, when
+//! the stream holds what cannot be read.
 //!
 //! It makes ready what `walpost run` then does anyway: a slot that is there, and a ledger which says that the rows of
 //! the table are still to be published. The order makes an interruption harmless: until the ledger says so, as the last
@@ -74,11 +75,12 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Finds out what is to be done; changes nothing.
+/// Finds out what is to be done; changes nothing. `anew`: the slot is to be left whatever its state, since its stream
+/// holds what cannot be read.
 ///
 /// # Errors
 /// When something else must be mended first, another relay has the slot, or Postgres refuses.
-pub async fn plan(settings: &Settings) -> Result<Plan, Error> {
+pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let timeout = settings.timing.connect_timeout;
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
@@ -88,6 +90,7 @@ pub async fn plan(settings: &Settings) -> Result<Plan, Error> {
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
     let (steps, finding) = judge(settings, found, memory.as_ref(), publication, &server.system)?;
+    let steps = if anew && steps != Steps::MakeSlot { Steps::ReplaceSlot } else { steps };
     if matches!(steps, Steps::ReplaceSlot | Steps::Republish) {
         refuse_while_active(&session, &source.slot).await?;
     }
@@ -98,7 +101,9 @@ pub async fn plan(settings: &Settings) -> Result<Plan, Error> {
         _ => Some(backfill::count(&session, source).await?),
     };
     let (slot, system) = (source.slot.clone(), server.system);
-    Ok(Plan { finding: finding.map(|finding| finding.to_string()), rows, steps, slot, system, publication })
+    let asked = || anew.then(|| "the stream is to be left, as --anew says".to_owned());
+    let finding = finding.map(|finding| finding.to_string()).or_else(asked);
+    Ok(Plan { finding, rows, steps, slot, system, publication })
 }
 
 fn judge(

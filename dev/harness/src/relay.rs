@@ -123,7 +123,15 @@ impl Relay {
     /// # Errors
     /// When it does not start.
     pub fn recover(&self) -> Result<RelayProcess> {
-        let process = self.program.spawn(&["recover"])?;
+        self.recover_with(&[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn recover_with(&self, arguments: &[&str]) -> Result<RelayProcess> {
+        let process = self.program.spawn(&[&["recover"], arguments].concat())?;
         Ok(RelayProcess { process, http_addr: self.http_addr })
     }
 

@@ -180,3 +180,37 @@ async fn before_a_halt_by_the_stream_what_was_acknowledged_is_confirmed() -> Res
     ensure!(keys(&case, 4).await? == [1, 2, 3, 4], "each once");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_stream_that_can_be_read_under_no_name_is_left_and_the_table_published() -> Result<()> {
+    let case = odd_case("create type pair as (a bigint, b text)", &[]).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database
+        .execute(&format!(
+            "{INSERT} (1, 'Created'); alter table odd alter column payload type pair using null; \
+             {INSERT} (2, 'Created'); alter table odd alter column payload type jsonb using null; {INSERT} (3, 'Created')"
+        ))
+        .await?;
+    halts(&mut relay, &["public.pair"]).await?;
+    // Another life makes no difference.
+    relay.terminate(SOON).await?;
+    let mut beside = case.relay.run()?;
+    halts(&mut beside, &["public.pair"]).await?;
+    beside.terminate(SOON).await?;
+    let slot = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1";
+    let at = async || -> Result<String> {
+        Ok(case.client().await?.query_one(slot, &[&case.database.slot_name()]).await?.get(0))
+    };
+    let before = at().await?;
+    let said = case.relay.command(&["recover", "--anew", "--dry-run"]).await?.success()?.stdout;
+    ensure!(said.contains("drop the slot") && said.contains("--anew"), "{said}");
+    ensure!(at().await? == before, "a dry run changes nothing");
+    let mut recovered = case.relay.recover_with(&["--anew"])?;
+    recovered.ready().await?;
+    case.database.execute(&format!("{INSERT} (4, 'Created')")).await?;
+    ensure!(keys(&case, 4).await? == [1, 2, 3, 4]);
+    // While it runs, nobody takes the slot from it.
+    let refused = case.relay.command(&["recover", "--anew"]).await?;
+    ensure!(refused.code() == 1 && refused.stderr.contains("in use"), "{}", refused.stderr);
+    recovered.expect_running()
+}
