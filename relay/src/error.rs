@@ -207,8 +207,12 @@ fn refusal_remedy(what: Refusal) -> &'static str {
                 walpost again: nothing was skipped"
         }
         Refusal::Other => {
-            "no later try would be accepted: look the error up in Kafka's protocol, and correct the topic's settings or \
-                the kafka properties; then start walpost again: nothing was skipped"
+            "no later try would be accepted: look the error up in Kafka's protocol, and correct what the topic or the \
+                broker refuses it for; then start walpost again: nothing was skipped"
+        }
+        Refusal::Topic => {
+            "the topic takes no record that is sent so: correct its settings or the kafka properties (compression.type, \
+                say), then start walpost again: nothing was skipped"
         }
     }
 }

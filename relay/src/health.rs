@@ -123,7 +123,12 @@ impl Health {
         let got_on = self.began_at.is_none_or(|then| self.reached.has_moved_since(&then));
         self.may_read_again = got_on || self.reads != reads;
         if self.may_read_again {
-            (self.got_on, self.oldest_since) = (now, now);
+            self.got_on = now;
+        }
+        // Sessions may come and go while one partition is dead, and others get on in each.
+        let is_same = |then: Reached| then.oldest == self.reached.oldest && self.reads == reads;
+        if self.reached.in_flight == 0 || !self.began_at.is_some_and(is_same) {
+            self.oldest_since = now;
         }
         self.began_at = Some(self.reached);
         self.reads = reads;
@@ -241,8 +246,16 @@ mod tests {
         }
         let stall = health.stall(after(start, 60), TIMEOUT);
         assert!(stall.is_some_and(|stall| stall.reason.contains("one partition")));
-        health.reached(reached(2, 70, 3), after(start, 61));
-        assert_eq!(health.stall(after(start, 62), TIMEOUT), None, "the oldest was acknowledged");
+        for session in 61..70 {
+            health.began(Reads::Log, after(start, session));
+            health.reached(Reached { oldest: 5, ..reached(1, 10 + session, 3) }, after(start, session));
+        }
+        assert!(
+            health.stall(after(start, 121), TIMEOUT).is_some(),
+            "sessions of which each got on elsewhere"
+        );
+        health.reached(reached(2, 170, 3), after(start, 122));
+        assert_eq!(health.stall(after(start, 123), TIMEOUT), None, "the oldest was acknowledged");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::encode::{EncodeError, Encoder};
 use crate::measure::{Counts, Measuring, RECENT, Recent};
 use crate::outbox::OutboxTable;
 use crate::progress::{Progress, ProgressError, Sequence};
-use crate::sink::{Batching, Lane, Report, Sink, SinkError};
+use crate::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
 use crate::transaction::{Entry, PlacedEvent};
 use held::Held;
 
@@ -72,6 +72,8 @@ pub struct Publisher<S> {
     retried_until: Sequence,
     /// A batch was refused as a whole: up to here records go one by one, to find the one that was meant.
     careful_until: Option<Sequence>,
+    /// Whether that found a record, or was not about the size of a batch.
+    has_found: bool,
     /// How the producer that reports come from was told to send.
     batching: Batching,
     /// The outbox, where rows that cannot be published become dead letters.
@@ -96,6 +98,7 @@ impl<S: Sink> Publisher<S> {
             timed: true,
             retried_until: 0,
             careful_until: None,
+            has_found: false,
             batching: Batching::Together,
             dead_letters: None,
         }
@@ -256,10 +259,12 @@ impl<S: Sink> Publisher<S> {
 
     /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.
     fn bury(&mut self, sequence: Sequence, error: PublishError) -> Result<(), PublishError> {
-        let is_poison = matches!(
-            error,
-            PublishError::Encode { .. } | PublishError::Sink { error: SinkError::Refused { .. }, .. }
-        );
+        // What the topic takes from nobody is no fault of the event's: then every event would be a dead letter.
+        let is_poison = match &error {
+            PublishError::Encode { .. } => true,
+            PublishError::Sink { error: SinkError::Refused { what, .. }, .. } => *what != Refusal::Topic,
+            _ => false,
+        };
         let (Some(table), true) = (&self.dead_letters, is_poison) else { return Err(error) };
         match self.progress.unacknowledged_mut(sequence) {
             None => {}
@@ -304,13 +309,18 @@ impl<S: Sink> Publisher<S> {
         } else if self.careful_until.is_some_and(|until| self.progress.oldest_sequence() > until) {
             // Nothing is in flight, so this repeats nothing.
             self.careful_until = None;
-            self.restart().await?;
+            let batching = if self.has_found { Batching::Together } else { Batching::Smaller };
+            self.restart_with(batching).await?;
         }
         self.send()
     }
 
     async fn restart(&mut self) -> Result<(), PublishError> {
         let batching = if self.careful_until.is_some() { Batching::OneByOne } else { Batching::Together };
+        self.restart_with(batching).await
+    }
+
+    async fn restart_with(&mut self, batching: Batching) -> Result<(), PublishError> {
         // Until there is a new one it stays known as broken: the old one says so only once.
         self.sink.restart(batching, &mut self.reports).await.map_err(PublishError::Restart)?;
         // What the old producer still had to say is judged by how it sent.
@@ -379,12 +389,17 @@ impl<S: Sink> Publisher<S> {
     fn refused(&mut self, sequence: Sequence, error: SinkError) -> Result<(), PublishError> {
         let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(()) };
         let event = name(entry);
+        let is_about_size = matches!(error, SinkError::Refused { what: Refusal::Size, .. });
         // After a record that failed for good the producer delivers nothing more.
         self.broken.get_or_insert_with(|| SinkError::Broken(error.to_string()));
         if self.batching == Batching::OneByOne {
             // That the record was found out is no failure of the producer's.
             self.replaced_in_vain = 0;
+            self.has_found = true;
             return self.bury(sequence, PublishError::Sink { event, error });
+        }
+        if self.careful_until.is_none() {
+            self.has_found = !is_about_size;
         }
         self.careful_until = self.careful_until.max(Some(sequence));
         Ok(())

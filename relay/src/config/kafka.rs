@@ -58,6 +58,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         ],
         "the queue is sized from --window-records and --window-bytes",
     ),
+    (&["queue.buffering.max.ms"], "it is another name of linger.ms: set that"),
     (&["bootstrap.servers", "metadata.broker.list"], "that is --kafka-brokers"),
 ];
 

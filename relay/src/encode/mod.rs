@@ -128,6 +128,12 @@ impl Headers {
         self.entries.iter().map(|(name, range)| (*name, &self.bytes[range.clone()]))
     }
 
+    /// Bytes of names and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.entries.iter().map(|(name, _)| name.len()).sum::<usize>()
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();

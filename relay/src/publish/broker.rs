@@ -1,14 +1,15 @@
 //! A broker and a client library as they really are, at their worst, for the property test of the publisher.
 //!
 //! The broker knows the sequence numbers of a producer on a partition only once it has stored a request of it there, and
-//! forgets them when the producer has been quiet; where it knows nothing it accepts any. The library has several
+//! forgets them when the producer has been quiet, and at any moment where its last records were old; where it knows
+//! nothing it accepts any. The library has several
 //! requests in flight on a partition, tries again what was refused for a moment, bumps its epoch when a request was out
 //! of order, and takes the success of a later request for that of earlier ones: without an offset, which is how the
 //! sink tells them apart. Requests that a replaced producer had on their way may still arrive.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::encode::Record;
@@ -20,6 +21,13 @@ pub(super) const PARTITIONS: usize = 2;
 
 /// `RD_KAFKA_IDEMP_MAX_INFLIGHT`: another request goes out while fewer *records* are in flight.
 const IN_FLIGHT_MAX: usize = 5;
+
+/// The time of young records; old ones have [`OLD_MS`].
+pub(super) const NOW_MS: i64 = 1_800_000_000_000;
+pub(super) const OLD_MS: i64 = 1_000;
+
+/// Three records of the usual size fit by number, and two by bytes where one of them is large.
+const GROUP: Group = Group { records: 3, bytes: 1_000 };
 
 /// A record as it goes over the wire, whole: a repeat is the same byte by byte.
 pub(super) type Wire = Vec<u8>;
@@ -67,6 +75,16 @@ struct Request {
     records: Vec<(Sequence, Wire)>,
 }
 
+/// What the broker knows of a producer on a partition.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    epoch: u32,
+    /// The next sequence number.
+    next: u64,
+    /// The last request had old records only.
+    is_old: bool,
+}
+
 /// What a producer has of a partition.
 #[derive(Debug, Default)]
 struct Outgoing {
@@ -103,8 +121,10 @@ pub(super) struct Broker {
     outgoing: Vec<Outgoing>,
     /// Requests of replaced producers that are still on their way.
     late: Vec<VecDeque<Request>>,
-    /// Epoch and next sequence number, by producer and partition.
-    known: HashMap<(u32, usize), (u32, u64)>,
+    /// By producer and partition.
+    known: HashMap<(u32, usize), Known>,
+    /// Records with an old timestamp.
+    old: HashSet<Sequence>,
     partitions: Partitions,
     /// Where each record went.
     placed: HashMap<Sequence, usize>,
@@ -125,6 +145,8 @@ fn broken(sequence: Sequence) -> Report {
 impl Broker {
     pub(super) fn new() -> Self {
         let outgoing = (0..PARTITIONS).map(|_| Outgoing::default()).collect();
+        let mut partitions = Partitions::new(PARTITIONS, GROUP);
+        partitions.set_time(NOW_MS);
         Self {
             room: 4,
             poison: None,
@@ -136,7 +158,8 @@ impl Broker {
             outgoing,
             late: vec![VecDeque::new(); PARTITIONS],
             known: HashMap::new(),
-            partitions: Partitions::new(PARTITIONS, Group::ALONE),
+            old: HashSet::new(),
+            partitions,
             placed: HashMap::new(),
             now: Instant::now(),
             unreported: Vec::new(),
@@ -155,8 +178,14 @@ impl Broker {
         if self.broken || self.bumps || outgoing.draining || outgoing.records_in_flight() >= IN_FLIGHT_MAX {
             return;
         }
-        let records: Vec<_> = outgoing.queue.drain(..records.min(outgoing.queue.len())).collect();
+        // It waits for more while a group is handed over, and no group is larger than a request.
+        let is_group = batching != Batching::OneByOne
+            && outgoing.queue.iter().any(|(sequence, _)| self.old.contains(sequence));
+        let records = if is_group { outgoing.queue.len() } else { records.min(outgoing.queue.len()) };
+        let records: Vec<_> = outgoing.queue.drain(..records).collect();
         if !records.is_empty() {
+            // Longer than a group is open.
+            self.now += Duration::from_millis(1);
             let first = outgoing.next;
             outgoing.next += records.len() as u64;
             let (producer, epoch) = (self.producer, self.epoch);
@@ -216,17 +245,24 @@ impl Broker {
         self.known.retain(|(_, partition), _| !forgotten.contains(partition));
     }
 
+    /// The broker looks for producers whose last records are old, or restarts: it forgets them.
+    pub(super) fn sweep(&mut self) {
+        self.known.retain(|_, known| !known.is_old);
+    }
+
     /// `ProducerAppendInfo.checkSequence`.
     fn store(&mut self, partition: usize, request: &Request) -> bool {
         let known = self.known.get(&(request.producer, partition));
-        let is_in_order = known.is_none_or(|(epoch, next)| match request.epoch.cmp(epoch) {
+        let is_in_order = known.is_none_or(|known| match request.epoch.cmp(&known.epoch) {
             std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => request.first == *next,
+            std::cmp::Ordering::Equal => request.first == known.next,
             std::cmp::Ordering::Greater => request.first == 0,
         });
         if is_in_order {
             let next = request.first + request.records.len() as u64;
-            self.known.insert((request.producer, partition), (request.epoch, next));
+            let is_old = request.records.iter().all(|(sequence, _)| self.old.contains(sequence));
+            let known = Known { epoch: request.epoch, next, is_old };
+            self.known.insert((request.producer, partition), known);
             self.log[partition].extend(request.records.iter().map(|(_, record)| record.clone()));
         }
         is_in_order
@@ -323,6 +359,9 @@ impl Sink for Broker {
             return Err(SinkError::Full);
         }
         self.partitions.handed_over(partition, record.timestamp_ms, bytes.len());
+        if record.timestamp_ms == OLD_MS {
+            self.old.insert(sequence);
+        }
         self.placed.insert(sequence, partition);
         self.outgoing[partition].queue.push_back((sequence, bytes));
         Ok(())
@@ -337,7 +376,7 @@ impl Sink for Broker {
         self.hand_over(reports, into);
     }
 
-    async fn restart(&mut self, _batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
+    async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
         if self.failing_restarts > 0 {
             self.failing_restarts -= 1;
             return Err(SinkError::Unreachable { brokers: "test".into(), reason: "test".into() });
@@ -346,7 +385,7 @@ impl Sink for Broker {
             late.extend(std::mem::take(outgoing).in_flight);
         }
         (self.producer, self.epoch, self.bumps) = (self.producer + 1, 0, false);
-        self.partitions.reset(Group::ALONE);
+        self.partitions.reset(if batching == Batching::OneByOne { Group::ALONE } else { GROUP });
         self.unreported.clear();
         self.reports.clear();
         let left = std::mem::take(&mut self.left);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::broker::{Answer, Broker, PARTITIONS, Poison, Wire, partition, wire};
+use super::broker::{Answer, Broker, NOW_MS, OLD_MS, PARTITIONS, Poison, Wire, partition, wire};
 use super::*;
 use crate::encode::{EncoderSettings, Format};
 use crate::lsn::Lsn;
@@ -18,8 +18,8 @@ use crate::transaction::Position;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A transaction is read, with an event for each of these keys.
-    Commit(Vec<i64>),
+    /// A transaction is read, with an event for each of these keys: old, large, or neither.
+    Commit(Vec<(i64, bool, bool)>),
     /// The producer sends a request of so many records to a partition.
     Request(usize, usize),
     /// The broker answers the oldest request on a partition.
@@ -36,13 +36,16 @@ enum Step {
     Break(usize),
     /// So many attempts to replace the producer fail.
     Irreplaceable(usize),
+    /// The broker forgets producers whose last records were old.
+    Sweep,
     /// Another timeline: what is not confirmed is read again.
     Forget,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => prop::collection::vec(1i64..5, 0..4).prop_map(Step::Commit),
+        8 => prop::collection::vec(kinds(), 0..4).prop_map(Step::Commit),
+        2 => Just(Step::Sweep),
         8 => (0..PARTITIONS, 1usize..4).prop_map(|(partition, count)| Step::Request(partition, count)),
         8 => (0..PARTITIONS, answers()).prop_map(|(partition, answer)| Step::Answer(partition, answer)),
         1 => (0..PARTITIONS).prop_map(Step::Late),
@@ -54,6 +57,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Forget),
     ];
     prop::collection::vec(step, 1..150)
+}
+
+fn kinds() -> impl Strategy<Value = (i64, bool, bool)> {
+    (1i64..5, prop::bool::weighted(0.3), prop::bool::weighted(0.2))
 }
 
 fn answers() -> impl Strategy<Value = Answer> {
@@ -100,7 +107,8 @@ impl Model {
 
     async fn step(&mut self, step: &Step) {
         match step {
-            Step::Commit(keys) => self.commit(keys, "Updated"),
+            Step::Commit(events) => self.commit(events, "Updated"),
+            Step::Sweep => self.publisher.sink.sweep(),
             Step::Request(partition, records) => self.request(*partition, *records),
             Step::Answer(partition, answer) => self.publisher.sink.answer(*partition, *answer),
             Step::Late(partition) => self.publisher.sink.arrive_late(*partition),
@@ -129,15 +137,17 @@ impl Model {
         self.publisher.sink.request(partition, records, self.publisher.batching);
     }
 
-    fn commit(&mut self, keys: &[i64], kind: &'static str) {
+    fn commit(&mut self, events: &[(i64, bool, bool)], kind: &'static str) {
         let lsn = end(self.log.len());
-        let place = |(ordinal, key): (usize, &i64)| {
+        let place = |(ordinal, (key, is_old, is_large)): (usize, &(i64, bool, bool))| {
             let ordinal = ordinal as u64;
-            let position = Position { lsn, ordinal, committed_at: 0 };
-            PlacedEvent { event: event(self.events + 1 + ordinal as i64, *key, kind), position, bytes: 10 }
+            let committed_at = 1_000 * if *is_old { OLD_MS } else { NOW_MS };
+            let mut event = event(self.events + 1 + ordinal as i64, *key, kind);
+            event.payload = is_large.then(|| Bytes::from(vec![b' '; 500]));
+            PlacedEvent { event, position: Position { lsn, ordinal, committed_at }, bytes: 10 }
         };
-        self.log.push(keys.iter().enumerate().map(place).collect());
-        self.events += keys.len() as i64;
+        self.log.push(events.iter().enumerate().map(place).collect());
+        self.events += events.len() as i64;
         self.push(self.log.len() - 1);
     }
 
@@ -209,11 +219,12 @@ impl Model {
         if poison == Poison::None {
             return;
         }
-        self.commit(&[1], if poison == Poison::InFormat { "Nonsense" } else { "Updated" });
+        let young = |key| (key, false, false);
+        self.commit(&[young(1)], if poison == Poison::InFormat { "Nonsense" } else { "Updated" });
         let placed = self.log.last().unwrap().last().unwrap();
         let record = self.encoder.encode(placed).map(wire).unwrap_or_default();
         self.publisher.sink.poison = Some((poison, record));
-        self.commit(&[1, 2], "Removed");
+        self.commit(&[young(1), young(2)], "Removed");
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use clients::{group, producer_config, statistics_interval, unusable};
+use clients::{group, halve_batches, producer_config, statistics_interval, unusable};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
 use stall::Stall;
 use topic::{Topic, Which};
@@ -56,6 +56,9 @@ const REPORTS_MAX: usize = 4096;
 
 /// How long a broken producer may take to give back what it holds.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a record takes in a request beside its contents: librdkafka counts up to 70 bytes.
+const RECORD_OVERHEAD_BYTES: usize = 128;
 
 /// How often the topics are asked for their partitions: as often as librdkafka does by itself.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
@@ -154,6 +157,8 @@ impl KafkaSink {
     fn probe(&self) -> JoinHandle<bool> {
         let (mut config, topic, timeout) = (self.config.clone(), self.topic.name.clone(), self.peer_timeout);
         config.set("statistics.interval.ms", "0");
+        // It only asks, and needs no id as a producer.
+        config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
         tokio::task::spawn_blocking(move || {
             let Ok(client) = config.create::<BaseProducer>() else { return false };
             let Ok(metadata) = client.client().fetch_metadata(Some(&topic), timeout) else { return false };
@@ -214,11 +219,11 @@ impl KafkaSink {
         let now_ms = clock::unix_millis();
         self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
         let mut deliveries = std::mem::take(&mut self.deliveries);
-        for Delivery { lane, sequence, outcome } in deliveries.drain(..) {
+        for Delivery { lane, sequence, outcome, at } in deliveries.drain(..) {
             if let Some(topic) = self.topic_mut(lane.topic()) {
-                topic.partitions.reported(lane.partition(), outcome.is_ok(), now.into_std());
+                topic.partitions.reported(lane.partition(), outcome.is_ok(), at);
             }
-            let outcome = outcome.map_err(|error| self.judge(&error));
+            let outcome = outcome.map_err(|failed| failed.judged_by(|error| self.judge(error)));
             into.push(Report { sequence, outcome });
         }
         self.deliveries = deliveries;
@@ -249,10 +254,24 @@ impl KafkaSink {
         }
     }
 
-    /// Why the producer must be replaced, if it must: nothing moves although Kafka answers, or what is in flight is so
-    /// old that the brokers may have forgotten the producer.
+    /// The topic was asked for its partitions. Returns why the producer must be replaced, if it must.
+    fn refreshed(&mut self, found: Option<usize>) -> Option<&'static str> {
+        if let Some(partitions) = found {
+            self.topic.found(partitions);
+        }
+        let (now, now_ms) = (Instant::now().into_std(), clock::unix_millis());
+        self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
+        if self.topics_mut().any(|topic| topic.partitions.may_be_forgotten(now, REFRESH_INTERVAL)) {
+            return Some("what it holds is so old that the brokers may have forgotten it");
+        }
+        let is_silent = self.topics_mut().any(|topic| topic.partitions.is_silent(now, REFRESH_INTERVAL));
+        (found.is_some() && is_silent)
+            .then_some("a partition acknowledges nothing for minutes, although Kafka answers")
+    }
+
     fn report_broken(reason: &str, into: &mut Vec<Report>) {
-        into.push(Report { sequence: 0, outcome: Err(SinkError::Broken(reason.to_owned())) });
+        // It is about no record.
+        into.push(Report { sequence: Sequence::MAX, outcome: Err(SinkError::Broken(reason.to_owned())) });
     }
 }
 
@@ -267,7 +286,7 @@ impl Sink for KafkaSink {
         };
         // What has no time of its own has that of its publishing.
         let timestamp_ms = if record.timestamp_ms == 0 { clock::unix_millis() } else { record.timestamp_ms };
-        let bytes = record.key.len() + record.value.len();
+        let bytes = record.key.len() + record.value.len() + record.headers.size() + RECORD_OVERHEAD_BYTES;
         // It was not found yet: there is room once it is.
         let Some(partition) = topic.partition(&record.key) else { return Err(SinkError::Full) };
         let lane = Lane::of(which, partition);
@@ -321,13 +340,7 @@ impl Sink for KafkaSink {
                     self.stall.excused(Instant::now());
                 }
                 found = self.refresh.next(&self.producer, &self.topic.name, self.peer_timeout) => {
-                    if let Some(partitions) = found {
-                        self.topic.found(partitions);
-                    }
-                    let now_ms = clock::unix_millis();
-                    self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
-                    if self.topics_mut().any(|topic| topic.partitions.may_be_forgotten()) {
-                        let reason = "what it holds is so old that the brokers may have forgotten it";
+                    if let Some(reason) = self.refreshed(found) {
                         return Self::report_broken(reason, into);
                     }
                 }
@@ -337,11 +350,16 @@ impl Sink for KafkaSink {
 
     async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
         let broken = Arc::clone(&self.producer);
+        if batching == Batching::Smaller {
+            halve_batches(&mut self.config);
+        }
         let mut config = self.config.clone();
         if batching == Batching::OneByOne {
             config.set("batch.num.messages", "1");
         }
-        let (producer, reports) = start(&config, &self.complaint, &self.statistics)?;
+        // The settings made a producer before, so what is wrong passes: a certificate that is being replaced, say.
+        let (producer, reports) = start(&config, &self.complaint, &self.statistics)
+            .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
         self.producer = producer;
         self.probe = None;
         self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
@@ -353,7 +371,8 @@ impl Sink for KafkaSink {
         });
         drop(purged.await);
         while let Ok(Delivery { sequence, outcome, .. }) = left.try_recv() {
-            into.push(Report { sequence, outcome: outcome.map_err(|error| failure(&error)) });
+            let outcome = outcome.map_err(|failed| failed.judged_by(failure));
+            into.push(Report { sequence, outcome });
         }
         self.deliveries.clear();
         // The brokers know nothing of the new one.
@@ -424,7 +443,26 @@ impl Complaint {
 struct Delivery {
     lane: Lane,
     sequence: Sequence,
-    outcome: Result<(), KafkaError>,
+    outcome: Result<(), Failed>,
+    at: std::time::Instant,
+}
+
+/// Why a record does not count as stored.
+enum Failed {
+    Error(KafkaError),
+    /// It is said to be, without an offset: concluded from a later request's success, which proves nothing.
+    NoOffset,
+}
+
+impl Failed {
+    fn judged_by(self, judge: impl FnOnce(&KafkaError) -> SinkError) -> SinkError {
+        match self {
+            Self::Error(error) => judge(&error),
+            Self::NoOffset => {
+                SinkError::Broken("a record counted as delivered only because a later one was".into())
+            }
+        }
+    }
 }
 
 /// Turns librdkafka's callbacks, on its own thread, into messages.
@@ -474,13 +512,13 @@ impl ProducerContext for Reporter {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let outcome = match result {
             Ok(record) if record.offset() >= 0 => Ok(()),
-            // Concluded from a later request's success, which proves nothing.
-            Ok(_) => Err(KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent)),
-            Err((error, _)) => Err(error.clone()),
+            Ok(_) => Err(Failed::NoOffset),
+            Err((error, _)) => Err(Failed::Error(error.clone())),
         };
+        let at = std::time::Instant::now();
         let (sequence, lane) = from_opaque(opaque);
         // Nobody listens once the sink is gone; then nothing is confirmed either.
-        drop(self.sender.send(Delivery { lane, sequence, outcome }));
+        drop(self.sender.send(Delivery { lane, sequence, outcome, at }));
     }
 }
 

@@ -32,8 +32,10 @@ pub enum Refusal {
     Size,
     /// Its timestamp.
     Timestamp,
-    /// Anything else.
+    /// Anything else about it.
     Other,
+    /// Nothing about it: the topic takes no record that is sent so.
+    Topic,
 }
 
 /// Why the sink did not take or deliver a record.
@@ -90,6 +92,8 @@ pub enum SinkError {
 pub enum Batching {
     /// Many in a batch, which is what makes it fast.
     Together,
+    /// The same, in batches of half the size: some were refused that no record of theirs was too large for.
+    Smaller,
     /// Each in a batch of its own: a batch is refused as a whole, so only then is it known which record was meant.
     OneByOne,
 }

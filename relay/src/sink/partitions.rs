@@ -15,8 +15,13 @@
 //!
 //! So nothing is handed over behind a record until the broker is known to know the producer there: the first one goes
 //! alone, and its acknowledgement opens the partition. A partition that has been quiet begins again so, which costs
-//! nothing. Old records go in groups that fit a request, each behind the acknowledgement of the last. A request alone on
-//! its partition can be refused, and repeated, without harm.
+//! nothing. Old records go in groups that fit a request, each behind the acknowledgement of the last, and so does what
+//! comes behind them. A request alone on its partition can be refused, and repeated, without harm. What is not admitted
+//! is passed by nothing of its partition.
+//!
+//! That a group shares a request rests on librdkafka's waiting for `linger.ms` while it is handed over, which a process
+//! that loses the processor for a millisecond in between breaks; a broker must then also forget the producer and refuse
+//! for a moment, at once. Records older than half a day can be given the time of their publishing instead.
 
 use std::time::{Duration, Instant};
 
@@ -58,13 +63,17 @@ struct State {
     /// The broker has acknowledged a record of this producer here.
     known: bool,
     in_flight: u32,
-    /// The timestamp of the last record that was handed over, milliseconds since 1970-01-01 UTC.
-    last_ms: i64,
-    /// Records are in flight in more requests than one.
+    /// A record was not admitted: nothing may pass it by, whatever its own size and time.
+    blocked: bool,
+    /// Records are in flight in more requests than one, or may be.
     pipelined: bool,
     /// What is in flight is a group that takes more.
     open: bool,
-    /// When something was last acknowledged or, with something in flight, when the first of it was handed over.
+    /// The timestamp of the last record that was handed over, milliseconds since 1970-01-01 UTC.
+    last_ms: i64,
+    /// The least of the timestamps in flight and of what the broker may know the producer by.
+    least_ms: i64,
+    /// When something was last reported or, with something in flight, when the first of it was handed over.
     since: Option<Instant>,
     /// Bytes in flight, where records go in groups.
     bytes: usize,
@@ -73,9 +82,11 @@ struct State {
 const UNKNOWN: State = State {
     known: false,
     in_flight: 0,
-    last_ms: i64::MAX,
+    blocked: false,
     pipelined: false,
     open: false,
+    last_ms: i64::MAX,
+    least_ms: i64::MAX,
     since: None,
     bytes: 0,
 };
@@ -104,8 +115,9 @@ impl Partitions {
         self.group = group;
     }
 
-    /// Whether a record with this timestamp and so many bytes may be handed over now. `now` is asked only where the
-    /// partition has nothing in flight, or goes in groups.
+    /// Whether a record with this timestamp and so many bytes may be handed over now; if not, none may behind it until
+    /// something of the partition is reported. `now` is asked only where the partition has nothing in flight, or goes in
+    /// groups.
     pub fn admits(
         &mut self,
         partition: usize,
@@ -113,27 +125,15 @@ impl Partitions {
         bytes: usize,
         now: impl Fn() -> Instant,
     ) -> bool {
+        let old_before_ms = self.old_before_ms;
         let state = &mut self.states[partition];
         if state.in_flight == 0 {
-            let now = now();
-            let is_quiet = state.since.is_none_or(|since| now.saturating_duration_since(since) >= QUIET);
-            state.known &= !is_quiet;
-            state.since = Some(now);
-            (state.pipelined, state.open, state.bytes) = (false, true, 0);
+            state.begin(now(), old_before_ms);
             return true;
         }
-        if !state.known {
-            return false;
-        }
-        if timestamp_ms.min(state.last_ms) >= self.old_before_ms {
-            state.pipelined = true;
-            return true;
-        }
-        state.open
-            && !state.pipelined
-            && state.in_flight < self.group.records
-            && state.bytes + bytes <= self.group.bytes
-            && state.since.is_some_and(|since| now().saturating_duration_since(since) < GROUP_OPEN)
+        let is_admitted = !state.blocked && state.takes(timestamp_ms, bytes, old_before_ms, self.group, now);
+        state.blocked = !is_admitted;
+        is_admitted
     }
 
     /// A record that was admitted is handed over.
@@ -141,28 +141,71 @@ impl Partitions {
         let state = &mut self.states[partition];
         state.in_flight += 1;
         state.last_ms = timestamp_ms;
+        state.least_ms = state.least_ms.min(timestamp_ms);
         state.bytes += bytes;
     }
 
-    /// A record is reported: stored, or not. What is not known any more (a topic made anew with fewer partitions) is
-    /// passed over.
-    pub fn reported(&mut self, partition: usize, stored: bool, now: Instant) {
+    /// A record was reported at `at`: stored, or not. What is not known any more (a topic made anew with fewer
+    /// partitions) is passed over.
+    pub fn reported(&mut self, partition: usize, stored: bool, at: Instant) {
         let Some(state) = self.states.get_mut(partition) else { return };
         state.in_flight = state.in_flight.saturating_sub(1);
         state.known |= stored;
-        state.open = false;
-        if state.in_flight == 0 {
-            state.since = Some(now);
-        }
+        (state.open, state.blocked) = (false, false);
+        state.since = Some(at);
     }
 
-    /// Whether records wait in several requests for so long that the broker may have forgotten the producer meanwhile:
-    /// it must be replaced, or they may change their order.
+    /// Whether records wait in several requests, and have for `silence`, for so long that the broker may have forgotten
+    /// the producer meanwhile: it must be replaced, or they may change their order.
     #[must_use]
-    pub fn may_be_forgotten(&self) -> bool {
-        self.states
-            .iter()
-            .any(|state| state.pipelined && state.in_flight > 1 && state.last_ms < self.old_before_ms)
+    pub fn may_be_forgotten(&self, now: Instant, silence: Duration) -> bool {
+        let is_old = |state: &State| state.pipelined && state.least_ms < self.old_before_ms;
+        self.states.iter().any(|state| state.in_flight > 1 && state.is_silent(now, silence) && is_old(state))
+    }
+
+    /// Whether records have waited for so long on a partition that reported nothing.
+    #[must_use]
+    pub fn is_silent(&self, now: Instant, silence: Duration) -> bool {
+        self.states.iter().any(|state| state.in_flight > 0 && state.is_silent(now, silence))
+    }
+}
+
+impl State {
+    /// The first record behind nothing: alone, unless the partition is known and was busy a moment ago.
+    fn begin(&mut self, now: Instant, old_before_ms: i64) {
+        let is_quiet = self.since.is_none_or(|since| now.saturating_duration_since(since) >= QUIET);
+        self.known &= !is_quiet;
+        self.since = Some(now);
+        (self.pipelined, self.open, self.blocked, self.bytes) = (false, true, false, 0);
+        // The broker knows the producer by the last record: by an old one it may forget it any time.
+        self.least_ms = if self.last_ms < old_before_ms { self.last_ms } else { i64::MAX };
+    }
+
+    /// Whether another goes out behind what is in flight.
+    fn takes(
+        &mut self,
+        timestamp_ms: i64,
+        bytes: usize,
+        old_before_ms: i64,
+        group: Group,
+        now: impl Fn() -> Instant,
+    ) -> bool {
+        if !self.known {
+            return false;
+        }
+        if timestamp_ms.min(self.least_ms) >= old_before_ms {
+            self.pipelined = true;
+            return true;
+        }
+        self.open
+            && !self.pipelined
+            && self.in_flight < group.records
+            && self.bytes + bytes <= group.bytes
+            && self.since.is_some_and(|since| now().saturating_duration_since(since) < GROUP_OPEN)
+    }
+
+    fn is_silent(&self, now: Instant, silence: Duration) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) >= silence)
     }
 }
 
@@ -235,37 +278,77 @@ mod tests {
 
     #[test]
     fn old_records_go_in_groups_of_one_request() {
+        let old = OLD_AFTER_MS + 1;
         let mut case = Case::new();
-        case.hand_over(OLD_AFTER_MS + 1, 10);
-        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "the first goes alone");
+        case.hand_over(old, 10);
+        assert!(!case.hand_over(old, 10), "the first goes alone");
         case.stored();
         for _ in 0..3 {
-            assert!(case.hand_over(OLD_AFTER_MS + 1, 10));
+            assert!(case.hand_over(old, 10));
         }
-        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "three fit");
+        assert!(!case.hand_over(old, 10), "three fit");
         case.stored();
-        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "the group is not acknowledged yet");
+        assert!(!case.hand_over(old, 10), "the group is not acknowledged yet");
         assert!(!case.hand_over(0, 10), "a young one may not go behind old ones either");
         case.stored();
         case.stored();
-        assert!(case.hand_over(OLD_AFTER_MS + 1, 600));
-        assert!(!case.hand_over(OLD_AFTER_MS + 1, 600), "the bytes do not fit");
+        assert!(case.hand_over(old, 600));
+        assert!(!case.hand_over(old, 600), "the bytes do not fit");
+        case.stored();
+        assert!(case.hand_over(old, 10));
         case.now += GROUP_OPEN;
-        assert!(!case.hand_over(OLD_AFTER_MS + 1, 10), "the request may be on its way");
+        assert!(!case.hand_over(old, 10), "the request may be on its way");
+    }
+
+    #[test]
+    fn nothing_passes_a_record_by_that_was_not_admitted() {
+        let old = OLD_AFTER_MS + 1;
+        let mut case = Case::new();
+        case.hand_over(0, 10);
+        case.stored();
+        assert!(case.hand_over(0, 10) && case.hand_over(0, 10));
+        assert!(!case.hand_over(old, 10), "an old one waits for young ones");
+        assert!(!case.hand_over(0, 10), "a young one of the same partition waits for it");
+        case.stored();
+        case.stored();
+        assert!(case.hand_over(old, 10));
+        case.stored();
+        assert!(case.hand_over(old, 600));
+        assert!(!case.hand_over(old, 600), "a large one does not fit");
+        assert!(!case.hand_over(old, 10), "a small one would");
+    }
+
+    #[test]
+    fn behind_an_old_record_that_the_broker_knows_last_a_young_one_goes_alone() {
+        let mut case = Case::new();
+        case.hand_over(OLD_AFTER_MS + 1, 10);
+        case.stored();
+        assert!(case.hand_over(0, 10));
+        case.now += GROUP_OPEN;
+        assert!(!case.hand_over(0, 10), "the broker may have forgotten the producer");
+        case.stored();
+        assert!(case.hand_over(0, 10) && case.hand_over(0, 10));
     }
 
     #[test]
     fn records_that_wait_for_so_long_that_a_producer_is_forgotten_are_noticed() {
+        let silence = Duration::from_secs(300);
         let mut case = Case::new();
         case.hand_over(0, 10);
         case.stored();
         case.hand_over(0, 10);
         case.partitions.set_time(NOW_MS + OLD_AFTER_MS + 1);
-        assert!(!case.partitions.may_be_forgotten(), "one request can be repeated");
+        case.now += silence;
+        assert!(!case.partitions.may_be_forgotten(case.now, silence), "one request can be repeated");
+        assert!(case.partitions.is_silent(case.now, silence));
         case.partitions.set_time(NOW_MS);
         case.hand_over(0, 10);
-        assert!(!case.partitions.may_be_forgotten());
+        assert!(!case.partitions.may_be_forgotten(case.now, silence));
+        // A trickle goes on meanwhile.
         case.partitions.set_time(NOW_MS + OLD_AFTER_MS + 1);
-        assert!(case.partitions.may_be_forgotten());
+        case.hand_over(-OLD_AFTER_MS, 10);
+        assert!(case.partitions.may_be_forgotten(case.now, silence));
+        case.stored();
+        assert!(!case.partitions.may_be_forgotten(case.now, silence), "it moves");
     }
 }

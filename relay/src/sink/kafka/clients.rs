@@ -42,7 +42,8 @@ pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> 
         .set("enable.gapless.guarantee", "true")
         .set("message.timeout.ms", "0")
         .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.messages", window.records.to_string())
+        // One more: a record is reported before it has left the queue.
+        .set("queue.buffering.max.messages", (window.records + 1).to_string())
         .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
         .set("allow.auto.create.topics", "false");
     config
@@ -51,20 +52,20 @@ pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> 
 /// librdkafka counts what it adds to a record; twice the window leaves room for it. And the largest record must fit, or
 /// there would never be room for it.
 fn queue_kbytes(config: &ClientConfig, window: WindowSettings) -> usize {
-    let record = number(config, &["message.max.bytes"]).unwrap_or(MESSAGE_MAX_BYTES);
+    let record = number(config, "message.max.bytes").unwrap_or(MESSAGE_MAX_BYTES);
     (window.bytes / 512 + record / 512).clamp(1 << 10, QUEUE_KBYTES_MAX)
 }
 
 /// How many records that are handed over together are sure to share a request: librdkafka waits `linger.ms` for more,
 /// and fills a batch up to its bounds.
 pub(super) fn group(config: &ClientConfig, batching: Batching) -> Group {
-    let lingers = ["linger.ms", "queue.buffering.max.ms"].iter().find_map(|name| config.get(name));
-    let lingers = lingers.and_then(|millis| millis.parse::<f64>().ok()).unwrap_or_default() >= 1.0;
+    let lingers = config.get("linger.ms").and_then(|millis| millis.parse::<f64>().ok());
+    let lingers = lingers.unwrap_or_default() >= 1.0;
     if batching == Batching::OneByOne || !lingers {
         return Group::ALONE;
     }
-    let records = number(config, &["batch.num.messages"]).unwrap_or(usize::MAX);
-    let bounds = ["batch.size", "message.max.bytes"].map(|name| number(config, &[name]));
+    let records = number(config, "batch.num.messages").unwrap_or(usize::MAX);
+    let bounds = ["batch.size", "message.max.bytes"].map(|name| number(config, name));
     let bytes = bounds.into_iter().flatten().min().unwrap_or(MESSAGE_MAX_BYTES);
     Group {
         records: u32::try_from(records).map_or(GROUP_RECORDS, |set| set.min(GROUP_RECORDS)),
@@ -72,9 +73,14 @@ pub(super) fn group(config: &ClientConfig, batching: Batching) -> Group {
     }
 }
 
-/// The first of the names that has a number.
-fn number(config: &ClientConfig, names: &[&str]) -> Option<usize> {
-    names.iter().find_map(|name| config.get(name)?.parse().ok())
+fn number(config: &ClientConfig, name: &str) -> Option<usize> {
+    config.get(name)?.parse().ok()
+}
+
+/// Halves the batches, down to what a single record of the usual size needs.
+pub(super) fn halve_batches(config: &mut ClientConfig) {
+    let bytes = number(config, "batch.size").unwrap_or(MESSAGE_MAX_BYTES);
+    config.set("batch.size", (bytes / 2).max(1 << 10).to_string());
 }
 
 /// How often the producer says how it is doing; zero when it does not.

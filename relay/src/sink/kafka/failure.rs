@@ -9,8 +9,8 @@ use crate::sink::Refusal;
 ///
 /// What can pass by itself is known by name: the codes that Kafka's protocol calls retriable
 /// (<https://kafka.apache.org/protocol#protocol_error_codes>), those about a producer's own state, which a new producer
-/// does not have, and librdkafka's own for a broker that is away. Every other code is final: tried again it would come
-/// again, for ever.
+/// does not have, librdkafka's own for a broker that is away, and a broker's for whatever went wrong inside of it. Every
+/// other code is final: tried again it would come again, for ever.
 pub(super) fn failure(error: &KafkaError) -> SinkError {
     match error.rdkafka_error_code() {
         Some(code) => of_code(code, code.to_string()),
@@ -29,6 +29,11 @@ pub(super) fn of_code(code: RDKafkaErrorCode, reason: String) -> SinkError {
             SinkError::Refused { what: Refusal::Size, reason }
         }
         Code::InvalidTimestamp => SinkError::Refused { what: Refusal::Timestamp, reason },
+        Code::UnsupportedCompressionType
+        | Code::UnsupportedForMessageFormat
+        | Code::InvalidRequiredAcks
+        | Code::UnsupportedVersion
+        | Code::InvalidTopic => SinkError::Refused { what: Refusal::Topic, reason },
         _ => SinkError::Refused { what: Refusal::Other, reason },
     }
 }
@@ -89,6 +94,9 @@ fn is_retriable(code: RDKafkaErrorCode) -> bool {
             | Code::UnknownTopicId
             | Code::ConcurrentTransactions
             | Code::RebootstrapRequired
+            // Not by the protocol's table. But it is what a broker says of every exception that has no code, that its
+            // rules are not loaded yet (AuthorizerNotReadyException) among them.
+            | Code::Unknown
     )
 }
 
@@ -130,6 +138,10 @@ fn is_of_the_way(code: RDKafkaErrorCode) -> bool {
             | Code::InProgress
             | Code::PreviousInProgress
             | Code::SSL
+            | Code::BadMessage
+            | Code::Underflow
+            | Code::Fail
+            | Code::CriticalSystemResource
     )
 }
 
@@ -144,17 +156,17 @@ mod tests {
     #[test]
     fn only_what_is_known_to_pass_is_tried_again() {
         use RDKafkaErrorCode as Code;
-        for code in [Code::NotLeaderForPartition, Code::NotEnoughReplicas, Code::PurgeQueue] {
+        for code in [Code::NotLeaderForPartition, Code::NotEnoughReplicas, Code::PurgeQueue, Code::Unknown] {
             assert!(matches!(judged(code), SinkError::Broken(_)), "{code}");
         }
         let refusals = [
             (Code::InvalidTimestamp, Refusal::Timestamp),
             (Code::MessageSizeTooLarge, Refusal::Size),
             (Code::MessageBatchTooLarge, Refusal::Size),
-            (Code::UnsupportedCompressionType, Refusal::Other),
+            (Code::UnsupportedCompressionType, Refusal::Topic),
             (Code::PolicyViolation, Refusal::Other),
-            (Code::UnsupportedForMessageFormat, Refusal::Other),
-            (Code::Unknown, Refusal::Other),
+            (Code::UnsupportedForMessageFormat, Refusal::Topic),
+            (Code::InvalidRecord, Refusal::Other),
             (Code::InvalidArgument, Refusal::Other),
         ];
         for (code, expected) in refusals {
