@@ -173,7 +173,7 @@ async fn before_a_halt_by_the_stream_what_was_acknowledged_is_confirmed() -> Res
     let behind = (u64::from_str_radix(high, 16)? << 32) | u64::from_str_radix(low, 16)?;
     case.database.execute(&format!("{INSERT} (3, 'Created'); {RENAME}; {INSERT_NEW} (4, 'Created')")).await?;
     halts(&mut relay, &["no column `package_id`"]).await?;
-    ensure!(case.confirmed().await? >= behind, "what was acknowledged would be read again");
+    case.confirmed_to(behind).await.context("what was acknowledged would be read again")?;
     relay.terminate(SOON).await?;
     let mut relay = case.relay.run_with(&["--column-key=parcel_id,package_id"])?;
     relay.ready().await?;
