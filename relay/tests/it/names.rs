@@ -1,6 +1,6 @@
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{Case, SOON, insert};
+use crate::case::{Case, SOON};
 use crate::halt::halts;
 use crate::types::odd_case;
 
@@ -108,20 +108,31 @@ async fn a_table_renamed_under_load_goes_on_under_its_new_name() -> Result<()> {
     let case = Case::new().await?;
     let mut relay = case.relay.init_and_run().await?;
     let client = case.client().await?;
-    for key in 0..20 {
-        insert(&client, 1 + key % 3).await?;
-    }
+    let write = async |table: &str| -> Result<()> {
+        for key in 0..20_i64 {
+            let sql = format!(
+                "insert into {table} (package_id, event_type, payload) values ({}, 'Updated', '{{}}')",
+                1 + key % 3
+            );
+            client.batch_execute(&sql).await?;
+        }
+        Ok(())
+    };
+    write("package_event").await?;
     client.batch_execute("alter table package_event rename to parcel_event").await?;
-    for key in 0..20 {
-        let sql = "insert into parcel_event (package_id, event_type, payload) values ($1, 'Updated', '{}')";
-        client.execute(sql, &[&(1_i64 + key % 3)]).await?;
-    }
-    halts(&mut relay, &["public.package_event"]).await?;
+    write("parcel_event").await?;
+    halts(&mut relay, &["public.package_event", "--table"]).await?;
     relay.terminate(SOON).await?;
     let mut relay = case.relay.run_with(&["--table=public.parcel_event"])?;
     relay.ready().await?;
+    relay.terminate(SOON).await?;
+
+    // Rows under a name that is gone when they are read.
+    write("parcel_event").await?;
     client.batch_execute("alter table parcel_event rename to package_event").await?;
-    case.audit().await?;
+    write("package_event").await?;
+    let _relay = case.relay.run_ready().await?;
+    ensure!(case.audit().await?.published == 80);
     Ok(())
 }
 
