@@ -154,6 +154,27 @@ async fn a_domain_that_was_dropped_before_its_rows_were_read_is_what_it_was() ->
     Ok(())
 }
 
+#[tokio::test]
+async fn a_type_that_nothing_explains_any_more_halts_and_the_table_has_its_rows() -> Result<()> {
+    let case = odd_case("create type kind as enum ('Created', 'Removed')", &[("event_type", "kind")]).await?;
+    case.relay.init_and_run().await?.terminate(SOON).await?;
+    case.database.execute(&format!("{INSERT} (1, 'Created', null)")).await?;
+    case.database
+        .execute(&format!(
+            "alter table odd alter column event_type type text; drop type kind; {INSERT} (2, 'Removed', null)"
+        ))
+        .await?;
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, &["`event_type`", "public.kind (oid ", "walpost recover --anew"]).await?;
+    relay.terminate(SOON).await?;
+    let mut recovered = case.relay.recover_with(&["--anew"])?;
+    recovered.ready().await?;
+    let mut keys: Vec<_> = case.topic.read(2, SOON).await?.into_iter().map(|record| record.key).collect();
+    keys.sort_unstable();
+    ensure!(keys == [b"1", b"2"], "{keys:?}");
+    Ok(())
+}
+
 /// Debian's and most others' servers have citext and hstore; the one of the tests may not.
 #[tokio::test]
 async fn text_that_ignores_case_is_text_and_hstore_is_refused() -> Result<()> {
