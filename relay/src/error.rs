@@ -18,6 +18,12 @@ pub enum Error {
     /// Something on Postgres is not as it must be.
     #[error(transparent)]
     Unsafe(#[from] Unsafe),
+    /// A standby answered where the primary was meant.
+    #[error(
+        "{0} is a standby (or a reader's address), and walpost follows the primary: it goes on by itself when the \
+            standby is promoted, or the address leads to the primary"
+    )]
+    Standby(String),
     /// A message does not decode.
     #[error("the replication stream does not decode: {0}")]
     Decode(#[from] DecodeError),
@@ -70,6 +76,7 @@ impl From<PreflightError> for Error {
     fn from(error: PreflightError) -> Self {
         match error {
             PreflightError::Database(error) => Self::Database(error),
+            PreflightError::Standby(place) => Self::Standby(place),
             PreflightError::Unsafe(finding) => Self::Unsafe(finding),
         }
     }
@@ -106,6 +113,7 @@ impl Error {
             Self::Sink(_) | Self::Publish(_) => Peer::Kafka,
             Self::Paused(_) | Self::Superseded | Self::Internal(_) => Peer::Own,
             Self::Database(_)
+            | Self::Standby(_)
             | Self::Unsafe(_)
             | Self::Decode(_)
             | Self::Outbox(_)
@@ -120,7 +128,7 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Database(error) => database_verdict(error),
-            Self::Paused(_) | Self::Superseded | Self::Unsettled(_) => Verdict::Retry,
+            Self::Standby(_) | Self::Paused(_) | Self::Superseded | Self::Unsettled(_) => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
@@ -162,21 +170,19 @@ fn database_verdict(error: &DatabaseError) -> Verdict {
         "3D000" => halt("check the database's name in WALPOST_DATABASE_URL, then start walpost again"),
         // insufficient_privilege.
         "42501" => halt(
-            "grant the role what it lacks (LOGIN, REPLICATION, SELECT on the outbox, usage of the schema \
+            "grant the role what it lacks (LOGIN, REPLICATION, SELECT on the outbox, BYPASSRLS where row-level \
+                security is named, usage of the schema \
                 walpost), then start walpost again",
         ),
         // undefined_object: slot or publication. The checks before streaming name which, so this is a race with a drop.
         "42704" => halt("run `walpost init`, then start walpost again"),
-        // object_not_in_prerequisite_state: the slot was invalidated, or wal_level is too low.
-        "55000" => halt(
-            "see `walpost status`; after a lost slot `walpost recover` makes a new one, publishes what the \
-                table holds and Kafka may lack, and goes on",
-        ),
         // Class 42, syntax or access rule: a table or column is not what it was.
         code if code.starts_with("42") => {
             halt("check that the schema walpost and the outbox table are as `walpost init` found them")
         }
-        // A server that starts, stops, is full or short of memory comes back.
+        // A server that starts, stops, is full or short of memory comes back. So does a standby that is asked in the midst
+        // of a failover: object_not_in_prerequisite_state (55000), feature_not_supported (0A000). A slot that is lost has
+        // the same code, and the checks before streaming name it.
         _ => Verdict::Retry,
     }
 }
@@ -228,10 +234,10 @@ mod tests {
 
     #[test]
     fn what_passes_is_retried_and_what_does_not_halts() {
-        for code in ["57P01", "57P02", "57P03", "53300", "08006", "58000"] {
+        for code in ["57P01", "57P02", "57P03", "53300", "08006", "58000", "55000", "0A000"] {
             assert_eq!(of_code(code), Verdict::Retry, "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "42501", "42704", "55000", "42P01"] {
+        for code in ["28P01", "28000", "3D000", "42501", "42704", "42P01"] {
             assert!(matches!(of_code(code), Verdict::Halt { .. }), "{code}");
         }
         assert_eq!(of_code("55006"), Verdict::StandBy);

@@ -12,10 +12,11 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 use crate::config::SourceSettings;
 use crate::database::Session;
 use crate::error::Error;
-use crate::ledger;
+use crate::ledger::{self, Holder};
 use crate::lsn::Lsn;
-use crate::preflight::{self, SlotFacts, Unsafe};
+use crate::preflight::{self, PreflightError, SlotFacts, Unsafe};
 use crate::published::{self, Checkpoints};
+use crate::replication::Server;
 
 /// What the guard has to say.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Looked {
     pub slot: SlotFacts,
     /// A checkpoint waits for this position to be confirmed.
     pub wanted: Option<Lsn>,
+    /// How many looks had been asked for when it began.
+    pub asked: u64,
 }
 
 /// A position to remember.
@@ -48,6 +51,7 @@ struct Wanted {
 /// The guard's task; it ends when this is dropped.
 pub struct Guard {
     wanted: watch::Sender<Wanted>,
+    asked: watch::Sender<u64>,
     events: mpsc::Receiver<GuardEvent>,
     task: JoinHandle<()>,
 }
@@ -57,9 +61,17 @@ impl Guard {
     #[must_use]
     pub fn start(session: Session, watched: Watched, watch_interval: Duration) -> Self {
         let (wanted, want) = watch::channel(Wanted { lsn: Lsn::ZERO, acknowledged: 0 });
+        let (asked, ask) = watch::channel(0);
         let (sender, events) = mpsc::channel(4);
         let task = Watch { session, watched, sender, checkpoints: Checkpoints::default() };
-        Self { wanted, events, task: tokio::spawn(task.run(want, watch_interval)) }
+        Self { wanted, asked, events, task: tokio::spawn(task.run(want, ask, watch_interval)) }
+    }
+
+    /// Asks for a look now. One that began afterwards says so: its [`Looked::asked`] is at least what this returns.
+    pub fn look(&self) -> u64 {
+        let next = *self.asked.borrow() + 1;
+        self.asked.send_replace(next);
+        next
     }
 
     /// Asks for a position to be remembered; [`GuardEvent::Remembered`] follows.
@@ -88,10 +100,10 @@ impl Drop for Guard {
 pub struct Watched {
     /// What is followed.
     pub source: SourceSettings,
-    /// The server's identifier.
-    pub system: String,
-    /// The epoch that the session began.
-    pub epoch: i64,
+    /// The server that the stream comes from.
+    pub server: Server,
+    /// In whose name positions are remembered.
+    pub holder: Holder,
 }
 
 struct Watch {
@@ -102,13 +114,23 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self, mut want: watch::Receiver<Wanted>, watch_interval: Duration) {
+    async fn run(
+        mut self,
+        mut want: watch::Receiver<Wanted>,
+        mut ask: watch::Receiver<u64>,
+        watch_interval: Duration,
+    ) {
         let mut ticks = interval(watch_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // After a look that found something there is none more, but what was acknowledged before may still be remembered.
+        let mut looks = true;
         loop {
             let event = tokio::select! {
                 biased;
-                error = self.session.closed() => Err(error.into()),
+                error = self.session.closed() => {
+                    let _ = self.sender.send(GuardEvent::Failed(error.into())).await;
+                    return;
+                }
                 changed = want.changed() => match changed {
                     Ok(()) => {
                         let wanted = *want.borrow_and_update();
@@ -116,56 +138,86 @@ impl Watch {
                     }
                     Err(_) => return,
                 },
-                _ = ticks.tick() => {
-                    let acknowledged = want.borrow().acknowledged;
-                    self.look(acknowledged).await
+                changed = ask.changed(), if looks => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let (acknowledged, asked) = (want.borrow().acknowledged, *ask.borrow_and_update());
+                    self.look(acknowledged, asked).await
+                }
+                _ = ticks.tick(), if looks => {
+                    let (acknowledged, asked) = (want.borrow().acknowledged, *ask.borrow_and_update());
+                    self.look(acknowledged, asked).await
                 }
             };
             let event = event.unwrap_or_else(GuardEvent::Failed);
-            let failed = matches!(event, GuardEvent::Failed(_));
-            if self.sender.send(event).await.is_err() || failed {
+            looks &= !matches!(event, GuardEvent::Failed(_));
+            if self.sender.send(event).await.is_err() {
                 return;
             }
         }
     }
 
     async fn remember(&self, lsn: Lsn) -> Result<GuardEvent, Error> {
-        let Watched { source, epoch, .. } = &self.watched;
-        let remembering = ledger::remember(&self.session, &source.slot, *epoch, lsn);
-        if self.session.within("remember the position in walpost.slot", remembering).await? {
-            return Ok(GuardEvent::Remembered(lsn));
-        }
-        Err(Error::Superseded)
+        let Self { session, watched, .. } = self;
+        let remembering = async {
+            if watched.holder.remember(session, lsn).await? {
+                return Ok(GuardEvent::Remembered(lsn));
+            }
+            Err(why_not(session, watched).await?)
+        };
+        session.within("remember the position in walpost.slot", remembering).await
     }
 
     /// Looks, and proves or takes a checkpoint.
-    async fn look(&mut self, acknowledged: u64) -> Result<GuardEvent, Error> {
+    async fn look(&mut self, acknowledged: u64, asked: u64) -> Result<GuardEvent, Error> {
         let Self { session, watched, checkpoints, .. } = self;
         let looking = async {
             let slot = check(session, watched).await?;
-            // Only now: a publication that let rows pass proves nothing.
-            if let Some(proven) = slot.confirmed().and_then(|confirmed| checkpoints.prove(confirmed)) {
-                ledger::cover(session, &watched.source.slot, watched.epoch, proven.below).await?;
+            let reached = slot.confirmed().and_then(|confirmed| checkpoints.reached(confirmed));
+            if let Some(reached) = reached
+                && published::have_ended(session, reached).await?
+            {
+                if !watched.holder.cover(session, reached.below).await? {
+                    return Err(why_not(session, watched).await?);
+                }
+                checkpoints.prove();
             }
             if checkpoints.is_due(acknowledged) {
                 checkpoints.wait_for(published::take_checkpoint(session, acknowledged).await?);
             }
-            Ok(GuardEvent::Looked(Box::new(Looked { slot, wanted: checkpoints.wanted() })))
+            Ok(GuardEvent::Looked(Box::new(Looked { slot, wanted: checkpoints.wanted(), asked })))
         };
         session.within("watch the slot", looking).await
     }
 }
 
 /// A publication without the table skips rows in silence, and a lost slot ends the stream without saying why: both are
-/// looked for here, on a timer.
+/// looked for here, on a timer. What means that rows may have passed is written down before anything stops for it.
 async fn check(session: &Session, watched: &Watched) -> Result<SlotFacts, Error> {
-    let Watched { source, system, .. } = watched;
-    preflight::check_table(session, &source.table).await?;
-    let publication = preflight::check_publication(session, source).await?;
-    let facts = preflight::check_slot(session, source).await?;
-    let memory = ledger::load(session, &source.slot).await?;
-    let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
-    preflight::check_kept(source, publication, &memory)?;
-    preflight::check_memory(&facts, &memory, system)?;
-    Ok(facts)
+    let Watched { source, server, holder } = watched;
+    match preflight::verify(session, source, server).await {
+        // Another relay may go on from what it found; what this one holds is not its to send any more.
+        Ok(ground) if ground.memory.epoch != holder.epoch => Err(Error::Superseded),
+        Ok(ground) => Ok(ground.slot),
+        Err(PreflightError::Unsafe(finding)) => Err(found(session, &source.slot, finding).await),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why nothing was written in the name of the session.
+async fn why_not(session: &Session, watched: &Watched) -> Result<Error, Error> {
+    check(session, watched).await?;
+    // Whatever it was has passed between the two statements.
+    Ok(Error::Superseded)
+}
+
+/// Writes a finding down, where it has to outlive this process, and gives it back as the error that it is.
+pub(crate) async fn found(session: &Session, slot: &str, finding: Unsafe) -> Error {
+    if finding.lets_rows_pass()
+        && let Err(error) = ledger::find(session, slot, &finding).await
+    {
+        tracing::error!(%finding, %error, "the finding could not be written into the ledger");
+    }
+    finding.into()
 }

@@ -9,8 +9,9 @@ use crate::database::{DatabaseError, Session};
 use crate::error::Error;
 use crate::ledger::{self, Origin};
 use crate::lsn::Lsn;
+use crate::pgoutput::Oid;
 use crate::preflight::{self, PreflightError, PublicationId, Unsafe};
-use crate::replication::Connection;
+use crate::replication::{Connection, Server};
 
 /// What was done, a line each.
 pub type Steps = Vec<String>;
@@ -23,20 +24,22 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     let timeout = settings.timing.connect_timeout;
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
-    preflight::check_table(&session, &source.table).await?;
+    preflight::check_server(&session).await?;
+    let outbox = preflight::check_table(&session, &source.table).await?.id;
+    preflight::check_row_security(&session, &source.table, outbox).await?;
     let mut steps = vec![format!("table {}: has every column an event needs", source.table.name())];
-    steps.push(make_publication(&session, settings).await?);
-    let publication = preflight::check_publication(&session, source).await?;
+    steps.push(make_publication(&session, settings, outbox).await?);
+    let publication = preflight::check_publication(&session, source, outbox).await?;
     ledger::create(&session).await?;
     steps.push("schema walpost: there".into());
     let (_, server) = Connection::open(&settings.database, timeout).await?;
-    steps.push(slot(&session, settings, &server.system, publication).await?);
+    steps.push(slot(&session, settings, &server, &publication).await?);
     Ok(steps)
 }
 
-async fn make_publication(session: &Session, settings: &Settings) -> Result<String, Error> {
+async fn make_publication(session: &Session, settings: &Settings, outbox: Oid) -> Result<String, Error> {
     let (name, table) = (&settings.source.publication, &settings.source.table);
-    match preflight::check_publication(session, &settings.source).await {
+    match preflight::check_publication(session, &settings.source, outbox).await {
         Ok(_) => Ok(format!("publication {name}: there, with the table")),
         Err(PreflightError::Unsafe(Unsafe::PublicationMissing(_))) => {
             let sql = format!(
@@ -53,20 +56,21 @@ async fn make_publication(session: &Session, settings: &Settings) -> Result<Stri
 async fn slot(
     session: &Session,
     settings: &Settings,
-    system: &str,
-    publication: PublicationId,
+    server: &Server,
+    publication: &PublicationId,
 ) -> Result<String, Error> {
     let source = &settings.source;
     match preflight::check_slot(session, source).await {
         Ok(facts) => match ledger::load(session, &source.slot).await? {
             Some(memory) => {
-                preflight::check_memory(&facts, &memory, system)?;
+                preflight::check_memory(&facts, &memory, server)?;
                 preflight::check_kept(source, publication, &memory)?;
                 Ok(format!("slot {}: there, at {}", source.slot, memory.confirmed))
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, system, at, publication, Origin::TakenOver).await?;
+                ledger::begin(session, &source.slot, &server.system, at, publication, Origin::TakenOver)
+                    .await?;
                 Ok(format!(
                     "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
                     source.slot
@@ -75,7 +79,7 @@ async fn slot(
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             let at = make_slot(session, &source.slot, settings.timing.slot_timeout).await?;
-            ledger::begin(session, &source.slot, system, at, publication, Origin::Made).await?;
+            ledger::begin(session, &source.slot, &server.system, at, publication, Origin::Made).await?;
             Ok(format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot

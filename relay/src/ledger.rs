@@ -8,13 +8,17 @@
 //! Each session that takes the slot counts the epoch up. A relay that finds another epoch than its own knows that
 //! another one had the slot meanwhile, and what it still holds is no longer its to send; and only the relay of the
 //! latest epoch can write here.
+//!
+//! What means that rows may be missing in the stream is written here before anything else happens ([`find`]), and only the
+//! publishing of the table takes it back ([`Holder::finish_backfill`]).
 
 use serde_json::Value;
 use tokio_postgres::types::{PgLsn, ToSql};
 
 use crate::database::{DatabaseError, Session};
 use crate::lsn::Lsn;
-use crate::preflight::{PreflightError, PublicationId, Unsafe};
+use crate::pgoutput::Oid;
+use crate::preflight::{PreflightError, PublicationId, Unsafe, catalogue_rows};
 
 /// What is remembered about a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +31,9 @@ pub struct Memory {
     pub backfilled: bool,
     /// Counted up by each session that takes the slot.
     pub epoch: i64,
-    /// The publication as it was when the slot was first followed.
-    pub publication: Option<PublicationId>,
+    /// The publication as it was when the slot was first followed, and the table's entry in it; 0 for a publication that
+    /// is known to be younger than the slot's position.
+    pub publication: Option<(Oid, Oid)>,
     /// The catalogue's rows of that publication, as one text that any change of them changes; none in a ledger of an
     /// older version.
     pub publication_rows: Option<String>,
@@ -143,34 +148,131 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
     }))
 }
 
-fn publication(row: &tokio_postgres::Row) -> Option<PublicationId> {
-    Some(PublicationId { publication: row.get::<_, Option<_>>(4)?, table: row.get::<_, Option<_>>(5)? })
+fn publication(row: &tokio_postgres::Row) -> Option<(Oid, Oid)> {
+    Some((row.get::<_, Option<_>>(4)?, row.get::<_, Option<_>>(5)?))
 }
 
-/// Remembers the publication that the slot's stream is made with from now on.
+/// The session that may write about a slot: that of the latest epoch, as long as the catalogue has the publication as
+/// it is remembered. Both are asked for in the statement that writes, so nothing is written past an alteration that the
+/// statement's snapshot shows.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// The slot.
+    pub slot: String,
+    /// The epoch that the session began.
+    pub epoch: i64,
+    /// The publication.
+    pub publication: String,
+    /// The table.
+    pub outbox: Oid,
+}
+
+impl Holder {
+    /// Writes `set` about the slot; its value is `$5`. `false`: it may not.
+    async fn write(
+        &self,
+        session: &Session,
+        set: &str,
+        only: &str,
+        value: &(dyn ToSql + Sync),
+        doing: &'static str,
+    ) -> Result<bool, DatabaseError> {
+        let sql = format!(
+            "update walpost.slot set {set}, updated_at = clock_timestamp() where slot_name = $1 and epoch = $2 \
+             and publication_rows = {} {only}",
+            catalogue_rows(session, "$3", "$4")
+        );
+        let values: [&(dyn ToSql + Sync); 5] =
+            [&self.slot, &self.epoch, &self.publication, &self.outbox, value];
+        let rows = session.client().execute(&sql, &values).await;
+        Ok(rows.map_err(session.error(doing))? == 1)
+    }
+
+    /// Remembers that the slot may be moved up to `confirmed`, durably. `false`: another relay has taken the slot,
+    /// nothing is remembered about it any more, or rows may be missing in the stream.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn remember(&self, session: &Session, confirmed: Lsn) -> Result<bool, DatabaseError> {
+        let (set, confirmed) = ("confirmed_lsn = greatest(confirmed_lsn, $5)", PgLsn::from(confirmed.0));
+        let doing = "remember the position in walpost.slot";
+        self.write(session, set, "and republish_why is null", &confirmed, doing).await
+    }
+
+    /// Remembers that every row of a transaction below `below` is in Kafka. `false`: as for [`Holder::remember`].
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn cover(&self, session: &Session, below: i64) -> Result<bool, DatabaseError> {
+        let set = "published_below = $5::bigint::text::xid8";
+        self.write(session, set, "and republish_why is null", &below, "write walpost.slot").await
+    }
+
+    /// Remembers that the rows from before the slot are published, and with them whatever was found missing. `false`:
+    /// another relay has taken the slot, or the publication was altered meanwhile.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn finish_backfill(&self, session: &Session) -> Result<bool, DatabaseError> {
+        let set = "backfilled_at = clock_timestamp(), republish_why = $5";
+        self.write(session, set, "", &None::<String>, "write walpost.slot").await
+    }
+}
+
+/// Remembers, before anyone stops for it, that rows may be missing in the stream, and why; the first reason stays. What is
+/// known of a copy of the table that is under way is forgotten: it has to begin anew, behind what was found.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn find(session: &Session, slot: &str, finding: &Unsafe) -> Result<(), DatabaseError> {
+    if !exists(session).await? {
+        return Ok(());
+    }
+    // What Postgres cannot read on from needs another slot, and that is what another publication asks for.
+    let is_younger = matches!(finding, Unsafe::PublicationYounger(_));
+    let sql = "update walpost.slot set republish_why = coalesce(republish_why, format('%s (found %s)', $2::text, \
+                   date_trunc('second', clock_timestamp()))), \
+               publication_oid = case when $3 then 0::oid else publication_oid end, \
+               copy_through = null, copied_through = null where slot_name = $1";
+    let values: [&(dyn ToSql + Sync); 3] = [&slot, &finding.to_string(), &is_younger];
+    let written = session.client().execute(sql, &values).await;
+    written.map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}
+
+/// Remembers the publication that is there, in a ledger of a version that did not remember all of it.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn adopt_publication(
     session: &Session,
     slot: &str,
-    publication: PublicationId,
+    publication: &PublicationId,
 ) -> Result<(), DatabaseError> {
-    let sql = "update walpost.slot set publication_oid = $2, publication_table_oid = $3 where slot_name = $1";
-    let PublicationId { publication, table } = publication;
-    let written = session.client().execute(sql, &[&slot, &publication, &table]).await;
+    let sql = "update walpost.slot set publication_oid = $2, publication_table_oid = $3, publication_rows = $4 \
+               where slot_name = $1 and publication_rows is null";
+    let PublicationId { publication, table, rows } = publication;
+    let written = session.client().execute(sql, &[&slot, publication, table, rows]).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
 }
 
-/// Begins a new epoch, once the slot is taken; returns it, or `None` when nothing is remembered about the slot.
+/// Begins a new epoch, once the slot is taken on `timeline` and found not to have passed `remembered`; returns it, or
+/// `None` when nothing is remembered about the slot.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn take(session: &Session, slot: &str) -> Result<Option<i64>, DatabaseError> {
-    let sql = "update walpost.slot set epoch = epoch + 1, updated_at = clock_timestamp() where slot_name = $1 \
-               returning epoch";
-    let row = session.client().query_opt(sql, &[&slot]).await;
+pub async fn take(
+    session: &Session,
+    slot: &str,
+    timeline: u32,
+    remembered: Lsn,
+) -> Result<Option<i64>, DatabaseError> {
+    let sql = "update walpost.slot set epoch = epoch + 1, timeline = $2, \
+               confirmed_lsn = greatest(confirmed_lsn, $3), updated_at = clock_timestamp() \
+               where slot_name = $1 returning epoch";
+    let timeline = i32::try_from(timeline).unwrap_or(i32::MAX);
+    let row = session.client().query_opt(sql, &[&slot, &timeline, &PgLsn::from(remembered.0)]).await;
     Ok(row.map_err(session.error("write walpost.slot"))?.map(|row| row.get(0)))
 }
 
@@ -192,24 +294,25 @@ pub async fn begin(
     slot: &str,
     system: &str,
     confirmed: Lsn,
-    publication: PublicationId,
+    publication: &PublicationId,
     origin: Origin,
 ) -> Result<(), DatabaseError> {
     // On another server transactions have other numbers, and those that are remembered say nothing.
     let sql = "insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn, streamed_from, \
-                   publication_oid, publication_table_oid) \
-               values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end, $5, $6) \
+                   publication_oid, publication_table_oid, publication_rows) \
+               values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end, $5, $6, $7) \
                on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
                confirmed_lsn = excluded.confirmed_lsn, streamed_from = excluded.streamed_from, \
                publication_oid = excluded.publication_oid, \
-               publication_table_oid = excluded.publication_table_oid, epoch = old.epoch + 1, \
+               publication_table_oid = excluded.publication_table_oid, \
+               publication_rows = excluded.publication_rows, timeline = null, epoch = old.epoch + 1, \
                published_below = case when old.system_identifier = excluded.system_identifier \
                    then old.published_below end, \
                backfilled_at = null, copy_through = null, copied_through = null, \
                updated_at = clock_timestamp()";
     let (confirmed, made) = (PgLsn::from(confirmed.0), origin == Origin::Made);
-    let PublicationId { publication, table } = publication;
-    let values: [&(dyn ToSql + Sync); 6] = [&slot, &system, &confirmed, &made, &publication, &table];
+    let PublicationId { publication, table, rows } = publication;
+    let values: [&(dyn ToSql + Sync); 7] = [&slot, &system, &confirmed, &made, publication, table, rows];
     let written = session.client().execute(sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
@@ -226,60 +329,23 @@ pub async fn make_durable(session: &Session) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Remembers that the slot may be moved up to `confirmed`, durably. `false`: another relay has taken the slot, or
-/// nothing is remembered about it any more.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn remember(
-    session: &Session,
-    slot: &str,
-    epoch: i64,
-    confirmed: Lsn,
-) -> Result<bool, DatabaseError> {
-    let sql = "update walpost.slot set confirmed_lsn = greatest(confirmed_lsn, $3), updated_at = clock_timestamp() \
-               where slot_name = $1 and epoch = $2";
-    let confirmed = PgLsn::from(confirmed.0);
-    let rows = session.client().execute(sql, &[&slot, &epoch, &confirmed]).await;
-    Ok(rows.map_err(session.error("remember the position in walpost.slot"))? == 1)
-}
-
-/// Remembers that every row of a transaction below `below` is in Kafka.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn cover(session: &Session, slot: &str, epoch: i64, below: i64) -> Result<(), DatabaseError> {
-    let sql = "update walpost.slot set published_below = $3::bigint::text::xid8, updated_at = clock_timestamp() \
-               where slot_name = $1 and epoch = $2";
-    let written = session.client().execute(sql, &[&slot, &epoch, &below]).await;
-    written.map_err(session.error("write walpost.slot"))?;
-    Ok(())
-}
-
 /// Remembers that what the table holds is to be published again, as far as it is not known to be in Kafka: rows may
-/// be missing in the stream. The slot stays.
+/// be missing in the stream. The slot stays, and so does the reason, until the table is published.
+///
+/// One statement: half of it would be a publication that looks as it is remembered, and rows that nobody publishes.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn republish(
     session: &Session,
     slot: &str,
-    publication: PublicationId,
+    publication: &PublicationId,
 ) -> Result<(), DatabaseError> {
-    adopt_publication(session, slot, publication).await?;
-    let sql = "update walpost.slot set backfilled_at = null, streamed_from = null, copy_through = null, \
-               copied_through = null where slot_name = $1";
-    session.client().execute(sql, &[&slot]).await.map_err(session.error("write walpost.slot"))?;
+    let sql = "update walpost.slot set publication_oid = $2, publication_table_oid = $3, publication_rows = $4, \
+               backfilled_at = null, streamed_from = null, copy_through = null, copied_through = null, \
+               epoch = epoch + 1, updated_at = clock_timestamp() where slot_name = $1";
+    let PublicationId { publication, table, rows } = publication;
+    let written = session.client().execute(sql, &[&slot, publication, table, rows]).await;
+    written.map_err(session.error("write walpost.slot"))?;
     Ok(())
-}
-
-/// Remembers that the rows from before the slot are published. `false`: another relay has taken the slot.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn finish_backfill(session: &Session, slot: &str, epoch: i64) -> Result<bool, DatabaseError> {
-    let sql = "update walpost.slot set backfilled_at = clock_timestamp() \
-               where slot_name = $1 and epoch = $2";
-    let rows = session.client().execute(sql, &[&slot, &epoch]).await;
-    Ok(rows.map_err(session.error("write walpost.slot"))? == 1)
 }

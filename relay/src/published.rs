@@ -5,8 +5,10 @@
 //! (`pg_snapshot_xmin`); then L, the end of the log. Every transaction below X had ended when X was read, so its commit
 //! record lies below L. Once the slot is confirmed up to L, every row of a transaction below X is in Kafka.
 //!
-//! X counts only after the look that also found the publication untouched, and only once the rows from before the slot
-//! are published. A row's own `xmin` tells its transaction, so the table needs no column of ours; a subtransaction's id
+//! X counts only where the publication is untouched, which is asked for in the statement that writes it down, and only
+//! once the rows from before the slot are published. An alteration of the publication may be in the WAL and not visible
+//! yet, while its transaction waits for a synchronous standby: so a checkpoint waits until every transaction that ran
+//! when it was taken has ended. One that altered the publication for a row below X is among them, or had ended. A row's own `xmin` tells its transaction, so the table needs no column of ours; a subtransaction's id
 //! is above its parent's. Ids wrap around: they are compared by age, and where an age says nothing (an old X, a special
 //! `xmin`) the row counts as not published.
 
@@ -30,6 +32,8 @@ pub struct Checkpoint {
     pub below: i64,
     /// L: once the slot is confirmed up to here, their rows are in Kafka.
     pub lsn: Lsn,
+    /// Above every transaction that ran when X was read.
+    pub running_below: i64,
     /// Events acknowledged so far: when no more are, there is no need for another.
     acknowledged: u64,
 }
@@ -39,12 +43,26 @@ pub struct Checkpoint {
 /// # Errors
 /// When the database refuses.
 pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
-    let oldest = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
-    let oldest = session.client().query_one(oldest, &[]).await;
-    let below = oldest.map_err(session.error("read the oldest transaction"))?.get(0);
+    let (below, running_below) = running(session).await?;
     let end = session.client().query_one("select pg_current_wal_insert_lsn()", &[]).await;
     let end: PgLsn = end.map_err(session.error("read the end of the log"))?.get(0);
-    Ok(Checkpoint { below, lsn: Lsn(end.into()), acknowledged })
+    Ok(Checkpoint { below, lsn: Lsn(end.into()), running_below, acknowledged })
+}
+
+/// The oldest transaction that runs, and one above all that run.
+async fn running(session: &Session) -> Result<(i64, i64), DatabaseError> {
+    let sql = "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s";
+    let row =
+        session.client().query_one(sql, &[]).await.map_err(session.error("read the oldest transaction"))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// Whether every transaction that ran when the checkpoint was taken has ended.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn have_ended(session: &Session, checkpoint: Checkpoint) -> Result<bool, DatabaseError> {
+    Ok(running(session).await?.0 >= checkpoint.running_below)
 }
 
 /// When a checkpoint is taken, and when it is proven.
@@ -56,11 +74,17 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The one that a slot confirmed up to `confirmed` proves, if it does.
-    pub fn prove(&mut self, confirmed: Lsn) -> Option<Checkpoint> {
-        let proven = self.pending.take_if(|pending| pending.lsn <= confirmed)?;
-        self.proven = Some(proven.acknowledged);
-        Some(proven)
+    /// The one that a slot confirmed up to `confirmed` has reached, if it has.
+    #[must_use]
+    pub fn reached(&self, confirmed: Lsn) -> Option<Checkpoint> {
+        self.pending.filter(|pending| pending.lsn <= confirmed)
+    }
+
+    /// The one that was waited for is proven, and written down.
+    pub fn prove(&mut self) {
+        if let Some(proven) = self.pending.take() {
+            self.proven = Some(proven.acknowledged);
+        }
     }
 
     /// Whether another is to be taken: none is waited for, and events were published since the last.
@@ -86,17 +110,18 @@ mod tests {
     use super::*;
 
     fn at(lsn: u64, acknowledged: u64) -> Checkpoint {
-        Checkpoint { below: 7, lsn: Lsn(lsn), acknowledged }
+        Checkpoint { below: 7, lsn: Lsn(lsn), running_below: 9, acknowledged }
     }
 
     #[test]
     fn a_checkpoint_is_proven_only_when_the_slot_is_confirmed_up_to_it() {
         let mut checkpoints = Checkpoints::default();
         checkpoints.wait_for(at(100, 5));
-        assert_eq!(checkpoints.prove(Lsn(99)), None);
+        assert_eq!(checkpoints.reached(Lsn(99)), None);
         assert_eq!(checkpoints.wanted(), Some(Lsn(100)));
-        assert_eq!(checkpoints.prove(Lsn(100)), Some(at(100, 5)));
-        assert_eq!(checkpoints.prove(Lsn(200)), None, "once");
+        assert_eq!(checkpoints.reached(Lsn(100)), Some(at(100, 5)));
+        checkpoints.prove();
+        assert_eq!(checkpoints.reached(Lsn(200)), None, "once");
     }
 
     #[test]
@@ -105,7 +130,7 @@ mod tests {
         assert!(checkpoints.is_due(0), "what an earlier session left behind is not known");
         checkpoints.wait_for(at(100, 0));
         assert!(!checkpoints.is_due(3), "one at a time");
-        checkpoints.prove(Lsn(100));
+        checkpoints.prove();
         assert!(!checkpoints.is_due(0));
         assert!(checkpoints.is_due(1));
     }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::init;
 use crate::ledger::{self, Memory, Origin};
 use crate::preflight::{self, PreflightError, PublicationId, SlotFacts, Unsafe};
-use crate::replication::Connection;
+use crate::replication::{Connection, Server};
 
 /// What is wrong, and what mends it.
 #[derive(Debug)]
@@ -84,12 +84,14 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let timeout = settings.timing.connect_timeout;
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
-    preflight::check_table(&session, &source.table).await?;
-    let publication = preflight::check_publication(&session, source).await?;
+    preflight::check_server(&session).await?;
+    let outbox = preflight::check_table(&session, &source.table).await?.id;
+    preflight::check_row_security(&session, &source.table, outbox).await?;
+    let publication = preflight::check_publication(&session, source, outbox).await?;
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
-    let (steps, finding) = judge(settings, found, memory.as_ref(), publication, &server.system)?;
+    let (steps, finding) = judge(settings, found, memory.as_ref(), &publication, &server)?;
     let steps = if anew && steps != Steps::MakeSlot { Steps::ReplaceSlot } else { steps };
     if matches!(steps, Steps::ReplaceSlot | Steps::Republish) {
         refuse_while_active(&session, &source.slot).await?;
@@ -110,8 +112,8 @@ fn judge(
     settings: &Settings,
     found: Result<SlotFacts, PreflightError>,
     memory: Option<&Memory>,
-    publication: PublicationId,
-    system: &str,
+    publication: &PublicationId,
+    server: &Server,
 ) -> Result<(Steps, Option<Unsafe>), Error> {
     let facts = match found {
         Ok(facts) => facts,
@@ -124,11 +126,14 @@ fn judge(
         Err(error) => return Err(error.into()),
     };
     let Some(memory) = memory else { return Err(Unsafe::SlotUnknown(facts.slot_name).into()) };
-    if let Err(moved) = preflight::check_memory(&facts, memory, system) {
+    if let Err(moved) = preflight::check_memory(&facts, memory, server) {
         return Ok((Steps::ReplaceSlot, Some(moved)));
     }
     if let Err(changed) = preflight::check_kept(&settings.source, publication, memory) {
-        return Ok((Steps::Republish, Some(changed)));
+        // A slot that is older than the publication cannot be read on from: up to 17 Postgres looks the publication up as
+        // it was at each position of the stream, and ends it where there was none.
+        let is_another = memory.publication.is_some_and(|(known, _)| known != publication.publication);
+        return Ok((if is_another { Steps::ReplaceSlot } else { Steps::Republish }, Some(changed)));
     }
     Ok((if memory.backfilled { Steps::Nothing } else { Steps::GoOn }, None))
 }
@@ -153,7 +158,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         Steps::Nothing | Steps::GoOn => return Ok(()),
         Steps::Republish => {
             ledger::upgrade(&session).await?;
-            ledger::republish(&session, &source.slot, plan.publication).await?;
+            ledger::republish(&session, &source.slot, &plan.publication).await?;
             return Ok(());
         }
         Steps::ReplaceSlot => {
@@ -165,6 +170,6 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
     }
     ledger::create(&session).await?;
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
-    ledger::begin(&session, &source.slot, &plan.system, at, plan.publication, Origin::Made).await?;
+    ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication, Origin::Made).await?;
     Ok(())
 }

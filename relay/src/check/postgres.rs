@@ -10,6 +10,7 @@ use crate::database::{DatabaseError, Session};
 use crate::error::{Error, Verdict};
 use crate::ledger;
 use crate::outbox::Role;
+use crate::pgoutput::Oid;
 use crate::preflight::{self, PreflightError, SlotFacts};
 use crate::replication::Connection;
 
@@ -54,14 +55,19 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     let source = SourceSettings { table: named, ..settings.source.clone() };
     let settings = &Settings { source, ..settings.clone() };
     let asked = Asked { settings, session, server };
+    if let Err(error) = preflight::check_server(&asked.session).await {
+        failed(side, "server", error.into());
+    }
     asked.version(side);
     asked.wal_level(side);
     asked.senders(side).await;
     asked.rights(side).await;
-    asked.table(side).await;
+    let outbox = asked.table(side).await;
     asked.payload_bound(side).await;
-    asked.publication(side).await;
-    asked.slot(side).await;
+    if let Some(outbox) = outbox {
+        asked.publication(side, outbox).await;
+    }
+    asked.slot(side, outbox).await;
     asked.retention(side);
     asked.idle_timeout(side);
 }
@@ -69,6 +75,7 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
 fn failed(side: &mut Side<'_>, name: &'static str, error: Error) {
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
+        _ if matches!(error, Error::Standby(_)) => "give the primary's address".to_owned(),
         Verdict::Retry | Verdict::StandBy => "start the server, or correct its address".to_owned(),
     };
     side.fail(name, error.to_string(), remedy);
@@ -175,14 +182,22 @@ impl Asked<'_> {
         }
     }
 
-    async fn table(&self, side: &mut Side<'_>) {
+    /// The table's oid, where it is one to follow.
+    async fn table(&self, side: &mut Side<'_>) -> Option<Oid> {
+        const NAME: &str = "table";
         let table = &self.settings.source.table;
-        match preflight::check_table(&self.session, table).await {
-            Ok(relation) => {
-                side.ok("table", format!("{}, {} columns", table.name(), relation.columns.len()));
+        let relation = match preflight::check_table(&self.session, table).await {
+            Ok(relation) => relation,
+            Err(error) => {
+                failed(side, NAME, error.into());
+                return None;
             }
-            Err(error) => failed(side, "table", error.into()),
+        };
+        side.ok(NAME, format!("{}, {} columns", table.name(), relation.columns.len()));
+        if let Err(error) = preflight::check_row_security(&self.session, table, relation.id).await {
+            failed(side, "row security", error.into());
         }
+        Some(relation.id)
     }
 
     /// An event that no topic takes is better refused in the transaction that writes it.
@@ -208,10 +223,10 @@ impl Asked<'_> {
         }
     }
 
-    async fn publication(&self, side: &mut Side<'_>) {
+    async fn publication(&self, side: &mut Side<'_>, outbox: Oid) {
         const NAME: &str = "publication";
         let source = &self.settings.source;
-        if let Err(error) = preflight::check_publication(&self.session, source).await {
+        if let Err(error) = preflight::check_publication(&self.session, source, outbox).await {
             return failed(side, NAME, error.into());
         }
         let sql = "select pubupdate or pubdelete or pubtruncate from pg_publication where pubname = $1";
@@ -222,16 +237,19 @@ impl Asked<'_> {
                 format!(
                     "{publication} publishes more than inserts: rows that are removed are sent for nothing"
                 ),
-                format!("alter publication {publication} set (publish = 'insert')"),
+                format!(
+                    "alter publication {publication} set (publish = 'insert'); since any alteration may have let \
+                     rows pass, a relay that follows it then halts, and `walpost recover` goes on"
+                ),
             ),
             Ok(_) => side.ok(NAME, format!("{publication}, inserts of {}", source.table.name())),
             Err(error) => failed(side, NAME, self.session.error("read pg_publication")(error).into()),
         }
     }
 
-    async fn slot(&self, side: &mut Side<'_>) {
+    async fn slot(&self, side: &mut Side<'_>, outbox: Option<Oid>) {
         const NAME: &str = "slot";
-        let facts = match self.slot_facts().await {
+        let facts = match self.slot_facts(outbox).await {
             Ok(facts) => facts,
             Err(error) => return failed(side, NAME, error),
         };
@@ -257,19 +275,19 @@ impl Asked<'_> {
         }
     }
 
-    async fn slot_facts(&self) -> Result<SlotFacts, Error> {
+    async fn slot_facts(&self, outbox: Option<Oid>) -> Result<SlotFacts, Error> {
         let (source, timeout) = (&self.settings.source, self.settings.timing.connect_timeout);
         let facts = preflight::check_slot(&self.session, source).await?;
         let memory = ledger::load(&self.session, &source.slot).await?;
         let memory = memory.ok_or_else(|| preflight::Unsafe::SlotUnknown(source.slot.clone()))?;
         let (_, server) = Connection::open(&self.settings.database, timeout).await?;
-        preflight::check_memory(&facts, &memory, &server.system)?;
-        let publication = preflight::check_publication(&self.session, source).await;
-        match publication {
-            Ok(publication) => preflight::check_kept(source, publication, &memory)?,
+        preflight::check_memory(&facts, &memory, &server)?;
+        let Some(outbox) = outbox else { return Ok(facts) };
+        match preflight::check_publication(&self.session, source, outbox).await {
+            Ok(publication) => preflight::check_kept(source, &publication, &memory)?,
             // Told already.
             Err(PreflightError::Unsafe(_)) => {}
-            Err(PreflightError::Database(error)) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
         Ok(facts)
     }

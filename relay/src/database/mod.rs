@@ -16,6 +16,7 @@ pub use error::{DatabaseError, SqlState};
 pub struct Session {
     client: Client,
     place: String,
+    version: i32,
     patience: Duration,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
@@ -30,8 +31,8 @@ impl Session {
         let config = client_config(settings, timeout);
         let connecting = connect(&config, settings);
         match tokio::time::timeout(timeout, connecting).await {
-            Ok(Ok((client, connection))) => {
-                Ok(Self { client, place, patience: settings.peer_timeout, connection })
+            Ok(Ok((client, version, connection))) => {
+                Ok(Self { client, place, version, patience: settings.peer_timeout, connection })
             }
             Ok(Err(ConnectError::Postgres(error))) => {
                 Err(DatabaseError::of_client("connect", &place, &error))
@@ -39,6 +40,18 @@ impl Session {
             Ok(Err(ConnectError::Tls(reason))) => Err(DatabaseError::settings("set up TLS", &place, reason)),
             Err(_) => Err(DatabaseError::no_answer("connect", &place, timeout)),
         }
+    }
+
+    /// The server's version as a number: 170004 is 17.4.
+    #[must_use]
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// Where it leads, without a password.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// The client, for statements.
@@ -96,7 +109,21 @@ impl From<tokio_postgres::Error> for ConnectError {
 
 type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 
+/// Policies of row-level security hide rows from a query without a word, and never from the stream. With this setting
+/// Postgres refuses such a query instead (PostgreSQL, "Row Security Policies").
+const PREPARE: &str =
+    "select set_config('row_security', 'off', false), current_setting('server_version_num')::int";
+
 async fn connect(
+    config: &tokio_postgres::Config,
+    settings: &DatabaseSettings,
+) -> Result<(Client, i32, Connection), ConnectError> {
+    let (client, connection) = open(config, settings).await?;
+    let version = client.query_one(PREPARE, &[]).await?.get(1);
+    Ok((client, version, connection))
+}
+
+async fn open(
     config: &tokio_postgres::Config,
     settings: &DatabaseSettings,
 ) -> Result<(Client, Connection), ConnectError> {

@@ -11,8 +11,43 @@ pub enum Unsafe {
     #[error("wal_level is `{0}`, logical replication needs `logical`")]
     WalLevel(String),
     /// No such table.
-    #[error("the outbox table {0} does not exist in this database, or is not an ordinary table")]
+    #[error("the outbox table {0} does not exist in this database")]
     TableMissing(String),
+    /// It is something else than an ordinary table.
+    #[error("{table} is {what}: walpost follows an ordinary table, whose rows come under its own name")]
+    TableKind {
+        /// The table.
+        table: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Other tables inherit from it.
+    #[error(
+        "the outbox table {table} has child tables ({children}): their rows come in the stream under their own \
+            names, and would be passed over"
+    )]
+    TableHasChildren {
+        /// The table.
+        table: String,
+        /// They.
+        children: String,
+    },
+    /// Its rows are not in the WAL.
+    #[error("the outbox table {0} is unlogged or temporary: its rows are not in the WAL")]
+    TableUnlogged(String),
+    /// Policies hide rows from this role.
+    #[error(
+        "row-level security of {table} may hide rows from the role {role}: what walpost reads from the table \
+            would be incomplete"
+    )]
+    RowSecurity {
+        /// The table.
+        table: String,
+        /// The role.
+        role: String,
+        /// The role owns the table, and its policies are for the owner, too.
+        is_forced: bool,
+    },
     /// A column is missing or of the wrong type.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -30,10 +65,10 @@ pub enum Unsafe {
         /// The table.
         table: String,
     },
-    /// The publication was made anew, or the table was taken out of it and put back.
+    /// The publication was altered or made anew, or the table was taken out of it and put back.
     #[error(
-        "the publication `{publication}` is not the one that was followed, or {table} was taken out of it and \
-            put back: rows inserted meanwhile were skipped without an error"
+        "the publication `{publication}` is not as it was when it was followed: it was altered or made anew, or \
+            {table} was taken out of it and put back; rows inserted meanwhile may have been skipped without an error"
     )]
     PublicationChanged {
         /// The publication.
@@ -41,6 +76,12 @@ pub enum Unsafe {
         /// The table.
         table: String,
     },
+    /// The slot's position lies before the publication was made.
+    #[error("the publication `{0}` is younger than the slot's position: Postgres cannot read on from there")]
+    PublicationYounger(String),
+    /// Found earlier, and not mended by publishing the table.
+    #[error("rows may be missing in the stream: {0}")]
+    RowsMayBeMissing(String),
     /// The publication does not publish inserts.
     #[error("the publication `{0}` does not publish inserts")]
     PublicationLacksInserts(String),
@@ -146,6 +187,43 @@ const RECOVER: &str = "rows inserted meanwhile are not in the stream but in the 
     which publishes them";
 
 impl Unsafe {
+    /// Whether it means that rows may be missing in the stream, also when all is well again: then the ledger must know of
+    /// it, and only the publishing of the table takes it back.
+    ///
+    /// The publication's findings leave a trace in the catalogue as well: whatever mends one of them writes its rows
+    /// anew, so what is remembered of them never fits again (`catalogue_rows`). So they are not forgotten either where
+    /// the ledger cannot be written at that moment, because the database is read-only. Without that trace are children
+    /// that were taken away again, whose rows are no rows of the table, and a table that was unlogged.
+    #[must_use]
+    pub fn lets_rows_pass(&self) -> bool {
+        match self {
+            Self::TableHasChildren { .. }
+            | Self::TableUnlogged(_)
+            | Self::PublicationMissing(_)
+            | Self::PublicationLacksTable { .. }
+            | Self::PublicationChanged { .. }
+            | Self::PublicationYounger(_)
+            | Self::PublicationLacksInserts(_)
+            | Self::PublicationLacksGenerated { .. }
+            | Self::PublicationFilters { .. } => true,
+            Self::WalLevel(_)
+            | Self::TableMissing(_)
+            | Self::TableKind { .. }
+            | Self::RowSecurity { .. }
+            | Self::Outbox(_)
+            | Self::RowsMayBeMissing(_)
+            | Self::SlotMissing(_)
+            | Self::SlotForeignPlugin { .. }
+            | Self::SlotForeignDatabase { .. }
+            | Self::SlotLost { .. }
+            | Self::SlotActive { .. }
+            | Self::SlotUnknown(_)
+            | Self::LedgerOld
+            | Self::SlotAhead { .. }
+            | Self::SystemChanged { .. } => false,
+        }
+    }
+
     /// What the operator can do.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -155,8 +233,29 @@ impl Unsafe {
                 "apply the migrations that make {table}, or name the table \
                 with --table"
             ),
+            Self::TableKind { .. } => "name an ordinary table with --table (one partition's rows are not all, and \
+                a partitioned table's come under the names of its partitions)"
+                .into(),
+            Self::TableHasChildren { table, .. } => format!(
+                "for each child: move its rows into {table} (`with moved as (delete from only CHILD returning *) \
+                 insert into {table} select * from moved`) and run `alter table CHILD no inherit {table}`; then run \
+                 `walpost recover`, if walpost has followed the table before"
+            ),
+            Self::TableUnlogged(table) => format!("run `alter table {table} set logged`; {RECOVER}"),
+            Self::RowSecurity { table, is_forced: true, .. } => {
+                format!("run `alter table {table} no force row level security` (the role owns the table)")
+            }
+            Self::RowSecurity { role, .. } => {
+                format!("run `alter role {role} bypassrls` as a superuser; a policy for the role is not enough")
+            }
+            Self::PublicationYounger(_) => "run `walpost recover`: it makes the slot anew, publishes what the \
+                table holds and Kafka may lack, and goes on"
+                .into(),
+            Self::RowsMayBeMissing(_) => "run `walpost recover`: it publishes what the table holds and Kafka may \
+                lack, and goes on"
+                .into(),
             Self::Outbox(error) => error.remedy(),
-            Self::PublicationMissing(_) => format!("run `walpost init`, which makes it; {RECOVER}"),
+            Self::PublicationMissing(_) => format!("run `walpost init` as the owner of the table, which makes it; {RECOVER}"),
             Self::PublicationLacksTable { publication, table } => {
                 format!("run `alter publication {publication} add table {table}`; {RECOVER}")
             }
@@ -203,6 +302,9 @@ pub enum PreflightError {
     /// Postgres did not answer the question.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// It answered from a standby.
+    #[error("{0} is a standby")]
+    Standby(String),
     /// It did, and it is not safe to go on.
     #[error(transparent)]
     Unsafe(#[from] Unsafe),

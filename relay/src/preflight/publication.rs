@@ -11,58 +11,99 @@ use crate::pgoutput::Oid;
 
 /// Which publication it is, and which entry of the table in it: both are new when either was made anew
 /// (`pg_publication.oid`, `pg_publication_rel.oid`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicationId {
     /// The publication.
     pub publication: Oid,
     /// The table's entry; 0 where the publication has it with all tables, or with its schema.
     pub table: Oid,
+    /// The rows of the catalogue that it is made of: see [`catalogue_rows`].
+    pub rows: String,
 }
 
-/// Checks that the publication holds the table, whole; says which it is.
+/// An expression of SQL for the rows of the catalogue that say which inserts of the table are published, as one text
+/// that any change of them changes, also one that was taken back; null when the publication or the table is missing.
+/// `publication` (its name) and `table` (its oid) are expressions, too.
+///
+/// Each row is told with its `xmin`, the transaction that wrote this version of it: `alter publication … set`, `add` and
+/// `drop`, a new owner or name write a new one. The table's entry among the dependencies is there for publications by
+/// schema: it changes when the table goes to another schema and comes back. What does not change the text (seen on 18):
+/// `vacuum`, `vacuum full` and `freeze` of these catalogues, which keep a row's `xmin`; `grant`, `analyze`, columns and
+/// comments. A dump or `pg_upgrade` gives all of it anew, and the server another identifier.
+pub(crate) fn catalogue_rows(session: &Session, publication: &str, table: &str) -> String {
+    // Publications by schema came with 15.
+    let schemas = if session.version() >= 150_000 {
+        "(select string_agg(format('%s:%s', n.oid, n.xmin), ',' order by n.oid) from pg_publication_namespace n \
+          where n.pnpubid = p.oid and n.pnnspid = c.relnamespace)"
+    } else {
+        "null"
+    };
+    format!(
+        "(select format('publication %s:%s table %s in schema %s entry %s schema %s', p.oid, p.xmin, c.oid, \
+            (select string_agg(format('%s:%s', d.refobjid, d.xmin), ',' order by d.refobjid) from pg_depend d \
+             where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0 \
+             and d.refclassid = 'pg_namespace'::regclass), \
+            (select string_agg(format('%s:%s', r.oid, r.xmin), ',' order by r.oid) from pg_publication_rel r \
+             where r.prpubid = p.oid and r.prrelid = c.oid), {schemas}) \
+         from pg_publication p, pg_class c where p.pubname = {publication} and c.oid = {table})"
+    )
+}
+
+/// Checks that the publication holds the table `outbox` (its oid), whole; says which it is.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
 pub async fn check_publication(
     session: &Session,
     source: &SourceSettings,
+    outbox: Oid,
 ) -> Result<PublicationId, PreflightError> {
     let publication = &source.publication;
-    let sql = "select p.pubinsert, p.oid, coalesce((select r.oid from pg_publication_rel r \
-                   join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace \
-                   where r.prpubid = p.oid and n.nspname = $2 and c.relname = $3), 0::oid) \
-               from pg_publication p where p.pubname = $1";
-    let row = session
-        .client()
-        .query_opt(sql, &[publication, &source.table.schema, &source.table.table])
-        .await
-        .map_err(session.error("read pg_publication"))?;
+    let sql = format!(
+        "select p.pubinsert, p.oid, coalesce((select r.oid from pg_publication_rel r \
+             where r.prpubid = p.oid and r.prrelid = $2), 0::oid), {} \
+         from pg_publication p where p.pubname = $1",
+        catalogue_rows(session, "$1", "$2")
+    );
+    let row = session.client().query_opt(&sql, &[publication, &outbox]).await;
+    let row = row.map_err(session.error("read pg_publication"))?;
     let row = row.ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
     if !row.get::<_, bool>(0) {
         return Err(Unsafe::PublicationLacksInserts(publication.clone()).into());
     }
-    let found = PublicationId { publication: row.get(1), table: row.get(2) };
-    let sql = "select to_jsonb(t) from pg_publication_tables t where pubname = $1 and schemaname = $2 and \
-        tablename = $3";
-    let row =
-        session.client().query_opt(sql, &[publication, &source.table.schema, &source.table.table]).await;
-    let row = row.map_err(session.error("read pg_publication_tables"))?.ok_or_else(|| {
-        Unsafe::PublicationLacksTable { publication: publication.clone(), table: source.table.name() }
-    })?;
-    check_rows_and_columns(session, source, &row.get(0)).await?;
+    let rows: Option<String> = row.get(3);
+    let rows = rows.ok_or_else(|| Unsafe::TableMissing(source.table.name()))?;
+    let found = PublicationId { publication: row.get(1), table: row.get(2), rows };
+    let sql = "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
+        on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
+        and c.oid = $2";
+    let rows = session.client().query(sql, &[publication, &outbox]).await;
+    let rows = rows.map_err(session.error("read pg_publication_tables"))?;
+    if rows.is_empty() {
+        let (publication, table) = (publication.clone(), source.table.name());
+        return Err(Unsafe::PublicationLacksTable { publication, table }.into());
+    }
+    for row in &rows {
+        check_rows_and_columns(session, source, &row.get(0)).await?;
+    }
     Ok(found)
 }
 
-/// Checks that the publication is the one that is remembered, if one is.
+/// Checks that the publication is the one that is remembered, if one is, and that no rows may be missing in the stream.
 ///
 /// # Errors
 /// When it is not: what was inserted while it was away is not in the stream.
-pub fn check_kept(source: &SourceSettings, found: PublicationId, memory: &Memory) -> Result<(), Unsafe> {
-    match memory.publication {
-        Some(remembered) if remembered != found => Err(Unsafe::PublicationChanged {
-            publication: source.publication.clone(),
-            table: source.table.name(),
-        }),
+pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memory) -> Result<(), Unsafe> {
+    let oids = Some((found.publication, found.table));
+    let is_kept = memory.publication.is_none_or(|_| memory.publication == oids)
+        && memory.publication_rows.as_ref().is_none_or(|rows| *rows == found.rows);
+    if !is_kept {
+        let (publication, table) = (source.publication.clone(), source.table.name());
+        return Err(Unsafe::PublicationChanged { publication, table });
+    }
+    match &memory.republish_why {
+        // While the table is being published, that is what it is published for.
+        Some(why) if memory.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
         _ => Ok(()),
     }
 }

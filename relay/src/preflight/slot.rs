@@ -8,6 +8,7 @@ use crate::config::SourceSettings;
 use crate::database::{DatabaseError, Session};
 use crate::ledger::Memory;
 use crate::lsn::Lsn;
+use crate::replication::Server;
 
 /// A row of `pg_replication_slots`; columns that a version lacks are absent.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,24 +86,35 @@ pub async fn check_slot(session: &Session, source: &SourceSettings) -> Result<Sl
     Ok(facts)
 }
 
-/// Checks the slot against what is remembered. The slot's facts must have been read before the memory.
+/// Checks the slot against what is remembered, and says which position it has not passed. The slot's facts must have
+/// been read before the memory.
+///
+/// A slot ahead of what is remembered was made anew or moved, with one exception. The position is written before the
+/// slot is moved, but a standby gets the two by different ways: the row with the WAL, the slot by asking the primary
+/// (PostgreSQL, "Replication Slot Synchronization"). So a standby that lags has the slot where the primary had it, and
+/// the row as it was before. Such a slot is a copy (`synced`), was taken last on a timeline before this one, and is not
+/// beyond the place where that timeline ended: nothing but the primary can have moved it there.
 ///
 /// # Errors
 /// When the slot is not the one that was left.
-pub fn check_memory(facts: &SlotFacts, memory: &Memory, system: &str) -> Result<(), Unsafe> {
+pub fn check_memory(facts: &SlotFacts, memory: &Memory, server: &Server) -> Result<Lsn, Unsafe> {
     let slot = facts.slot_name.clone();
-    if memory.system != system {
+    if memory.system != server.system {
         return Err(Unsafe::SystemChanged {
             slot,
-            found: system.to_owned(),
+            found: server.system.clone(),
             remembered: memory.system.clone(),
         });
     }
     match facts.confirmed() {
         Some(at) if at > memory.confirmed => {
+            let ended = memory.timeline.and_then(|timeline| server.end_of(timeline));
+            if facts.synced == Some(true) && ended.is_some_and(|ended| at <= ended) {
+                return Ok(at);
+            }
             Err(Unsafe::SlotAhead { slot, at, remembered: memory.confirmed })
         }
-        _ => Ok(()),
+        _ => Ok(memory.confirmed),
     }
 }
 
@@ -119,4 +131,48 @@ pub async fn slot_facts(session: &Session, slot: &str) -> Result<Option<SlotFact
         .map_err(session.error("read pg_replication_slots"))?;
     // The view's columns have had these types since 9.4; those that came later are optional.
     Ok(row.and_then(|row| serde_json::from_value(row.get(0)).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot_at(confirmed: &str, synced: bool) -> SlotFacts {
+        let facts = serde_json::json!({"slot_name": "s", "active": false, "confirmed_flush_lsn": confirmed,
+            "synced": synced});
+        serde_json::from_value(facts).expect("facts")
+    }
+
+    fn memory(timeline: Option<u32>) -> Memory {
+        Memory {
+            system: "7".into(),
+            confirmed: Lsn(0x100),
+            backfilled: true,
+            epoch: 1,
+            publication: None,
+            publication_rows: None,
+            republish_why: None,
+            timeline,
+            copy_through: None,
+            copied_through: None,
+        }
+    }
+
+    fn server(timeline: u32, ended: Vec<(u32, Lsn)>) -> Server {
+        Server { system: "7".into(), timeline, in_recovery: false, ended }
+    }
+
+    #[test]
+    fn a_slot_ahead_is_taken_for_its_copy_only_up_to_the_end_of_the_timeline_it_was_taken_on() {
+        let (alone, promoted) = (server(1, vec![]), server(2, vec![(1, Lsn(0x200))]));
+        let check =
+            |at, synced, timeline, server| check_memory(&slot_at(at, synced), &memory(timeline), server);
+        assert_eq!(check("0/200", true, Some(1), &promoted).ok(), Some(Lsn(0x200)));
+        assert!(check("0/201", true, Some(1), &promoted).is_err(), "moved after the failover");
+        assert!(check("0/200", false, Some(1), &promoted).is_err(), "made anew after the failover");
+        assert!(check("0/200", true, Some(2), &promoted).is_err(), "taken since");
+        assert!(check("0/200", true, None, &promoted).is_err(), "nothing is known of the timeline");
+        assert!(check("0/200", true, Some(1), &alone).is_err(), "no failover");
+        assert_eq!(check("0/100", false, None, &promoted).ok(), Some(Lsn(0x100)), "not ahead");
+    }
 }

@@ -4,22 +4,74 @@ use super::{PreflightError, Unsafe};
 use crate::catalogue;
 use crate::database::{DatabaseError, Session};
 use crate::outbox::{OutboxTable, Plan};
-use crate::pgoutput::{Column, Relation};
+use crate::pgoutput::{Column, Oid, Relation};
 
-/// Checks the server and the table.
+/// Checks the table.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
 pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
-    let row = session.client().query_one("select current_setting('wal_level')", &[]).await;
-    let wal_level: String = row.map_err(session.error("read wal_level"))?.get(0);
-    if wal_level != "logical" {
-        return Err(Unsafe::WalLevel(wal_level).into());
-    }
+    check_kind(session, table).await?;
     let relation = describe(session, table).await?.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
     let types = catalogue::types(session, &relation, &[]).await?;
     Plan::new(table, &relation, &types)?;
     Ok(relation)
+}
+
+/// Checks that it is a table whose rows are all in the WAL, under its own name: those of a child table or a partition
+/// come under the child's, and would be passed over.
+async fn check_kind(session: &Session, table: &OutboxTable) -> Result<(), PreflightError> {
+    let sql = "select c.relkind::text, c.relpersistence = 'p', c.relispartition, \
+               (select string_agg(format('%s.%s', cn.nspname, cc.relname), ', ' order by cc.oid) from pg_inherits i \
+                join pg_class cc on cc.oid = i.inhrelid join pg_namespace cn on cn.oid = cc.relnamespace \
+                where i.inhparent = c.oid) \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2";
+    let row = session.client().query_opt(sql, &[&table.schema, &table.table]).await;
+    let row = row.map_err(session.error("read what kind of table the outbox is"))?;
+    let row = row.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
+    let (table, kind) = (table.name(), row.get::<_, String>(0));
+    let what = match kind.as_str() {
+        "r" if row.get::<_, bool>(2) => "a partition",
+        "r" => return check_children(table, row.get(1), row.get(3)),
+        "p" => "a partitioned table",
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        _ => "not a table",
+    };
+    Err(Unsafe::TableKind { table, what }.into())
+}
+
+fn check_children(table: String, is_permanent: bool, children: Option<String>) -> Result<(), PreflightError> {
+    if !is_permanent {
+        return Err(Unsafe::TableUnlogged(table).into());
+    }
+    match children {
+        Some(children) => Err(Unsafe::TableHasChildren { table, children }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that no policy hides rows of the table `outbox` (its oid) from this role. The stream is not filtered by
+/// policies, so this is for those who read the table.
+///
+/// # Errors
+/// When a policy may.
+pub async fn check_row_security(
+    session: &Session,
+    table: &OutboxTable,
+    outbox: Oid,
+) -> Result<(), PreflightError> {
+    let sql = "select row_security_active(c.oid), current_user::text, \
+               pg_has_role(c.relowner, 'usage') and c.relforcerowsecurity from pg_class c where c.oid = $1";
+    let row = session.client().query_opt(sql, &[&outbox]).await;
+    match row.map_err(session.error("ask for row-level security"))? {
+        Some(row) if row.get(0) => {
+            let (role, is_forced) = (row.get(1), row.get(2));
+            Err(Unsafe::RowSecurity { table: table.name(), role, is_forced }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The table as the catalogue has it, in the form in which the stream describes tables.

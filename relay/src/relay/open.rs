@@ -6,28 +6,22 @@ use crate::catalogue;
 use crate::config::SourceSettings;
 use crate::database::Session;
 use crate::error::Error;
-use crate::ledger::{self, Memory};
+use crate::guard;
+use crate::ledger::{self, Holder};
 use crate::outbox::Types;
-use crate::pgoutput::Relation;
-use crate::preflight::{self, SlotFacts, Unsafe};
+use crate::preflight::{self, Found, PreflightError, Unsafe};
 use crate::replication::{Connection, Server, Stream};
 use crate::state::State;
 use tokio_util::sync::CancellationToken;
-
-/// What was found before streaming.
-pub(super) struct Found {
-    pub(super) relation: Relation,
-    pub(super) types: Types,
-    pub(super) slot: SlotFacts,
-    pub(super) memory: Memory,
-}
 
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) found: Found,
+    pub(super) types: Types,
     pub(super) stream: Stream,
-    pub(super) epoch: i64,
+    pub(super) server: Server,
+    pub(super) holder: Holder,
 }
 
 impl Relay {
@@ -35,41 +29,64 @@ impl Relay {
     pub(super) async fn open(&mut self) -> Result<Opened, Error> {
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
-        let found = session.within("check the database", self.preflight(&session)).await?;
+        let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
+        let checking = self.preflight(&session, &server);
+        let (found, types) = session.within("check the database", checking).await?;
         self.yield_to_another(found.memory.epoch).await?;
         let partitions = self.publisher.sink_mut().inner_mut().check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
-        let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
-        preflight::check_memory(&found.slot, &found.memory, &server.system)?;
         let stream = connection.start(&self.settings.source, timeout).await?;
-        let epoch = session.within("take the slot", self.take(&session)).await?;
-        self.begin(server, epoch).await?;
+        let taking = self.take(&session, &found, &server);
+        let holder = session.within("take the slot", taking).await?;
+        self.begin(server.clone(), holder.epoch).await?;
         tracing::info!(
             slot = self.settings.source.slot,
-            at = %found.memory.confirmed,
-            epoch,
+            at = %found.remembered,
+            epoch = holder.epoch,
             topic = self.settings.kafka.topic,
             partitions,
             "streaming"
         );
-        Ok(Opened { session, found, stream, epoch })
+        Ok(Opened { session, found, types, stream, server, holder })
     }
 
-    async fn preflight(&self, session: &Session) -> Result<Found, Error> {
+    async fn preflight(&self, session: &Session, server: &Server) -> Result<(Found, Types), Error> {
         let source = &self.settings.source;
-        let relation = preflight::check_table(session, &source.table).await?;
-        let types = catalogue::types(session, &relation, &self.unknown_types.seen()).await?;
-        let publication = preflight::check_publication(session, source).await?;
-        // The slot before the memory, which is never behind it.
-        let slot = preflight::check_slot(session, source).await?;
+        preflight::check_server(session).await?;
         ledger::upgrade(session).await?;
-        let memory = ledger::load(session, &source.slot).await?;
-        let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
-        preflight::check_kept(source, publication, &memory)?;
-        if memory.publication.is_none() {
-            ledger::adopt_publication(session, &source.slot, publication).await?;
+        let found = match preflight::verify(session, source, server).await {
+            Err(PreflightError::Unsafe(finding)) => {
+                return Err(guard::found(session, &source.slot, finding).await);
+            }
+            found => found?,
+        };
+        preflight::check_row_security(session, &source.table, found.relation.id).await?;
+        if found.memory.publication_rows.is_none() {
+            ledger::adopt_publication(session, &source.slot, &found.publication).await?;
         }
-        Ok(Found { relation, types, slot, memory })
+        if found.remembered > found.memory.confirmed {
+            tracing::warn!(
+                slot = %found.remembered,
+                remembered = %found.memory.confirmed,
+                "a failover brought the slot and an older row of the ledger: it goes on from the slot's position"
+            );
+        }
+        let types = catalogue::types(session, &found.relation, &self.unknown_types.seen()).await?;
+        Ok((found, types))
+    }
+
+    /// Up to 17 Postgres cannot read on where the publication did not exist yet: the slot is of no use from there.
+    pub(super) async fn explain(&self, error: Error) -> Error {
+        // undefined_object.
+        if !matches!(&error, Error::Database(error) if error.sqlstate() == Some("42704")) {
+            return error;
+        }
+        let source = &self.settings.source;
+        let younger = Unsafe::PublicationYounger(source.publication.clone());
+        match Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await {
+            Ok(session) => guard::found(&session, &source.slot, younger).await,
+            Err(error) => error.into(),
+        }
     }
 
     /// Another relay has had the slot since this one: what is in flight here is no longer this one's to send.
@@ -81,10 +98,12 @@ impl Relay {
         Ok(())
     }
 
-    async fn take(&self, session: &Session) -> Result<i64, Error> {
-        let slot = &self.settings.source.slot;
-        let epoch = ledger::take(session, slot).await?;
-        Ok(epoch.ok_or_else(|| Unsafe::SlotUnknown(slot.clone()))?)
+    async fn take(&self, session: &Session, found: &Found, server: &Server) -> Result<Holder, Error> {
+        let source = &self.settings.source;
+        let epoch = ledger::take(session, &source.slot, server.timeline, found.remembered).await?;
+        let epoch = epoch.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
+        let (slot, publication) = (source.slot.clone(), source.publication.clone());
+        Ok(Holder { slot, epoch, publication, outbox: found.relation.id })
     }
 
     /// The window goes on where it was, unless the server is on another timeline now, or another relay had the slot.
@@ -122,22 +141,23 @@ impl Relay {
         &mut self,
         session: &Session,
         found: &Found,
-        epoch: i64,
+        types: &Types,
+        holder: &Holder,
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
         self.vitals.set_state(State::Backfilling);
         let table = self.settings.source.table.resolved(|name| found.relation.has(name));
         let source = &SourceSettings { table, ..self.settings.source.clone() };
-        let at = found.slot.confirmed().unwrap_or(found.memory.confirmed);
+        let at = found.slot.confirmed().unwrap_or(found.remembered);
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
         let window = self.settings.window;
         self.publisher.set_timed(false);
         let shown = |publisher: &_| self.vitals.show(publisher, self.settled);
-        let (relation, types) = (&found.relation, &found.types);
+        let relation = &found.relation;
         let backfill = Backfill { source, relation, types, slot_at: at, window, shown: &shown };
         let rows = backfill.run(session, &mut self.publisher, stop).await?;
         let Some(rows) = rows else { return Ok(false) };
-        if !ledger::finish_backfill(session, &source.slot, epoch).await? {
+        if !holder.finish_backfill(session).await? {
             return Err(Error::Superseded);
         }
         tracing::info!(rows, "the rows from before the slot are published");

@@ -21,6 +21,7 @@ use crate::ledger;
 use crate::lsn::Lsn;
 use crate::outbox::{OutboxError, Plan, Types};
 use crate::pgoutput::{Decoder, Insert, Message, Oid, Relation, Tuple};
+use crate::preflight::Unsafe;
 use crate::progress::Progress;
 use crate::publish::Publisher;
 use crate::replication::{Stream, StreamEvent, unix_micros};
@@ -66,37 +67,60 @@ struct Reading {
     outbox: Oid,
     /// Bytes of messages since the last row of the outbox.
     passed_over: usize,
+    /// The outbox was described anew: see [`Held`].
+    described: bool,
+}
+
+/// What holds the reading back. Postgres describes a table again in front of its next row after anything about the table
+/// or the publication has changed (`get_rel_sync_entry` in its pgoutput.c), and so it does when a publication has let rows
+/// pass for a moment. The rows behind such a description wait for a look of the guard that began after it: were they
+/// published, and rows found missing in front of them, a key would have its events out of order for good.
+#[derive(Debug, Default)]
+struct Held(Option<u64>);
+
+impl Held {
+    /// The looks that had been asked for when the last one began that found all well.
+    fn looked(&mut self, asked: u64) {
+        self.0 = self.0.filter(|wanted| *wanted > asked);
+    }
+
+    fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl Relay {
     /// Runs one session, until a stop.
     pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<Stopped, Error> {
-        let Opened { session, found, stream, epoch } = tokio::select! {
+        let Opened { session, found, types, stream, server, holder } = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(self.stopped()),
             opened = Box::pin(self.open()) => opened?,
         };
-        if !found.memory.backfilled && !self.backfill(&session, &found, epoch, stop).await? {
+        if !found.memory.backfilled && !self.backfill(&session, &found, &types, &holder, stop).await? {
             return Ok(self.stopped());
         }
         ledger::make_durable(&session).await?;
         self.publisher.set_timed(true);
         self.vitals.set_state(State::Streaming);
-        let watched =
-            Watched { source: self.settings.source.clone(), system: found.memory.system.clone(), epoch };
+        let watched = Watched { source: self.settings.source.clone(), server, holder };
         let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
         let reading = Reading {
             decoder: Decoder::default(),
             plans: Vec::new(),
-            types: found.types,
+            types,
             outbox: found.relation.id,
             passed_over: 0,
+            described: false,
         };
-        let confirming = Confirming::new(found.memory.confirmed, self.settled);
+        let confirming = Confirming::new(found.remembered, self.settled);
         let followed = Box::pin(self.follow(stream, guard, reading, confirming, stop)).await;
         drop(cleaner);
-        followed
+        match followed {
+            Err(error) => Err(self.explain(error).await),
+            stopped => stopped,
+        }
     }
 
     /// The loop. Its order: a stop; the watchdog, which comes before anything that a relay which stood still could do;
@@ -119,8 +143,9 @@ impl Relay {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now().into_std();
         let (mut pace, mut watchdog) = (Pace::new(now), Watchdog::new(peer_timeout, now));
+        let mut held = Held::default();
         loop {
-            let room = self.settings.window.has_room(&self.publisher);
+            let room = !held.is_held() && self.settings.window.has_room(&self.publisher);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.drain(stream, guard, confirming).await,
@@ -132,7 +157,13 @@ impl Relay {
                         self.settled = confirming.settled();
                         self.act(next, &stream, &guard);
                     }
-                    GuardEvent::Looked(looked) => confirming.want(looked.wanted),
+                    GuardEvent::Looked(looked) => {
+                        held.looked(looked.asked);
+                        confirming.want(looked.wanted);
+                    }
+                    GuardEvent::Failed(error) if is_of_the_table(&error) => {
+                        return self.leave(error, stream, guard, confirming).await;
+                    }
                     GuardEvent::Failed(error) => return Err(error),
                 },
                 _ = ticks.tick() => {
@@ -148,6 +179,9 @@ impl Relay {
                         Ok(messages) => messages,
                         Err(error) => return self.leave(error, stream, guard, confirming).await,
                     };
+                    if std::mem::take(&mut reading.described) {
+                        held = Held(Some(guard.look()));
+                    }
                     let now = Instant::now().into_std();
                     watchdog.heard(self.publisher.progress().sent(), &mut self.patience, now);
                     if let Some(rest) = pace.rest(messages, now) {
@@ -206,6 +240,9 @@ impl Relay {
             if !self.settings.window.is_open(1, &self.publisher) {
                 return Ok(messages);
             }
+            if reading.described {
+                return Ok(messages);
+            }
             match stream.try_next()? {
                 Some(event) => self.enter(event, reading)?,
                 None => return Ok(messages),
@@ -251,6 +288,7 @@ impl Relay {
         if !table.is(relation, reading.outbox)? {
             return Ok(());
         }
+        reading.described = true;
         reading.plans.retain(|(outbox, _)| outbox.id != relation.id);
         match Plan::new(table, relation, &reading.types) {
             Ok(plan) => reading.plans.push((Arc::clone(relation), plan)),
@@ -353,6 +391,11 @@ impl Relay {
 /// waits.
 async fn next(stream: &mut Stream, room: bool) -> Result<StreamEvent, DatabaseError> {
     if room { stream.next().await } else { Err(stream.lost().await) }
+}
+
+/// What the stream would halt on as well, with its next row.
+fn is_of_the_table(error: &Error) -> bool {
+    matches!(error, Error::Outbox(_) | Error::Unsafe(Unsafe::Outbox(_) | Unsafe::TableMissing(_)))
 }
 
 fn push(progress: &mut Progress<Entry>, entry: Entry) -> Result<(), Error> {

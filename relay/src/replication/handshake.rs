@@ -20,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Server;
 use crate::config::{DatabaseSettings, SourceSettings, SslMode};
+use crate::lsn::Lsn;
 
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 3 << 16;
@@ -173,25 +174,64 @@ async fn sasl(socket: &mut Socket, step: i32) -> Result<String, PgWireError> {
     }
 }
 
-/// Who is there (`IDENTIFY_SYSTEM`).
+/// Who is there (`IDENTIFY_SYSTEM`), on which side of a replication, and by which timelines it came to be.
 pub(super) async fn identify(socket: &mut Socket) -> Result<Server, PgWireError> {
-    write_query(socket, "IDENTIFY_SYSTEM").await?;
-    let mut server = None;
+    let missing = || PgWireError::Protocol("IDENTIFY_SYSTEM has no row".into());
+    let row = query(socket, "IDENTIFY_SYSTEM").await?.ok_or_else(missing)?;
+    let (system, timeline) = server_of(&row).ok_or_else(missing)?;
+    // A connection for replication takes SQL as well. Asked here, since this may be another server than that of the other
+    // connection: an address is led elsewhere at some moment.
+    let row = query(socket, "select pg_is_in_recovery()").await?;
+    let in_recovery = row.as_deref().and_then(|row| column(row.get(2..)?)).is_some_and(|(is, _)| is == "t");
+    let ended = if timeline > 1 { history(socket, timeline).await? } else { Vec::new() };
+    Ok(Server { system, timeline, in_recovery, ended })
+}
+
+/// The history of a timeline (`TIMELINE_HISTORY`); empty when the server does not have it any more.
+async fn history(socket: &mut Socket, timeline: u32) -> Result<Vec<(u32, Lsn)>, PgWireError> {
+    write_query(socket, &format!("TIMELINE_HISTORY {timeline}")).await?;
+    let mut ended = Vec::new();
+    loop {
+        // An error is followed by ReadyForQuery, as an answer is.
+        let message = read_backend_message(socket).await?;
+        match message.tag {
+            b'D' => ended = history_of(&message.payload).unwrap_or_default(),
+            b'Z' => return Ok(ended),
+            _ => {}
+        }
+    }
+}
+
+/// The second column is the file: a line for each timeline, with its number, where it ended, and why.
+fn history_of(row: &[u8]) -> Option<Vec<(u32, Lsn)>> {
+    let (_, rest) = column(row.get(2..)?)?;
+    let (file, _) = column(rest)?;
+    let ended = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    Some(file.lines().filter_map(ended).collect())
+}
+
+/// The last row of an answer, if there is one.
+async fn query(socket: &mut Socket, command: &str) -> Result<Option<Vec<u8>>, PgWireError> {
+    write_query(socket, command).await?;
+    let mut row = None;
     loop {
         let message = answer(socket).await?;
         match message.tag {
-            b'D' => server = server_of(&message.payload),
-            b'Z' => return server.ok_or_else(|| PgWireError::Protocol("IDENTIFY_SYSTEM has no row".into())),
+            b'D' => row = Some(message.payload.to_vec()),
+            b'Z' => return Ok(row),
             _ => {}
         }
     }
 }
 
 /// The first two columns: the system's identifier and the timeline, as text.
-fn server_of(row: &[u8]) -> Option<Server> {
+fn server_of(row: &[u8]) -> Option<(String, u32)> {
     let (system, rest) = column(row.get(2..)?)?;
     let (timeline, _) = column(rest)?;
-    Some(Server { system: system.to_owned(), timeline: timeline.parse().ok()? })
+    Some((system.to_owned(), timeline.parse().ok()?))
 }
 
 fn column(row: &[u8]) -> Option<(&str, &[u8])> {
@@ -226,9 +266,20 @@ mod tests {
             [&i32::try_from(text.len()).expect("short").to_be_bytes()[..], text.as_bytes()].concat()
         };
         let row = [&[0, 4][..], &column("7000"), &column("3"), &column("0/1"), &column("shop")].concat();
-        assert_eq!(server_of(&row), Some(Server { system: "7000".into(), timeline: 3 }));
+        assert_eq!(server_of(&row), Some(("7000".into(), 3)));
         for length in 0..14 {
             assert_eq!(server_of(&row[..length]), None, "{length}");
         }
+    }
+
+    #[test]
+    fn a_history_gives_where_each_timeline_ended() {
+        let column = |text: &str| {
+            [&i32::try_from(text.len()).expect("short").to_be_bytes()[..], text.as_bytes()].concat()
+        };
+        let file = "1\t0/30000A0\tno recovery target specified\n# a comment\n\n2\tA/5\tbefore 2026-01-01\n";
+        let row = [&[0, 2][..], &column("00000003.history"), &column(file)].concat();
+        assert_eq!(history_of(&row), Some(vec![(1, Lsn(0x0300_00A0)), (2, Lsn(0xA_0000_0005))]));
+        assert_eq!(history_of(&row[..30]), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::database::Session;
 use crate::error::Error;
 use crate::ledger;
 use crate::preflight::{self, PreflightError, Unsafe};
+use crate::replication::{Connection, Server};
 use crate::sample::{self, Sample};
 use crate::snapshot::{DatabaseFacts, OutboxFacts, Places, Rates, SlotView, Snapshot};
 use crate::state::State;
@@ -131,25 +132,30 @@ fn told_by(relay: &Snapshot) -> Option<String> {
 /// The first finding of the checks that `walpost run` makes.
 async fn problem(session: &Session, settings: &Settings, sample: &Sample) -> Result<Option<String>, Error> {
     let source = &settings.source;
-    let found = async {
-        preflight::check_table(session, &source.table).await?;
-        let publication = preflight::check_publication(session, source).await?;
-        let facts = preflight::check_slot(session, source).await?;
-        match ledger::load(session, &source.slot).await? {
-            Some(memory) => {
-                preflight::check_memory(&facts, &memory, &memory.system)?;
-                preflight::check_kept(source, publication, &memory)?;
-            }
-            None => return Err(Unsafe::SlotUnknown(source.slot.clone()).into()),
+    let server = server(session, settings).await?;
+    let found = match preflight::verify(session, source, &server).await {
+        Err(PreflightError::Unsafe(Unsafe::SlotAhead { .. })) => {
+            // Perhaps a failover: only a connection for replication tells by which timelines the server came to be.
+            let (_, server) = Connection::open(&settings.database, settings.timing.connect_timeout).await?;
+            preflight::verify(session, source, &server).await
         }
-        Ok(())
+        found => found,
     };
-    match found.await {
-        Ok(()) if sample.slot.as_ref().is_some_and(|slot| !slot.active) => {
+    match found {
+        Ok(_) if sample.slot.as_ref().is_some_and(|slot| !slot.active) => {
             Ok(Some("no relay is connected; what to do: start `walpost run`".into()))
         }
-        Ok(()) => Ok(None),
-        Err(PreflightError::Unsafe(finding)) => Ok(Some(Error::from(finding).told())),
+        Ok(_) => Ok(None),
         Err(PreflightError::Database(error)) => Err(error.into()),
+        Err(finding) => Ok(Some(Error::from(finding).told())),
     }
+}
+
+/// The server as SQL tells it; where the role may not ask, the one that is remembered is taken for granted.
+async fn server(session: &Session, settings: &Settings) -> Result<Server, Error> {
+    let system = match preflight::system(session).await? {
+        Some(system) => Some(system),
+        None => ledger::load(session, &settings.source.slot).await?.map(|memory| memory.system),
+    };
+    Ok(Server { system: system.unwrap_or_default(), timeline: 0, in_recovery: false, ended: Vec::new() })
 }

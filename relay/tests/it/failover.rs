@@ -12,6 +12,7 @@ struct Failover {
     address: Proxy,
     primary: PrivatePostgres,
     standby: PrivatePostgres,
+    is_copying: bool,
 }
 
 impl Failover {
@@ -26,7 +27,8 @@ impl Failover {
         let mut case = Case::on_postgres(primary.url()).await?;
         let url = case.database.relay_url_by(address.addr())?;
         case.relay = case.relay.env("WALPOST_DATABASE_URL", url);
-        Ok(Self { case, address, primary, standby })
+        let is_copying = settings.contains(&"sync_replication_slots=on");
+        Ok(Self { case, address, primary, standby, is_copying })
     }
 
     /// The outbox's database on the standby.
@@ -68,13 +70,44 @@ impl Failover {
     }
 }
 
+impl Failover {
+    /// Leads the relay to the standby for a while, and back to the primary, which was there all the time.
+    async fn meets_the_standby(self) -> Result<()> {
+        let mut relay = self.case.relay.init_and_run().await?;
+        if self.is_copying {
+            slot_is_copied(&self).await?;
+        }
+        self.case.commit(50, 5, 10).await?;
+        self.case.audit().await?;
+        self.address.lead_to(self.standby.addr()?);
+        self.address.reset();
+        let named = "it says that it met a standby";
+        relay.status(named, |answer| answer.status == 503 && answer.body.contains("is a standby")).await?;
+        let state = relay.get("/ready").await?.body;
+        ensure!(!state.contains("halted"), "{state}");
+        for command in ["init", "check", "status", "recover"] {
+            let told = self.case.relay.command(&[command]).await?;
+            let told = format!("{}{}", told.stdout, told.stderr);
+            ensure!(told.contains("is a standby"), "{command} does not say that it is a standby: {told}");
+        }
+        self.case.commit(50, 5, 10).await?;
+        self.address.lead_to(self.primary.addr()?);
+        self.address.reset();
+        relay.ready().await?;
+        self.case.commit(50, 5, 10).await?;
+        self.case.audit().await.with_context(|| relay.log_tail())?;
+        Ok(())
+    }
+}
+
 /// Waits until the standby has a copy of the slot that outlives a promotion: once the slot on the primary has moved past
 /// where the copy began (PostgreSQL, "Replication Slot Synchronization"), which takes traffic, and a snapshot that
 /// Postgres logs by itself every 15 seconds.
 async fn slot_is_copied(failover: &Failover) -> Result<()> {
     let client = failover.on_standby().await?;
     let copied = "select count(*) from pg_replication_slots where synced and not temporary and invalidation_reason is null";
-    wait_until("the slot is copied to the standby", SOON, async || {
+    // The worker that copies slots rests for up to half a minute where nothing moved.
+    wait_until("the slot is copied to the standby", 3 * SOON, async || {
         failover.case.commit_one(1).await?;
         failover.case.database.execute("select pg_log_standby_snapshot()").await?;
         Ok(client.query_one(copied, &[]).await?.get::<_, i64>(0) == 1)
@@ -110,4 +143,61 @@ async fn a_failover_without_the_slot_halts_and_recovery_loses_nothing() -> Resul
     let audit = case.audit().await.with_context(|| recovered.log_tail())?;
     assert!(audit.published >= 600, "{audit}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_standby_that_is_met_for_a_while_halts_nothing() -> Result<()> {
+    Failover::with_standby(&[]).await?.meets_the_standby().await
+}
+
+#[tokio::test]
+async fn a_standby_with_a_copy_of_the_slot_that_is_met_for_a_while_halts_nothing() -> Result<()> {
+    Failover::with_standby(&["sync_replication_slots=on"]).await?.meets_the_standby().await
+}
+
+async fn signal_process(pid: i32, signal: &str) -> Result<()> {
+    let sent = tokio::process::Command::new("kill").args([signal, &pid.to_string()]).status().await?;
+    ensure!(sent.success(), "kill {signal} {pid}");
+    Ok(())
+}
+
+/// The slot comes to the standby by another way than the ledger's row about it, which lies behind its position in the WAL.
+#[tokio::test]
+async fn a_slot_that_came_to_the_standby_before_the_ledgers_row_goes_on_after_a_failover() -> Result<()> {
+    let mut failover = Failover::with_standby(&["sync_replication_slots=on"]).await?;
+    failover.case.relay = failover.case.relay.env("WALPOST_CONFIRM_INTERVAL_MS", "5000");
+    let mut relay = failover.case.relay.init_and_run().await?;
+    slot_is_copied(&failover).await?;
+    failover.case.audit().await?;
+    let standby = failover.on_standby().await?;
+
+    failover.case.commit(10, 5, 10).await?;
+    failover.case.audit().await?;
+    // The process through which the standby gets its WAL.
+    let receiver: i32 = standby.query_one("select pid from pg_stat_wal_receiver", &[]).await?.get(0);
+    signal_process(receiver, "-STOP").await?;
+    let ahead = "select coalesce((select max(confirmed_flush_lsn) from pg_replication_slots where synced) \
+                 > confirmed_lsn, false) from walpost.slot";
+    wait_until("the copied slot is ahead of the copied ledger", 2 * SOON, async || {
+        Ok(standby.query_one(ahead, &[]).await?.get(0))
+    })
+    .await?;
+    failover.primary.kill().await?;
+    // It ends without a look at what it was sent meanwhile.
+    signal_process(receiver, "-TERM").await?;
+    signal_process(receiver, "-CONT").await?;
+    ensure!(standby.query_one("select pg_promote()", &[]).await?.get::<_, bool>(0), "not promoted");
+    ensure!(standby.query_one(ahead, &[]).await?.get::<_, bool>(0), "the row came after all");
+    failover.address.lead_to(failover.standby.addr()?);
+
+    let (case, _servers) = failover.case_after()?;
+    relay.ready().await?;
+    case.commit(100, 5, 10).await?;
+    case.audit().await.with_context(|| relay.log_tail())?;
+    relay.terminate(SOON).await?;
+    // It is an exception once: a slot that someone moves after that halts it.
+    case.commit(5, 5, 1).await?;
+    let advance = "select pg_replication_slot_advance($1, pg_current_wal_lsn())";
+    case.client().await?.execute(advance, &[&case.database.slot_name()]).await?;
+    halts(&mut case.relay.run()?, &["ahead of"]).await
 }

@@ -10,9 +10,6 @@ mod record;
 /// In which order events arrive, and which never do.
 mod order;
 
-/// What is believed of Postgres, Kafka and its client.
-mod beliefs;
-
 /// The first records that a producer sends to a partition.
 mod first_contact;
 
@@ -51,6 +48,11 @@ mod dead_letter;
 
 /// Columns of whatever type.
 mod types;
+/// What was found is not forgotten, and what nobody saw is found.
+mod ground;
+
+/// Which tables walpost refuses to follow, and from whom.
+mod table;
 
 /// Columns and tables that are renamed.
 mod names;

@@ -6,7 +6,7 @@ use crate::case::{Case, SOON, write_concurrently};
 use crate::halt::halts;
 
 /// `walpost recover --dry-run` succeeds and says all of `says`.
-async fn dry_run(case: &Case, says: &[&str]) -> Result<()> {
+pub(crate) async fn dry_run(case: &Case, says: &[&str]) -> Result<()> {
     let said = case.relay.command(&["recover", "--dry-run"]).await?.success()?.stdout;
     for part in says {
         ensure!(said.contains(part), "the dry run does not say {part}:\n{said}");
