@@ -2,9 +2,10 @@
 //!
 //! A relay that is connected and does nothing looks well to everything but this. It gets on while there is nothing to
 //! do, or while the acknowledged position or the number of acknowledged records moves. There is something to do while
-//! records are in flight, or while the log of Postgres goes on past the acknowledged position. When it has not got on
-//! for [`--stall-timeout-ms`](crate::config), it is stalled. So it is when the oldest record in flight has been the same
-//! for so long, whatever others are acknowledged: one partition that takes nothing holds up the position of all.
+//! records are in flight, while rows of the table are still to be read (each that comes in counts as getting on), or while
+//! the log of Postgres goes on past the acknowledged position. When it has not got on for
+//! [`--stall-timeout-ms`](crate::config), it is stalled. So it is when the oldest record in flight has been the same for so
+//! long, whatever others are acknowledged: one partition that takes nothing holds up the position of all.
 //!
 //! A session that follows one which got on is given time: the walsender reads the log again from the slot's restart
 //! position, and until it has come to what is new, the movement of the stream itself counts. One that follows a session
@@ -49,7 +50,7 @@ impl Reached {
 pub enum Reads {
     /// The stream.
     Log,
-    /// The table: the log waits meanwhile, as it should.
+    /// The table: the log waits meanwhile, as it should; there is something to do until the table is read.
     Table,
 }
 
@@ -118,6 +119,11 @@ impl Health {
         self.log_end = end;
     }
 
+    /// Rows of the table came in.
+    pub fn read_on(&mut self, now: Instant) {
+        self.got_on = now;
+    }
+
     /// A session begins, or goes on from the table to the stream.
     pub fn began(&mut self, reads: Reads, now: Instant) {
         let got_on = self.began_at.is_none_or(|then| self.reached.has_moved_since(&then));
@@ -148,7 +154,7 @@ impl Health {
 
     /// Whether there is something to do.
     fn waits(&self) -> bool {
-        self.reached.in_flight > 0 || (self.reads == Reads::Log && self.log_behind() > PADDING_BYTES)
+        self.reached.in_flight > 0 || self.reads == Reads::Table || self.log_behind() > PADDING_BYTES
     }
 
     fn log_behind(&self) -> u64 {
@@ -172,6 +178,13 @@ impl Health {
         }
         let (waiting, remedy) = if self.reached.in_flight > 0 {
             ("events wait for Kafka's acknowledgement", KAFKA_REMEDY)
+        } else if self.reads == Reads::Table {
+            (
+                "rows of the table wait to be read",
+                "look in pg_stat_activity at the sessions of walpost and at what they wait for: a lock on the outbox \
+                    or on walpost.slot, or a transaction from before that does not end; it goes on by itself when that \
+                    has passed",
+            )
         } else {
             (
                 "log of Postgres waits behind the acknowledged position",
@@ -326,15 +339,17 @@ mod tests {
         let mut health = Health::new(start);
         health.began(Reads::Table, start);
         health.log_ends(Lsn(SEGMENT * 9), start);
-        assert_eq!(
-            health.stall(after(start, 1_000), TIMEOUT),
-            None,
-            "rows that are in Kafka are passed over"
-        );
-        health.reached(reached(0, 0, 500), after(start, 1_000));
-        assert_eq!(health.stall(after(start, 1_059), TIMEOUT), None);
-        assert!(health.stall(after(start, 1_060), TIMEOUT).is_some(), "nobody acknowledges");
-        health.began(Reads::Log, after(start, 1_061));
-        assert_eq!(health.stall(after(start, 1_100), TIMEOUT), None, "the log has its time now");
+        for second in 0..1_000 {
+            health.read_on(after(start, second));
+            assert_eq!(health.stall(after(start, second + 1), TIMEOUT), None, "rows in Kafka are passed over");
+        }
+        let stall = health.stall(after(start, 1_059), TIMEOUT);
+        assert!(stall.is_some_and(|stall| stall.reason.contains("rows of the table")), "no more rows come");
+        health.read_on(after(start, 1_060));
+        health.reached(reached(0, 0, 500), after(start, 1_060));
+        assert_eq!(health.stall(after(start, 1_119), TIMEOUT), None);
+        assert!(health.stall(after(start, 1_120), TIMEOUT).is_some(), "nobody acknowledges");
+        health.began(Reads::Log, after(start, 1_121));
+        assert_eq!(health.stall(after(start, 1_160), TIMEOUT), None, "the log has its time now");
     }
 }

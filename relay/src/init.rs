@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::PgLsn;
 
+use crate::backfill::end::{holders, try_to_fix};
 use crate::config::Settings;
 use crate::database::{DatabaseError, Session};
 use crate::error::Error;
@@ -34,6 +35,7 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     steps.push("schema walpost: there".into());
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.push(slot(&session, settings, &server, &publication).await?);
+    try_to_fix(&session, source, settings.timing.slot_timeout).await;
     Ok(steps)
 }
 
@@ -114,23 +116,13 @@ pub(crate) async fn make_slot(session: &Session, slot: &str, timeout: Duration) 
     }
 }
 
-/// Names the sessions whose open transactions the slot waited for.
+/// Names whose open transactions the slot waited for.
 async fn waited_for(session: &Session, error: DatabaseError) -> Error {
-    let sql = "select format('pid %s, %s, since %s', pid, application_name, xact_start) from pg_stat_activity \
-               where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 5";
-    match session.client().query(sql, &[]).await {
-        Ok(rows) => {
-            let mut open = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; ");
-            if open.is_empty() {
-                "of sessions that this role may not see (pg_monitor may)".clone_into(&mut open);
-            }
-            error
-                .with_detail(format!(
-                    "it waits for transactions that are open: {open}; end them \
-                (pg_terminate_backend) or wait, and run `walpost init` again"
-                ))
-                .into()
-        }
-        Err(_) => error.into(),
-    }
+    let open = holders(session).await;
+    error
+        .with_detail(format!(
+            "it waits for transactions that are open: {open}; end them (pg_terminate_backend(pid), `rollback prepared` or \
+            `commit prepared`) or wait, and run `walpost init` again"
+        ))
+        .into()
 }

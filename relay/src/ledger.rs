@@ -15,6 +15,7 @@
 use serde_json::Value;
 use tokio_postgres::types::{PgLsn, ToSql};
 
+use crate::backfill::copied::CopyId;
 use crate::database::{DatabaseError, Session};
 use crate::lsn::Lsn;
 use crate::pgoutput::Oid;
@@ -45,6 +46,16 @@ pub struct Memory {
     pub copy_through: Option<i64>,
     /// Those up to this id are.
     pub copied_through: Option<i64>,
+    /// Rows of a transaction from here on may have come after `copy_through` was read; all of them are in the stream.
+    pub streamed_from: Option<i64>,
+}
+
+impl Memory {
+    /// Which rows come from the table, once that is fixed.
+    #[must_use]
+    pub fn copy(&self) -> Option<CopyId> {
+        Some(CopyId { through: self.copy_through?, streamed_from: self.streamed_from? })
+    }
 }
 
 /// The columns that later versions added. Each may be empty, so that a version which does not know it still works.
@@ -144,6 +155,7 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
             timeline: number("timeline").and_then(|timeline| u32::try_from(timeline).ok()),
             copy_through: number("copy_through"),
             copied_through: number("copied_through"),
+            streamed_from: text("streamed_from").and_then(|number| number.parse().ok()),
         }
     }))
 }
@@ -204,7 +216,9 @@ impl Holder {
     /// # Errors
     /// When the database refuses.
     pub async fn cover(&self, session: &Session, below: i64) -> Result<bool, DatabaseError> {
-        let set = "published_below = $5::bigint::text::xid8";
+        // Before the table is copied it proves nothing.
+        let set = "published_below = case when backfilled_at is null then published_below \
+                   else $5::bigint::text::xid8 end";
         self.write(session, set, "and republish_why is null", &below, "write walpost.slot").await
     }
 
@@ -276,15 +290,6 @@ pub async fn take(
     Ok(row.map_err(session.error("write walpost.slot"))?.map(|row| row.get(0)))
 }
 
-/// Whose slot is remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Made just now: whatever starts from here on is in its stream.
-    Made,
-    /// Found: nothing is known of what its stream has held.
-    TakenOver,
-}
-
 /// Remembers a slot from its beginning, whose earlier rows are not published yet.
 ///
 /// # Errors
@@ -302,7 +307,7 @@ pub async fn begin(
                    publication_oid, publication_table_oid, publication_rows) \
                values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end, $5, $6, $7) \
                on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
-               confirmed_lsn = excluded.confirmed_lsn, streamed_from = excluded.streamed_from, \
+               confirmed_lsn = excluded.confirmed_lsn, streamed_from = null, \
                publication_oid = excluded.publication_oid, \
                publication_table_oid = excluded.publication_table_oid, \
                publication_rows = excluded.publication_rows, timeline = null, epoch = old.epoch + 1, \
@@ -348,4 +353,43 @@ pub async fn republish(
     let written = session.client().execute(sql, &[&slot, publication, table, rows]).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
+}
+
+/// Fixes which rows come from the table, where that is not fixed: those up to the highest id that is visible now.
+/// `table` and `id` are in SQL's own form. See [`crate::backfill`] on what has to be waited for before.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn fix_copy(session: &Session, slot: &str, table: &str, id: &str) -> Result<(), DatabaseError> {
+    // One statement has one snapshot. A table that is empty has an end all the same.
+    let sql = format!(
+        "update walpost.slot set copy_through = coalesce((select max({id})::bigint from only {table}), {}), \
+             copied_through = null, streamed_from = pg_snapshot_xmin(pg_current_snapshot()), \
+             updated_at = clock_timestamp() \
+         where slot_name = $1 and backfilled_at is null and (copy_through is null or streamed_from is null)",
+        i64::MIN
+    );
+    let written = session.client().execute(&sql, &[&slot]).await;
+    written.map_err(session.error("fix which rows come from the table"))?;
+    Ok(())
+}
+
+/// Remembers that of a copy the rows up to `id` are in Kafka. `false`: another relay has taken the slot, or it is
+/// another copy by now.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn save_copy(
+    session: &Session,
+    slot: &str,
+    epoch: i64,
+    copy: CopyId,
+    id: i64,
+) -> Result<bool, DatabaseError> {
+    let sql = "update walpost.slot set copied_through = greatest(copied_through, $5), updated_at = clock_timestamp() \
+               where slot_name = $1 and epoch = $2 and copy_through = $3 \
+               and streamed_from = $4::bigint::text::xid8";
+    let values: [&(dyn ToSql + Sync); 5] = [&slot, &epoch, &copy.through, &copy.streamed_from, &id];
+    let rows = session.client().execute(sql, &values).await;
+    Ok(rows.map_err(session.error("write down how far the copy is"))? == 1)
 }

@@ -19,11 +19,27 @@ use crate::lsn::Lsn;
 
 /// True for a row `outbox` that is in Kafka, by what is remembered in the row `memory` of walpost.slot; else false.
 ///
+/// `xmin` is of the transaction that wrote this *version* of the row: an UPDATE has another than the insert, and maybe a
+/// lower one. It proves the insert all the same: the transaction of the version is below X, so it had ended when X was read,
+/// and the row is visible, so it had committed; it found the row there, so the insert had committed before it, and has its
+/// commit record below L.
+///
 /// Half of the ids that there are lie in the past of a transaction (PostgreSQL, "Preventing Transaction ID Wraparound
-/// Failures"): an X that is older says nothing.
+/// Failures"): an X that is older says nothing. A row that the statement sees is of the past, so one that seems to be of
+/// the future is from more than half of the ids ago, and below any such X. Special ids have the highest age that there is,
+/// and say nothing. All this holds in a statement that is a transaction of its own: `age` counts from the transaction's
+/// number where it has one already.
 pub const IS_PUBLISHED: &str = "coalesce( \
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint - memory.published_below::text::bigint < 2147483648 \
-    and outbox.xmin::text::bigint >= 3 and age(outbox.xmin) > age(memory.published_below::xid), false)";
+    and age(outbox.xmin) < 2147483647 \
+    and (age(outbox.xmin) > age(memory.published_below::xid) or age(outbox.xmin) < 0), false)";
+
+/// True for a row `outbox` whose version is by a transaction below `bound`, an `xid8`; else false, also where nothing
+/// can be said.
+#[must_use]
+pub fn is_older_than(bound: &str) -> String {
+    IS_PUBLISHED.replace("memory.published_below", bound)
+}
 
 /// A checkpoint that is not proven yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use crate::backfill;
+use crate::backfill::end::try_to_fix;
 use crate::config::Settings;
 use crate::database::Session;
 use crate::error::Error;
@@ -159,6 +160,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         Steps::Republish => {
             ledger::upgrade(&session).await?;
             ledger::republish(&session, &source.slot, &plan.publication).await?;
+            try_to_fix(&session, source, settings.timing.slot_timeout).await;
             return Ok(());
         }
         Steps::ReplaceSlot => {
@@ -171,5 +173,6 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
     ledger::create(&session).await?;
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
     ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication, Origin::Made).await?;
+    try_to_fix(&session, source, settings.timing.slot_timeout).await;
     Ok(())
 }

@@ -94,6 +94,7 @@ struct Rare {
     reconnects: [AtomicU64; Peer::ALL.len()],
     halts: AtomicU64,
     rows_removed: AtomicU64,
+    rows_overdue: AtomicU64,
     sample_errors: AtomicU64,
     partitions: AtomicU64,
 }
@@ -121,6 +122,8 @@ pub struct View {
     pub halts: u64,
     /// Published rows removed from the outbox.
     pub rows_removed: u64,
+    /// Rows past the retention that stay, since nothing proves that they are in Kafka.
+    pub rows_overdue: u64,
     /// Questions to Postgres that failed.
     pub sample_errors: u64,
     /// Partitions of the topic, when it was looked at last.
@@ -204,6 +207,11 @@ impl Vitals {
         }
     }
 
+    /// Rows of the table came in.
+    pub fn read_table(&self) {
+        lock(&self.0.board).health.read_on(Instant::now());
+    }
+
     /// Shows the confirmed position.
     pub fn show_confirmed(&self, lsn: Lsn) {
         self.0.rare.confirmed.store(lsn.0, Ordering::Relaxed);
@@ -217,6 +225,11 @@ impl Vitals {
     /// Reads what librdkafka says from here on.
     pub fn watch_kafka(&self, statistics: StatisticsCell) {
         *lock(&self.0.kafka) = Some(statistics);
+    }
+
+    /// Shows how many rows are past the retention and stay, since nothing proves that they are in Kafka.
+    pub fn show_overdue(&self, rows: u64) {
+        self.0.rare.rows_overdue.store(rows, Ordering::Relaxed);
     }
 
     /// Counts published rows that were removed from the outbox.
@@ -296,6 +309,7 @@ impl Vitals {
             reconnects: inner.rare.reconnects.each_ref().map(load),
             halts: load(&inner.rare.halts),
             rows_removed: load(&inner.rare.rows_removed),
+            rows_overdue: load(&inner.rare.rows_overdue),
             sample_errors: load(&inner.rare.sample_errors),
             partitions: Some(load(&inner.rare.partitions)).filter(|partitions| *partitions > 0),
             sample,

@@ -4,6 +4,7 @@
 //! nothing that is already queued. Everything else begins anew with each session, checks included.
 
 mod confirm;
+mod copy;
 mod open;
 mod pace;
 mod session;
@@ -15,6 +16,7 @@ use rand::RngExt;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::backfill::copied::Copied;
 use crate::config::Settings;
 use crate::encode::Encoder;
 use crate::error::{Error, Verdict};
@@ -68,6 +70,10 @@ pub struct Relay {
     epoch: Option<i64>,
     patience: Patience,
     unknown_types: UnknownTypes,
+    /// How far the copy of the table is, while there is one.
+    copied: Option<Copied>,
+    /// Rows of the table are known to be left to publish.
+    has_rows_left: bool,
     vitals: Vitals,
 }
 
@@ -96,6 +102,8 @@ impl Relay {
             epoch: None,
             patience,
             unknown_types: UnknownTypes::default(),
+            copied: None,
+            has_rows_left: false,
             vitals,
         })
     }

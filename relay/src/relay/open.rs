@@ -1,9 +1,7 @@
 //! How a session begins: connect, check everything that must hold, take the slot, and see whose events are in flight.
 
 use super::{Relay, Stopped};
-use crate::backfill::Backfill;
 use crate::catalogue;
-use crate::config::SourceSettings;
 use crate::database::Session;
 use crate::error::Error;
 use crate::guard;
@@ -11,8 +9,6 @@ use crate::ledger::{self, Holder};
 use crate::outbox::Types;
 use crate::preflight::{self, Found, PreflightError, Unsafe};
 use crate::replication::{Connection, Server, Stream};
-use crate::state::State;
-use tokio_util::sync::CancellationToken;
 
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
@@ -32,6 +28,7 @@ impl Relay {
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
         let checking = self.preflight(&session, &server);
         let (found, types) = session.within("check the database", checking).await?;
+        self.has_rows_left = !found.memory.backfilled;
         self.yield_to_another(found.memory.epoch).await?;
         let partitions = self.publisher.sink_mut().inner_mut().check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
@@ -124,6 +121,7 @@ impl Relay {
     /// position to whoever has the slot.
     pub(super) async fn abandon(&mut self) -> Result<(), Error> {
         self.epoch = None;
+        self.copied = None;
         self.publisher.abandon().await?;
         self.settled = self.publisher.progress().covered();
         // Nothing of it is this relay's any more, for as long as another has the slot.
@@ -133,34 +131,7 @@ impl Relay {
 
     /// What a stop leaves behind when no stream is there to confirm to.
     pub(super) fn stopped(&self) -> Stopped {
-        if self.publisher.progress().records() == 0 { Stopped::Drained } else { Stopped::CutShort }
-    }
-
-    /// Publishes the rows from before the slot; `false` when it was stopped.
-    pub(super) async fn backfill(
-        &mut self,
-        session: &Session,
-        found: &Found,
-        types: &Types,
-        holder: &Holder,
-        stop: &CancellationToken,
-    ) -> Result<bool, Error> {
-        self.vitals.set_state(State::Backfilling);
-        let table = self.settings.source.table.resolved(|name| found.relation.has(name));
-        let source = &SourceSettings { table, ..self.settings.source.clone() };
-        let at = found.slot.confirmed().unwrap_or(found.remembered);
-        tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
-        let window = self.settings.window;
-        self.publisher.set_timed(false);
-        let shown = |publisher: &_| self.vitals.show(publisher, self.settled);
-        let relation = &found.relation;
-        let backfill = Backfill { source, relation, types, slot_at: at, window, shown: &shown };
-        let rows = backfill.run(session, &mut self.publisher, stop).await?;
-        let Some(rows) = rows else { return Ok(false) };
-        if !holder.finish_backfill(session).await? {
-            return Err(Error::Superseded);
-        }
-        tracing::info!(rows, "the rows from before the slot are published");
-        Ok(true)
+        let is_done = self.publisher.progress().records() == 0 && !self.has_rows_left;
+        if is_done { Stopped::Drained } else { Stopped::CutShort }
     }
 }

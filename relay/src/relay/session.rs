@@ -33,7 +33,7 @@ use crate::transaction::Entry;
 const BATCH_MESSAGES: u32 = 4096;
 
 /// How long the server may take to hear the last position.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A row is a view into what was read with it, and keeps that in memory: where more than this lies between two rows,
 /// the row is copied out instead. What lies between one-row transactions is less.
@@ -42,15 +42,11 @@ const PASSED_OVER_MAX: usize = 512;
 impl WindowSettings {
     /// Whether more may be read.
     pub(crate) fn has_room<S: Sink>(&self, publisher: &Publisher<S>) -> bool {
-        self.has_room_for(1, publisher)
+        publisher.is_caught_up() && self.is_open(1, publisher)
     }
 
-    /// Whether so many more records may be read.
-    pub(crate) fn has_room_for<S: Sink>(&self, records: usize, publisher: &Publisher<S>) -> bool {
-        publisher.is_caught_up() && self.is_open(records, publisher)
-    }
-
-    fn is_open<S: Sink>(&self, records: usize, publisher: &Publisher<S>) -> bool {
+    /// The same, whether or not everything before has been handed over.
+    pub(crate) fn is_open<S: Sink>(&self, records: usize, publisher: &Publisher<S>) -> bool {
         let progress = publisher.progress();
         progress.records() + records <= self.records && progress.bytes() < self.bytes
     }
@@ -92,19 +88,24 @@ impl Held {
 impl Relay {
     /// Runs one session, until a stop.
     pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<Stopped, Error> {
-        let Opened { session, found, types, stream, server, holder } = tokio::select! {
+        let Opened { session, found, types, mut stream, server, holder } = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(self.stopped()),
             opened = Box::pin(self.open()) => opened?,
         };
-        if !found.memory.backfilled && !self.backfill(&session, &found, &types, &holder, stop).await? {
-            return Ok(self.stopped());
-        }
         ledger::make_durable(&session).await?;
+        let watched = Watched { source: self.settings.source.clone(), server, holder: holder.clone() };
+        let mut guard = Guard::start(session, watched, self.settings.timing.watch_interval);
+        if !found.memory.backfilled {
+            let copying = self.copy(&found, &types, &holder, &mut stream, &mut guard, stop);
+            if let Some(stopped) = Box::pin(copying).await? {
+                stream.close(CLOSE_TIMEOUT).await;
+                return Ok(stopped);
+            }
+            self.has_rows_left = false;
+        }
         self.publisher.set_timed(true);
         self.vitals.set_state(State::Streaming);
-        let watched = Watched { source: self.settings.source.clone(), server, holder };
-        let guard = Guard::start(session, watched, self.settings.timing.watch_interval);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
         let reading = Reading {
             decoder: Decoder::default(),
@@ -213,7 +214,7 @@ impl Relay {
         Err(error)
     }
 
-    fn look(&mut self, watchdog: &mut Watchdog, reads: bool, stream: &Stream) -> Result<(), Error> {
+    pub(super) fn look(&mut self, watchdog: &mut Watchdog, reads: bool, stream: &Stream) -> Result<(), Error> {
         let sent = self.publisher.progress().sent();
         match watchdog.look(reads, sent, &mut self.patience, Instant::now().into_std()) {
             None => Ok(()),

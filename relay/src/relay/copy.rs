@@ -1,0 +1,294 @@
+//! The rows that the stream does not hold: read from the table and published, before the stream is followed.
+//!
+//! Meanwhile nothing is read from the stream, so nothing of it can be confirmed; but the connection is watched, the guard
+//! looks as it does later, and a stop drains.
+
+use std::pin::pin;
+
+use futures::{FutureExt, Stream as Rows, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::watchdog::Watchdog;
+use super::{Relay, Stopped};
+use crate::backfill::copied::{Copied, CopyId};
+use crate::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
+use crate::config::SourceSettings;
+use crate::database::Session;
+use crate::dead_letter::DeadLetter;
+use crate::error::{BadRow, Error};
+use crate::guard::{Guard, GuardEvent};
+use crate::ledger::Holder;
+use crate::lsn::Lsn;
+use crate::outbox::{Plan, Types};
+use crate::pgoutput::{Column, Relation, Tuple};
+use crate::preflight::Found;
+use crate::replication::Stream;
+use crate::state::State;
+use crate::transaction::{Entry, PlacedEvent, Position};
+
+/// Rows taken before reports and timers are looked at again.
+const BATCH_ROWS: usize = 500;
+
+/// Progress is logged so often.
+const LOGGED_ROWS: u64 = 50_000;
+
+/// What rows of the table are read with.
+struct Reading {
+    plan: Plan,
+    columns: Relation,
+    /// The slot's position, which does not move until the copy has ended.
+    slot_at: Lsn,
+    /// Rows published in this session.
+    published: u64,
+    /// At the beginning of a page: another is asked for only when the window takes all of it.
+    between_pages: bool,
+    ended: bool,
+    acknowledged: watch::Sender<Option<i64>>,
+}
+
+impl Relay {
+    /// Publishes the rows of the table; `Some` when a stop came first.
+    pub(super) async fn copy(
+        &mut self,
+        found: &Found,
+        types: &Types,
+        holder: &Holder,
+        stream: &mut Stream,
+        guard: &mut Guard,
+        stop: &CancellationToken,
+    ) -> Result<Option<Stopped>, Error> {
+        self.vitals.set_state(State::Backfilling);
+        self.publisher.set_timed(false);
+        let (settings, epoch) = (self.settings.clone(), holder.epoch);
+        let table = settings.source.table.resolved(|name| found.relation.has(name));
+        let source = &SourceSettings { table, ..settings.source.clone() };
+        tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
+        let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
+        let columns = needed(&found.relation, source);
+        let (sender, acknowledged) = watch::channel(None);
+        let table = Table {
+            session: &session,
+            source,
+            columns: &columns.clone(),
+            slot_timeout: settings.timing.slot_timeout,
+            rows_max: (settings.window.records / 2).max(1),
+            epoch,
+            earlier: self.copied.as_ref().and_then(|copied| Some((copied.of, copied.given()?))),
+            acknowledged,
+        };
+        let mut reading = Reading {
+            plan: Plan::new(&source.table, &columns, types)?,
+            columns,
+            slot_at: found.slot.confirmed().unwrap_or(found.remembered),
+            published: 0,
+            between_pages: true,
+            ended: false,
+            acknowledged: sender,
+        };
+        if !self.read_table(pin!(table.rows()), &mut reading, stream, guard, stop).await? {
+            return Ok(Some(self.stop_copy(&session, epoch).await?));
+        }
+        let finishing = holder.finish_backfill(&session);
+        if !session.within("write down that the copy has ended", finishing).await? {
+            return Err(Error::Superseded);
+        }
+        self.copied = None;
+        tracing::info!(rows = reading.published, "the rows from before the slot are published");
+        self.publisher.set_timed(true);
+        Ok(None)
+    }
+
+    /// The loop, until every row is acknowledged; `false` when a stop came first. Its order is that of the stream's loop.
+    async fn read_table(
+        &mut self,
+        mut rows: std::pin::Pin<&mut impl Rows<Item = Result<Given, Error>>>,
+        reading: &mut Reading,
+        stream: &mut Stream,
+        guard: &mut Guard,
+        stop: &CancellationToken,
+    ) -> Result<bool, Error> {
+        // What an earlier session left in the window without handing it over: nothing else would.
+        self.publisher.send()?;
+        let peer_timeout = self.settings.timing.peer_timeout;
+        let mut looks = interval(Watchdog::interval(peer_timeout));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog = Watchdog::new(peer_timeout, Instant::now().into_std());
+        while !reading.ended || self.publisher.progress().records() > 0 {
+            let room = !reading.ended && self.has_room_to_copy(reading.between_pages);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(false),
+                _ = looks.tick() => self.look(&mut watchdog, false, stream)?,
+                () = self.publisher.wait() => self.publisher.settle().await?,
+                event = guard.next() => if let GuardEvent::Failed(error) = event {
+                    return Err(error);
+                },
+                error = stream.lost() => return Err(error.into()),
+                given = rows.next(), if room => {
+                    let taken = self.take_rows(given, rows.as_mut(), reading);
+                    // Also when the connection broke behind what was read.
+                    self.publisher.send()?;
+                    taken?;
+                    self.vitals.read_table();
+                }
+            }
+            let oldest = self.publisher.progress().oldest_sequence();
+            if let Some(copied) = &mut self.copied {
+                reading.acknowledged.send_replace(copied.acknowledged(oldest));
+            }
+            self.vitals.show(&self.publisher, self.settled);
+        }
+        Ok(true)
+    }
+
+    /// In the midst of a page a row may come; where a page is to begin, all of it is to have room.
+    fn has_room_to_copy(&self, between_pages: bool) -> bool {
+        let (window, progress) = (self.settings.window, self.publisher.progress());
+        let has_room = window.has_room(&self.publisher);
+        if !between_pages {
+            return has_room;
+        }
+        let fits = progress.records() <= window.records / 2 && progress.bytes() + PAGE_BYTES <= window.bytes;
+        has_room && (fits || progress.records() == 0)
+    }
+
+    /// Takes what has come in, a batch at the most, as far as there is room.
+    fn take_rows(
+        &mut self,
+        first: Option<Result<Given, Error>>,
+        mut rows: std::pin::Pin<&mut impl Rows<Item = Result<Given, Error>>>,
+        reading: &mut Reading,
+    ) -> Result<(), Error> {
+        let mut next = first;
+        for _ in 0..BATCH_ROWS {
+            let Some(given) = next else {
+                reading.ended = true;
+                return Ok(());
+            };
+            self.take_given(given?, reading)?;
+            if reading.ended || reading.between_pages || !self.settings.window.is_open(1, &self.publisher) {
+                return Ok(());
+            }
+            let Some(come) = rows.next().now_or_never() else { return Ok(()) };
+            next = come;
+        }
+        if let Some(given) = next {
+            self.take_given(given?, reading)?;
+        }
+        Ok(())
+    }
+
+    fn take_given(&mut self, given: Given, reading: &mut Reading) -> Result<(), Error> {
+        reading.between_pages = !matches!(given, Given::Row(_));
+        match given {
+            Given::Fixed(copy, through) => self.begin_copy(copy, through),
+            Given::Page(id) => self.give(id),
+            Given::End(id) => {
+                self.give(id);
+                reading.ended = true;
+            }
+            Given::Row(row) => {
+                if let Some(id) = row.behind {
+                    self.give(id);
+                }
+                self.enter_row(&row, reading)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the window still holds what an earlier session of the same copy read, the account of it goes on.
+    fn begin_copy(&mut self, copy: CopyId, through: Option<i64>) {
+        if self.copied.as_ref().is_none_or(|copied| copied.of != copy || copied.given() != through) {
+            self.copied = Some(Copied::new(copy, through));
+        }
+        if let Some(through) = through {
+            tracing::info!(behind = through, "rows up to this id are published or on their way: going on behind it");
+        }
+    }
+
+    fn give(&mut self, id: i64) {
+        let next = self.publisher.progress().next_sequence();
+        if let Some(copied) = &mut self.copied {
+            copied.give(id, next);
+        }
+    }
+
+    fn enter_row(&mut self, row: &TableRow, reading: &mut Reading) -> Result<(), Error> {
+        let Some(tuple) = &row.tuple else { return Ok(()) };
+        let entry = self.entry(tuple, row.id, reading)?;
+        let weight = entry.weight();
+        self.publisher.progress_mut().push(entry, weight);
+        reading.published += 1;
+        if reading.published.is_multiple_of(LOGGED_ROWS) {
+            tracing::info!(rows = reading.published, "publishing rows from before the slot");
+        }
+        Ok(())
+    }
+
+    /// A row has no place in the stream. It gets one that is the same however often a copy is begun: the slot's position,
+    /// and its id for an ordinal, by which the rows of a copy are ordered.
+    fn entry(&mut self, tuple: &Tuple, id: Option<i64>, reading: &Reading) -> Result<Entry, Error> {
+        let ordinal = u64::try_from(id.unwrap_or_default()).unwrap_or_default();
+        let position = Position { lsn: reading.slot_at, ordinal, committed_at: 0 };
+        let error = match reading.plan.event(tuple) {
+            Ok(event) => {
+                let position = Position { committed_at: event.created_at, ..position };
+                return Ok(PlacedEvent { event, position, bytes: tuple.bytes() }.into());
+            }
+            Err(error) => error,
+        };
+        let table = &self.settings.source.table;
+        let place = id.map_or_else(|| "a row without an id".to_owned(), |id| format!("the row with the id {id}"));
+        let bad = Box::new(BadRow { place, table: table.name(), error });
+        if !self.publisher.takes_dead_letters() {
+            return Err(bad.into());
+        }
+        let letter =
+            DeadLetter::of_row(table, &reading.columns, &reading.plan, tuple, bad.to_string(), position);
+        self.publisher.count_dead_letter(&letter.reason, tuple.bytes());
+        Ok(Entry::Dead(Box::new(letter)))
+    }
+
+    /// Reads no more, waits for what is in flight, and writes down how far the copy is; bounded by the deadline. Rows are
+    /// left, so this is never a whole drain.
+    async fn stop_copy(&mut self, session: &Session, epoch: i64) -> Result<Stopped, Error> {
+        self.vitals.set_state(State::Draining);
+        let deadline = Instant::now() + self.settings.timing.drain_timeout;
+        let draining = async {
+            while self.publisher.progress().records() > 0 {
+                self.publisher.wait().await;
+                self.publisher.settle().await?;
+                self.vitals.show(&self.publisher, self.settled);
+            }
+            Ok::<(), Error>(())
+        };
+        if let Ok(drained) = timeout_at(deadline, draining).await {
+            drained?;
+        }
+        let in_flight = self.publisher.progress().records();
+        let oldest = self.publisher.progress().oldest_sequence();
+        let through = self.copied.as_mut().and_then(|copied| Some((copied.of, copied.acknowledged(oldest)?)));
+        if let Some((copy, id)) = through {
+            // A little more where the deadline has passed: it is one small write.
+            let deadline = deadline.max(Instant::now() + super::session::CLOSE_TIMEOUT);
+            let saving = save(session, &self.settings.source.slot, epoch, copy, id);
+            match timeout_at(deadline, saving).await {
+                Ok(saved) => saved?,
+                Err(_) => tracing::warn!("it could not be written down in time how far the copy is"),
+            }
+        }
+        let through = through.map(|(_, id)| id);
+        tracing::warn!(in_flight, ?through, "stopped before all rows of the table were published: it goes on there");
+        Ok(Stopped::CutShort)
+    }
+}
+
+/// The table with the columns that make an event, and no other.
+fn needed(relation: &Relation, source: &SourceSettings) -> Relation {
+    let is_needed =
+        |column: &&Column| source.table.columns.iter().any(|wanted| wanted.names.contains(&column.name));
+    Relation { columns: relation.columns.iter().filter(is_needed).cloned().collect(), ..relation.clone() }
+}
