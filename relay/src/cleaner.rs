@@ -1,8 +1,9 @@
 //! Removes published rows from the outbox, which is otherwise the second copy of every event.
 //!
 //! A row goes only when [`IS_PUBLISHED`] proves that it is in Kafka and the retention has passed. Rows are looked
-//! through in the order of their ids, a batch in each transaction, each found by its key and removed by its place; no
-//! row that a writer holds is waited for, since writers only insert. After each batch the cleaner rests as long as the
+//! through in the order of their ids, a batch in each transaction, each found by its id and removed by its place in its
+//! table, which only together are its own; no row that a writer holds is waited for, since writers only insert. Rows that
+//! nothing proves are passed over and counted. After each batch the cleaner rests as long as the
 //! batch took, so it takes half of one connection's time at the most, and autovacuum can keep up.
 //!
 //! It works on a connection of its own: a slow removal must not delay a confirm. It fails alone, too: nothing is lost
@@ -53,6 +54,10 @@ struct Work {
 struct Batch {
     looked: i64,
     removed: i64,
+    /// Rows past the retention that nothing proves to be in Kafka.
+    unproven: i64,
+    /// Rows within the retention.
+    kept: i64,
     last: Option<i64>,
 }
 
@@ -78,7 +83,7 @@ impl Work {
         let Some(newest) = session.within("find the rows to keep", self.newest_due(&session)).await? else {
             return Ok(0);
         };
-        let (sql, mut last, mut total) = (self.statement(), i64::MIN, 0);
+        let (sql, mut last, mut total, mut unproven) = (self.statement(), i64::MIN, 0, 0);
         loop {
             let started = Instant::now();
             let removing = self.batch(&session, &sql, last, newest);
@@ -86,20 +91,30 @@ impl Work {
             let removed = u64::try_from(batch.removed).unwrap_or_default();
             self.vitals.count_removed(removed);
             total += removed;
+            unproven += u64::try_from(batch.unproven).unwrap_or_default();
             match batch.last {
-                // A batch of which nothing could go: what follows is younger.
-                Some(at) if batch.looked == self.clean.batch_rows && removed > 0 => last = at,
-                _ => return Ok(total),
+                // Only the retention ends it: what follows a batch that it keeps is younger. A batch of which nothing
+                // could go since nothing proves its rows says nothing about those that follow.
+                Some(at) if batch.looked >= self.clean.batch_rows && batch.kept < batch.looked => last = at,
+                _ => break,
             }
             sleep(started.elapsed().max(Duration::from_millis(1))).await;
         }
+        self.vitals.show_overdue(unproven);
+        if unproven > 0 {
+            tracing::debug!(
+                rows = unproven,
+                "rows past the retention stay: nothing proves yet that Kafka has them"
+            );
+        }
+        Ok(total)
     }
 
     /// The highest id that the retention lets go; by age the table is asked row by row.
     async fn newest_due(&self, session: &Session) -> Result<Option<i64>, DatabaseError> {
         let CleanRule::AllButNewest(kept) = self.clean.rule else { return Ok(Some(i64::MAX)) };
         let (table, id) = (self.table(), self.column(Role::Id));
-        let sql = format!("select {id}::bigint from {table} order by {id} desc offset {kept} limit 1");
+        let sql = format!("select {id}::bigint from only {table} order by {id} desc offset {kept} limit 1");
         let row = session.client().query_opt(&sql, &[]).await;
         Ok(row.map_err(session.error("find the rows to keep"))?.map(|row| row.get(0)))
     }
@@ -115,13 +130,16 @@ impl Work {
         };
         format!(
             "with looked as materialized ( \
-                 select outbox.ctid as place, outbox.{id}::bigint as id, {due} and {IS_PUBLISHED} as goes \
-                 from {table} outbox, walpost.slot memory \
+                 select outbox.tableoid as part, outbox.ctid as place, outbox.{id}::bigint as id, {due} as due, \
+                     {IS_PUBLISHED} as published \
+                 from only {table} outbox, walpost.slot memory \
                  where memory.slot_name = $1 and outbox.{id} > $2::bigint and outbox.{id} <= $3::bigint \
-                 order by outbox.{id} limit $4), \
-             removed as (delete from {table} outbox using looked \
-                 where outbox.ctid = looked.place and looked.goes returning 1) \
-             select count(*), (select count(*) from removed), max(id) from looked"
+                 order by outbox.{id} fetch first $4 rows with ties), \
+             removed as (delete from only {table} outbox using looked \
+                 where outbox.ctid = looked.place and outbox.tableoid = looked.part and outbox.{id} = looked.id \
+                 and looked.due and looked.published returning 1) \
+             select count(*), (select count(*) from removed), count(*) filter (where due and not published), \
+                 count(*) filter (where not due), max(id) from looked"
         )
     }
 
@@ -136,7 +154,8 @@ impl Work {
             [&self.settings.source.slot, &last, &newest, &self.clean.batch_rows];
         let row = session.client().query_one(sql, &values).await;
         let row = row.map_err(session.error("remove published rows"))?;
-        Ok(Batch { looked: row.get(0), removed: row.get(1), last: row.get(2) })
+        let [looked, removed, unproven, kept] = [0, 1, 2, 3].map(|index| row.get(index));
+        Ok(Batch { looked, removed, unproven, kept, last: row.get(4) })
     }
 
     fn table(&self) -> String {

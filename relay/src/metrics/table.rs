@@ -143,6 +143,11 @@ pub const TABLE: &[Metric] = &[
         one(number(view.rows_removed))
     }),
     gauge(
+        "walpost_outbox_rows_overdue",
+        "Rows past the retention that stay, since nothing proves that they are in Kafka; of the last look of --clean.",
+        |view| one(number(view.rows_overdue)),
+    ),
+    gauge(
         "walpost_sample_timestamp_seconds",
         "When Postgres was last asked what follows, seconds since 1970-01-01 UTC. All of it is absent when the answer is \
             too old.",

@@ -7,6 +7,7 @@ use harness::{PrivateKafka, wait_until};
 use tokio_postgres::Client;
 
 use crate::case::{Case, SOON};
+use crate::recover::all_covered;
 
 async fn rows(case: &Case) -> Result<i64> {
     Ok(case.client().await?.query_one("select count(*) from package_event", &[]).await?.get(0))
@@ -82,6 +83,33 @@ async fn a_row_that_kafka_does_not_have_is_never_removed() -> Result<()> {
     rows_become(&case, 0).await?;
     assert_eq!(case.topic.read_all().await?.len(), 201);
     Ok(())
+}
+
+/// Rows that were updated since: a transaction that stays open keeps every later checkpoint from proving them.
+#[tokio::test]
+async fn rows_that_nothing_proves_stay_and_hold_up_no_other() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(1_600, 10, 100).await?;
+    case.audit().await?;
+    all_covered(&case).await?;
+    relay.terminate(SOON).await?;
+    let open = case.client().await?;
+    open.batch_execute("begin; select pg_current_xact_id()").await?;
+    case.database
+        .execute("update package_event set traceparent = null where package_event_id <= 1100")
+        .await?;
+
+    let case = cleaning_at_once(case);
+    let relay = case.relay.run_ready().await?;
+    rows_become(&case, 1_100).await?;
+    wait_until("they are counted", SOON, async || {
+        Ok((relay.metric("walpost_outbox_rows_overdue").await? - 1_100.0).abs() < 0.5)
+    })
+    .await?;
+    open.batch_execute("commit").await?;
+    case.commit_one(1).await?;
+    rows_become(&case, 0).await
 }
 
 /// Inserts rows in every way in which a row's transaction may not be what its id suggests: subtransactions, long

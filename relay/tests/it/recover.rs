@@ -15,7 +15,7 @@ pub(crate) async fn dry_run(case: &Case, says: &[&str]) -> Result<()> {
 }
 
 /// Waits until a checkpoint proves that all rows are in Kafka.
-async fn all_covered(case: &Case) -> Result<()> {
+pub(crate) async fn all_covered(case: &Case) -> Result<()> {
     let client = case.client().await?;
     let uncovered = "select count(*) from package_event, walpost.slot where published_below is null \
                      or age(package_event.xmin) <= age(published_below::xid)";
