@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Side;
-use crate::backfill::quoted;
+use crate::backfill::{quoted, table_name};
 use crate::catalogue;
 use crate::config::{Settings, SourceSettings};
 use crate::database::{DatabaseError, Session};
@@ -63,6 +63,7 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     asked.senders(side).await;
     asked.rights(side).await;
     let outbox = asked.table(side).await;
+    asked.id_index(side).await;
     asked.payload_bound(side).await;
     if let Some(outbox) = outbox {
         asked.publication(side, outbox).await;
@@ -198,6 +199,28 @@ impl Asked<'_> {
             failed(side, "row security", error.into());
         }
         Some(relation.id)
+    }
+
+    /// The table is read, and cleaned, by ranges of ids.
+    async fn id_index(&self, side: &mut Side<'_>) {
+        const NAME: &str = "id index";
+        let table = &self.settings.source.table;
+        let (name, id) = (table_name(table), table.column(Role::Id).unwrap_or_default());
+        let sql = "select i.indexrelid::regclass::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid \
+                   and a.attnum = i.indkey[0] join pg_class c on c.oid = i.indexrelid \
+                   join pg_am m on m.oid = c.relam and m.amname = 'btree' where i.indrelid = to_regclass($1) \
+                   and a.attname = $2 and i.indisvalid and i.indpred is null order by i.indisprimary desc limit 1";
+        match self.session.client().query_opt(sql, &[&name, &id]).await {
+            Ok(Some(row)) => side.ok(NAME, row.get::<_, String>(0)),
+            Ok(None) => side.warn(
+                NAME,
+                format!(
+                    "no index begins with the column {id}: each page of a first copy sorts the whole table"
+                ),
+                format!("create index concurrently on {name} ({})", quoted(id)),
+            ),
+            Err(error) => failed(side, NAME, self.session.error("read the indexes")(error).into()),
+        }
     }
 
     /// An event that no topic takes is better refused in the transaction that writes it.

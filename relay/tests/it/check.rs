@@ -40,7 +40,7 @@ async fn a_system_that_is_ready_passes_and_warnings_count_when_told_to() -> Resu
     ensure!(!ended.stdout.contains('\x1b'), "colours only on a terminal");
     // The servers of tests have one replica and no limit on what slots keep.
     ensure!(check(&case, &["--strict"]).await?.code() == 1);
-    for name in ["version", "rights", "table", "publication", "slot", "payload bound"] {
+    for name in ["version", "rights", "table", "publication", "slot", "id index", "payload bound"] {
         is(&case, name, "ok", "").await?;
     }
     is(&case, "WAL for slots", "warning", "max_slot_wal_keep_size").await?;
