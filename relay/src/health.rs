@@ -341,7 +341,11 @@ mod tests {
         health.log_ends(Lsn(SEGMENT * 9), start);
         for second in 0..1_000 {
             health.read_on(after(start, second));
-            assert_eq!(health.stall(after(start, second + 1), TIMEOUT), None, "rows in Kafka are passed over");
+            assert_eq!(
+                health.stall(after(start, second + 1), TIMEOUT),
+                None,
+                "rows in Kafka are passed over"
+            );
         }
         let stall = health.stall(after(start, 1_059), TIMEOUT);
         assert!(stall.is_some_and(|stall| stall.reason.contains("rows of the table")), "no more rows come");

@@ -37,7 +37,8 @@ pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) 
     // those that have ended.
     let sql = "select pg_current_xact_id()::text::bigint";
     let asking = async {
-        let row = session.client().query_one(sql, &[]).await.map_err(session.error("take a transaction number"))?;
+        let row =
+            session.client().query_one(sql, &[]).await.map_err(session.error("take a transaction number"))?;
         Ok::<i64, DatabaseError>(row.get(0))
     };
     let own = session.within("take a transaction number", asking).await?;

@@ -219,9 +219,8 @@ impl<'a> Reader<'a> {
     /// Takes the next row of a page; `None` when there is nothing to give yet.
     async fn read(&mut self, mut page: Page) -> Result<Option<Given>, Error> {
         let session = self.table.session;
-        let taking = async {
-            page.rows.try_next().await.map_err(session.error("read the rows of the table"))
-        };
+        let taking =
+            async { page.rows.try_next().await.map_err(session.error("read the rows of the table")) };
         let Some(row) = session.within("read the rows of the table", taking).await? else {
             return self.end_page(page).await;
         };

@@ -205,7 +205,10 @@ impl Relay {
             self.copied = Some(Copied::new(copy, through));
         }
         if let Some(through) = through {
-            tracing::info!(behind = through, "rows up to this id are published or on their way: going on behind it");
+            tracing::info!(
+                behind = through,
+                "rows up to this id are published or on their way: going on behind it"
+            );
         }
     }
 
@@ -241,7 +244,8 @@ impl Relay {
             Err(error) => error,
         };
         let table = &self.settings.source.table;
-        let place = id.map_or_else(|| "a row without an id".to_owned(), |id| format!("the row with the id {id}"));
+        let place =
+            id.map_or_else(|| "a row without an id".to_owned(), |id| format!("the row with the id {id}"));
         let bad = Box::new(BadRow { place, table: table.name(), error });
         if !self.publisher.takes_dead_letters() {
             return Err(bad.into());
@@ -281,7 +285,11 @@ impl Relay {
             }
         }
         let through = through.map(|(_, id)| id);
-        tracing::warn!(in_flight, ?through, "stopped before all rows of the table were published: it goes on there");
+        tracing::warn!(
+            in_flight,
+            ?through,
+            "stopped before all rows of the table were published: it goes on there"
+        );
         Ok(Stopped::CutShort)
     }
 }

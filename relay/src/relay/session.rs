@@ -214,7 +214,12 @@ impl Relay {
         Err(error)
     }
 
-    pub(super) fn look(&mut self, watchdog: &mut Watchdog, reads: bool, stream: &Stream) -> Result<(), Error> {
+    pub(super) fn look(
+        &mut self,
+        watchdog: &mut Watchdog,
+        reads: bool,
+        stream: &Stream,
+    ) -> Result<(), Error> {
         let sent = self.publisher.progress().sent();
         match watchdog.look(reads, sent, &mut self.patience, Instant::now().into_std()) {
             None => Ok(()),

@@ -37,6 +37,12 @@ mod standby;
 /// Rows from before the slot.
 mod backfill;
 
+/// Which of them come from the table, and in which order.
+mod first_copy;
+
+/// Where the copy goes on, and what watches it.
+mod copying;
+
 /// A lost slot loses nothing.
 mod recover;
 
