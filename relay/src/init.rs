@@ -8,7 +8,7 @@ use crate::backfill::end::{holders, try_to_fix};
 use crate::config::Settings;
 use crate::database::{DatabaseError, Session};
 use crate::error::Error;
-use crate::ledger::{self, Origin};
+use crate::ledger;
 use crate::lsn::Lsn;
 use crate::pgoutput::Oid;
 use crate::preflight::{self, PreflightError, PublicationId, Unsafe};
@@ -71,8 +71,7 @@ async fn slot(
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, &server.system, at, publication, Origin::TakenOver)
-                    .await?;
+                ledger::begin(session, &source.slot, &server.system, at, publication).await?;
                 Ok(format!(
                     "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
                     source.slot
@@ -81,7 +80,7 @@ async fn slot(
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             let at = make_slot(session, &source.slot, settings.timing.slot_timeout).await?;
-            ledger::begin(session, &source.slot, &server.system, at, publication, Origin::Made).await?;
+            ledger::begin(session, &source.slot, &server.system, at, publication).await?;
             Ok(format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot

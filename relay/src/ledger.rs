@@ -300,12 +300,10 @@ pub async fn begin(
     system: &str,
     confirmed: Lsn,
     publication: &PublicationId,
-    origin: Origin,
 ) -> Result<(), DatabaseError> {
     // On another server transactions have other numbers, and those that are remembered say nothing.
-    let sql = "insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn, streamed_from, \
-                   publication_oid, publication_table_oid, publication_rows) \
-               values ($1, $2, $3, case when $4 then pg_snapshot_xmax(pg_current_snapshot()) end, $5, $6, $7) \
+    let sql = "insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn, \
+                   publication_oid, publication_table_oid, publication_rows) values ($1, $2, $3, $4, $5, $6) \
                on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
                confirmed_lsn = excluded.confirmed_lsn, streamed_from = null, \
                publication_oid = excluded.publication_oid, \
@@ -315,9 +313,9 @@ pub async fn begin(
                    then old.published_below end, \
                backfilled_at = null, copy_through = null, copied_through = null, \
                updated_at = clock_timestamp()";
-    let (confirmed, made) = (PgLsn::from(confirmed.0), origin == Origin::Made);
+    let confirmed = PgLsn::from(confirmed.0);
     let PublicationId { publication, table, rows } = publication;
-    let values: [&(dyn ToSql + Sync); 7] = [&slot, &system, &confirmed, &made, publication, table, rows];
+    let values: [&(dyn ToSql + Sync); 6] = [&slot, &system, &confirmed, publication, table, rows];
     let written = session.client().execute(sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())

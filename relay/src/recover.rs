@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::database::Session;
 use crate::error::Error;
 use crate::init;
-use crate::ledger::{self, Memory, Origin};
+use crate::ledger::{self, Memory};
 use crate::preflight::{self, PreflightError, PublicationId, SlotFacts, Unsafe};
 use crate::replication::{Connection, Server};
 
@@ -172,7 +172,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
     }
     ledger::create(&session).await?;
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
-    ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication, Origin::Made).await?;
+    ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication).await?;
     try_to_fix(&session, source, settings.timing.slot_timeout).await;
     Ok(())
 }

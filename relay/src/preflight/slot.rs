@@ -155,6 +155,7 @@ mod tests {
             timeline,
             copy_through: None,
             copied_through: None,
+            streamed_from: None,
         }
     }
 
