@@ -1,10 +1,13 @@
 //! The side of Kafka.
 
+use std::time::Duration;
+
 use super::{Side, times};
 use crate::config::Settings;
 use crate::error::{Error, Verdict};
 use crate::sink::SinkError;
 use crate::sink::kafka::facts::{TopicFacts, may_write, topic_facts};
+use crate::sink::partitions::OLD_AFTER_MS;
 
 /// librdkafka's default for `message.max.bytes`.
 const MESSAGE_MAX_BYTES: u64 = 1_000_000;
@@ -46,7 +49,7 @@ async fn check_rights(settings: &Settings, side: &mut Side<'_>, topic: &str, fac
         None => side.unknown(
             NAME,
             format!("whether {topic} may be written to could not be found out without writing"),
-            "`walpost run` halts and says so when it is denied: it needs WRITE and DESCRIBE on the topic",
+            "`walpost run` says so when it is denied, and waits: it needs WRITE and DESCRIBE on the topic",
         ),
     }
 }
@@ -54,9 +57,11 @@ async fn check_rights(settings: &Settings, side: &mut Side<'_>, topic: &str, fac
 fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {
     let error = Error::from(error);
     let is_missing = matches!(error, Error::Sink(SinkError::TopicMissing { .. }));
+    let is_denied = matches!(error, Error::Sink(SinkError::Denied(_)));
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
         _ if is_missing => "create it, or correct --topic".to_owned(),
+        _ if is_denied => "grant what is missing: `walpost run` waits for it".to_owned(),
         Verdict::Retry | Verdict::StandBy => "start it, or correct --kafka-brokers".to_owned(),
     };
     side.fail(name, error.to_string(), remedy);
@@ -93,6 +98,7 @@ fn check_topic(
         Some(needed) => side.ok("in-sync replicas", format!("{needed} of {replicas}")),
     }
     check_sizes(settings, side, topic, facts);
+    check_expiration(side, facts);
     if facts.text("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
         side.warn(
             "cleanup",
@@ -116,5 +122,27 @@ fn check_sizes(settings: &Settings, side: &mut Side<'_>, topic: &str, facts: &To
         );
     } else {
         side.ok(NAME, format!("{topic} takes {takes} bytes, walpost sends up to {sent}"));
+    }
+}
+
+/// By what a broker knows of a producer it refuses what is out of order; see [`OLD_AFTER_MS`].
+fn check_expiration(side: &mut Side<'_>, facts: &TopicFacts) {
+    const NAME: &str = "producer expiry";
+    let Some(after) = facts.producers_expire_after else { return };
+    let least = 2 * Duration::from_millis(OLD_AFTER_MS.unsigned_abs());
+    if after < least {
+        side.warn(
+            NAME,
+            format!(
+                "brokers forget a producer after {} s, by the timestamps of its records",
+                after.as_secs()
+            ),
+            format!(
+                "set producer.id.expiration.ms to {} or more on the brokers, as by default",
+                least.as_millis()
+            ),
+        );
+    } else {
+        side.ok(NAME, format!("brokers remember a producer for {} h", after.as_secs() / 3_600));
     }
 }

@@ -23,6 +23,8 @@ pub struct TopicFacts {
     pub replicas: usize,
     /// The topic's settings; empty when they may not be read.
     settings: HashMap<String, String>,
+    /// After how long a broker forgets a producer that is idle; `None` when that may not be read.
+    pub producers_expire_after: Option<Duration>,
 }
 
 impl TopicFacts {
@@ -66,23 +68,29 @@ pub async fn topic_facts(
     let Some(found) = found.filter(|topic| !topic.partitions().is_empty()) else {
         return Err(SinkError::TopicMissing { topic: topic.to_owned(), brokers: kafka.brokers.clone() });
     };
+    let broker = metadata.brokers().first().map(|broker| ResourceSpecifier::Broker(broker.id()));
+    let broker = match &broker {
+        Some(broker) => settings(&admin, broker, timeout).await,
+        None => HashMap::new(),
+    };
+    let expiration = broker.get("producer.id.expiration.ms").and_then(|millis| millis.parse().ok());
     let replicas = found.partitions().iter().map(|partition| partition.replicas().len()).min();
     Ok(TopicFacts {
         brokers: metadata.brokers().len(),
         partitions: found.partitions().len(),
         replicas: replicas.unwrap_or_default(),
-        settings: settings(&admin, topic, timeout).await,
+        settings: settings(&admin, &ResourceSpecifier::Topic(topic), timeout).await,
+        producers_expire_after: expiration.map(Duration::from_millis),
     })
 }
 
 async fn settings(
     admin: &AdminClient<DefaultClientContext>,
-    topic: &str,
+    resource: &ResourceSpecifier<'_>,
     timeout: Duration,
 ) -> HashMap<String, String> {
     let options = AdminOptions::new().request_timeout(Some(timeout));
-    let topic = ResourceSpecifier::Topic(topic);
-    let asked = admin.describe_configs([&topic], &options);
+    let asked = admin.describe_configs([resource], &options);
     let Ok(Ok(described)) = tokio::time::timeout(timeout, asked).await else { return HashMap::new() };
     let entries = described.into_iter().flatten().flat_map(|resource| resource.entries);
     entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()
