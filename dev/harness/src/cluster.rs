@@ -100,6 +100,14 @@ impl PrivateKafkaCluster {
         self.act("start", broker).await
     }
 
+    /// Starts whatever of them does not run.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub async fn start_all(&self) -> Result<()> {
+        self.instance.act("start", &[]).await
+    }
+
     /// Stops `broker` in good order, which hands its leaderships on, and starts it again.
     ///
     /// # Errors

@@ -85,7 +85,7 @@ impl Database {
         // Two scripts at a time would change the same roles. The lock goes with its connection.
         let server = connect(&self.server_url).await?;
         server.batch_execute("select pg_advisory_lock(hashtext('harness.roles'))").await?;
-        let (relay, monitor) = (format!("relay_{}", self.name), format!("monitor_{}", self.name));
+        let (relay, monitor) = (self.relay_role(), format!("monitor_{}", self.name));
         let password = uuid::Uuid::new_v4().simple().to_string();
         let own = format!(
             "create role {relay} login replication password '{password}' in role logistic_package_relay; \
@@ -98,6 +98,12 @@ impl Database {
         self.relay_url = with_user(&self.url, &relay, &password)?;
         self.monitor_url = with_user(&self.url, &monitor, &password)?;
         Ok(())
+    }
+
+    /// The role of `relay_url`.
+    #[must_use]
+    pub fn relay_role(&self) -> String {
+        format!("relay_{}", self.name)
     }
 
     /// Its name.
@@ -119,7 +125,7 @@ impl Database {
     /// # Errors
     /// As for [`Database::addr`].
     pub fn relay_url_by(&self, way: SocketAddr) -> Result<String> {
-        Ok(self.relay_url.replacen(&self.addr()?.to_string(), &way.to_string(), 1))
+        by_way_of(&self.relay_url, way)
     }
 
     /// A name for a replication slot. Slots belong to the whole server, so tests beside each other need their own.
@@ -206,6 +212,14 @@ fn place(url: &str) -> &str {
     let place = url.split_once("://").map_or(url, |(_, rest)| rest);
     let place = place.split_once('?').map_or(place, |(place, _)| place);
     place.rsplit_once('@').map_or(place, |(_, place)| place)
+}
+
+/// `url` by way of `way`: a proxy in front of the server.
+///
+/// # Errors
+/// When the URL gives a name instead of an address.
+pub fn by_way_of(url: &str, way: SocketAddr) -> Result<String> {
+    Ok(url.replacen(&address(url)?.to_string(), &way.to_string(), 1))
 }
 
 /// Where the server of a URL listens.

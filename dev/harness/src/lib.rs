@@ -28,6 +28,9 @@ pub mod proxy;
 /// A broker in trouble: a proxy that speaks enough Kafka to refuse what it is told to.
 pub mod kafka_proxy;
 
+/// A producer that sends what no client would.
+pub mod raw_producer;
+
 /// A collector of spans.
 pub mod collector;
 

@@ -10,6 +10,9 @@ mod record;
 /// In which order events arrive, and which never do.
 mod order;
 
+/// What is believed of Postgres, Kafka and its client.
+mod beliefs;
+
 /// The first records that a producer sends to a partition.
 mod first_contact;
 

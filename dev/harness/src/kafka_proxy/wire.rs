@@ -260,6 +260,11 @@ impl Writer {
         }
     }
 
+    /// A signed number as records have it: small ones of either sign are short.
+    pub(crate) fn zigzag(&mut self, value: i64) {
+        self.varint(usize::try_from((value << 1) ^ (value >> 63)).unwrap_or(usize::MAX));
+    }
+
     pub(crate) fn length(&mut self, flexible: bool, count: usize) {
         if flexible {
             self.varint(count + 1);
@@ -277,7 +282,7 @@ impl Writer {
         self.0.extend(text.as_bytes());
     }
 
-    fn no_text(&mut self, flexible: bool) {
+    pub(crate) fn no_text(&mut self, flexible: bool) {
         if flexible {
             self.varint(0);
         } else {
