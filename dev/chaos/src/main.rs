@@ -1,14 +1,17 @@
 //! Random faults of every kind while events are written, and a count of what was lost.
 //!
-//! Two relays, one standing by, reach a Postgres and a Kafka of their own through proxies; writers and the audit go
-//! straight. Faults come one after the other; after each an event that is committed once it is healed must arrive.
+//! Two relays, one standing by, reach a Postgres with a standby and three brokers of Kafka, all their own, through proxies;
+//! writers and the audit go straight. Where a relay halts, its remedy is followed. Faults come one after the other; after each an event that is committed once it is healed must arrive.
 //!
-//! `CHAOS_MINUTES` (5), `CHAOS_FAULTS` (no limit), `CHAOS_ONLY` (kinds with this in their name) and `CHAOS_SEED` (drawn,
-//! and printed) say how long and which: a seed gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside this
-//! program.
+//! `CHAOS_MINUTES` (5), `CHAOS_FAULTS` (no limit), `CHAOS_ONLY` (kinds with one of these, divided by commas, in their
+//! name), `CHAOS_WITHOUT` (none of those with one of these) and `CHAOS_SEED` (drawn, and printed) say how long and which:
+//! a seed gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside
+//! this program.
 
 mod audit;
 mod faults;
+mod kinds;
+mod relays;
 mod report;
 mod run;
 mod world;
@@ -18,7 +21,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use kinds::Kind;
 use run::Limits;
 
 #[tokio::main]
@@ -27,7 +31,10 @@ async fn main() -> Result<ExitCode> {
     let faults = setting("CHAOS_FAULTS", usize::MAX)?;
     let only: String = setting("CHAOS_ONLY", String::new())?;
     let seed: u64 = setting("CHAOS_SEED", rand::random())?;
-    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, only };
+    let without: String = setting("CHAOS_WITHOUT", String::new())?;
+    let kinds = Kind::named(&only, &without);
+    ensure!(!kinds.is_empty(), "CHAOS_ONLY={only} CHAOS_WITHOUT={without} leaves no kind of fault");
+    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, kinds };
     println!("seed {seed}, {minutes} minutes; again with: CHAOS_SEED={seed} make chaos");
     let report = run::run(seed, limits).await.with_context(|| format!("seed {seed}"))?;
     println!("\n{report}\nseed {seed}, {} faults", report.faults());

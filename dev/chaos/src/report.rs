@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::faults::Kind;
+use crate::kinds::Kind;
 
 /// What followed a fault.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,8 @@ pub(crate) struct Recovery {
     pub(crate) took: Duration,
     /// Events that came again.
     pub(crate) repeated: u64,
+    /// Halts whose remedy was followed.
+    pub(crate) halts: usize,
 }
 
 /// What a run found.
@@ -26,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) duplicates: u64,
     pub(crate) inversions: Vec<String>,
     pub(crate) unsafe_confirms: Vec<String>,
+    /// Halts for what passes by itself.
+    pub(crate) needless_halts: Vec<String>,
 }
 
 impl Report {
@@ -35,6 +39,7 @@ impl Report {
             && self.never_committed == 0
             && self.inversions.is_empty()
             && self.unsafe_confirms.is_empty()
+            && self.needless_halts.is_empty()
     }
 
     pub(crate) fn faults(&self) -> usize {
@@ -50,8 +55,8 @@ fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| fault | times | recovery p50 | p99 | max | repeated, p50 | max |")?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(f, "| fault | times | recovery p50 | p99 | max | repeated, p50 | max | halts |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         let row = |f: &mut fmt::Formatter<'_>, name: &str, recoveries: Vec<Recovery>| {
             let mut times: Vec<_> = recoveries.iter().map(|recovery| recovery.took).collect();
             let mut repeated: Vec<_> = recoveries.iter().map(|recovery| recovery.repeated).collect();
@@ -60,13 +65,14 @@ impl fmt::Display for Report {
             let seconds = |percent| percentile(&times, percent).as_secs_f64();
             writeln!(
                 f,
-                "| {name} | {} | {:.2} s | {:.2} s | {:.2} s | {} | {} |",
+                "| {name} | {} | {:.2} s | {:.2} s | {:.2} s | {} | {} | {} |",
                 times.len(),
                 seconds(50),
                 seconds(99),
                 seconds(100),
                 percentile(&repeated, 50),
-                percentile(&repeated, 100)
+                percentile(&repeated, 100),
+                recoveries.iter().map(|recovery| recovery.halts).sum::<usize>()
             )
         };
         for (kind, times) in &self.recoveries {
@@ -76,21 +82,23 @@ impl fmt::Display for Report {
         writeln!(f)?;
         writeln!(
             f,
-            "| events | transactions | lost | never committed | out of order | unsafe confirms | duplicates |"
+            "| events | transactions | lost | never committed | out of order | unsafe confirms | needless halts | duplicates |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         writeln!(
             f,
-            "| {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
             self.events,
             self.transactions,
             self.lost,
             self.never_committed,
             self.inversions.len(),
             self.unsafe_confirms.len(),
+            self.needless_halts.len(),
             self.duplicates
         )?;
-        for found in self.inversions.iter().chain(&self.unsafe_confirms).take(10) {
+        for found in self.inversions.iter().chain(&self.unsafe_confirms).chain(&self.needless_halts).take(20)
+        {
             writeln!(f, "{found}")?;
         }
         Ok(())

@@ -16,6 +16,8 @@ use uuid::Uuid;
 
 use crate::audit::{Audit, Sample, Written};
 use crate::faults::Fault;
+use crate::kinds::Kind;
+use crate::relays::Halt;
 use crate::report::{Recovery, Report};
 use crate::world::{DEADLINE, World};
 use crate::writer;
@@ -29,13 +31,19 @@ const MARKER_KEY: i64 = 1_000_000;
 /// How often the slot is compared with the topic.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often the relays are asked whether they have halted.
+const HALT_INTERVAL: Duration = Duration::from_millis(300);
+
+/// After a fault each relay may halt, and again while the other recovers.
+const HALTS_MAX: usize = 6;
+
 /// How long a run goes on.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) time: Duration,
     pub(crate) faults: usize,
-    /// Only kinds whose name has this in it.
-    pub(crate) only: String,
+    /// What may happen.
+    pub(crate) kinds: Vec<Kind>,
 }
 
 type Shared = Arc<Mutex<Audit>>;
@@ -110,7 +118,7 @@ async fn befall(
     let (started, mut left) = (Instant::now(), Vec::new());
     while started.elapsed() < limits.time && report.faults() < limits.faults {
         let repeated = with(audit, |audit| audit.duplicates);
-        let fault = Fault::draw(&mut rng, &mut left, &limits.only);
+        let fault = Fault::draw(&mut rng, &mut left, &limits.kinds);
         tokio::time::sleep(fault.after).await;
         let name = fault.kind.name();
         while let Some(ended) = writers.try_join_next() {
@@ -119,17 +127,22 @@ async fn befall(
         fault.befall(world).await.with_context(|| format!("bringing about: {name}"))?;
         let healed = Instant::now();
         let marker = mark(&world.database, tell).await?;
-        wait_until("events flow again", DEADLINE, async || Ok(with(audit, |audit| audit.has_seen(marker))))
-            .await
-            .with_context(|| format!("after: {name}"))?;
+        let halts = flows_again(world, audit, marker).await.with_context(|| format!("after: {name}"))?;
+        if !fault.kind.may_halt() {
+            let needless =
+                halts.iter().map(|halt| format!("after {name}: {} ({})", halt.reason, halt.remedy));
+            report.needless_halts.extend(needless);
+        }
         let took = healed.elapsed();
         let repeated = with(audit, |audit| audit.duplicates) - repeated;
         println!(
-            "{:>7.1} s  {name:<36} flows again after {:.2} s, {repeated} repeated",
+            "{:>7.1} s  {name:<36} flows again after {:.2} s, {repeated} repeated, {} halts",
             started.elapsed().as_secs_f64(),
-            took.as_secs_f64()
+            took.as_secs_f64(),
+            halts.len()
         );
-        report.recoveries.entry(fault.kind).or_default().push(Recovery { took, repeated });
+        let recovery = Recovery { took, repeated, halts: halts.len() };
+        report.recoveries.entry(fault.kind).or_default().push(recovery);
         let (inversions, unsafe_confirms) = with(audit, |a| (a.inversions.len(), a.unsafe_confirms.len()));
         ensure!(
             inversions + unsafe_confirms == 0,
@@ -137,6 +150,33 @@ async fn befall(
         );
     }
     Ok(())
+}
+
+/// Waits until the marker has arrived, and does what halted relays ask for meanwhile.
+async fn flows_again(world: &mut World, audit: &Shared, marker: Uuid) -> Result<Vec<Halt>> {
+    let mut followed = Vec::new();
+    let mut looked = Instant::now();
+    wait_until("events flow again", DEADLINE, async || {
+        let seen = with(audit, |audit| audit.has_seen(marker));
+        // Also at the end: the relay that stands by may have halted as well.
+        if seen || looked.elapsed() > HALT_INTERVAL {
+            looked = Instant::now();
+            follow_remedies(world, &mut followed).await?;
+        }
+        Ok(seen)
+    })
+    .await?;
+    Ok(followed)
+}
+
+async fn follow_remedies(world: &mut World, followed: &mut Vec<Halt>) -> Result<()> {
+    for halt in world.relays.halts().await {
+        println!("           halted: {}; remedy: {}", halt.reason, halt.remedy);
+        ensure!(followed.len() < HALTS_MAX, "the remedies lead nowhere");
+        world.relays.follow(&halt).await?;
+        followed.push(halt);
+    }
+    world.relays.start_ended()
 }
 
 /// Commits an event as soon as Postgres takes it.

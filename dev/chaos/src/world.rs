@@ -3,81 +3,66 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use harness::database::{by_way_of, connect};
 use harness::program::sibling;
-use harness::{
-    Database, PrivateKafka, PrivatePostgres, Proxy, Relay, RelayProcess, Topic, http, port, wait_for,
-};
-use tokio::net::TcpListener;
+use harness::{Database, PrivateKafkaCluster, PrivatePostgres, Proxy, Relay, Topic, wait_until};
 
-/// More than one, so that order per key means something.
+use crate::relays::Relays;
+
+/// More than one, so that order per key means something, and each broker leads some.
 const PARTITIONS: i32 = 4;
 
-/// Above the ports that dev/stack gives to servers, which would take this one while Kafka is down, and below those that
-/// the kernel gives to outgoing connections.
-const KAFKA_PORT: u16 = 32_100;
+/// How long a peer may be silent in this world: short, so that a minute holds many faults; and long enough that a relay
+/// that a busy machine keeps from its work for half of it, and that then starts afresh, is rare.
+pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a peer may be silent in this world: short, so that a minute holds many faults.
-pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(3);
+/// By how much a slow way holds back what passes.
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
 
 /// Nothing takes longer to come back; if it does, it does not come back.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
-/// The two relays: one streams, one stands by, and who does which changes.
-pub(crate) struct Relays {
-    settings: [Relay; 2],
-    running: [RelayProcess; 2],
+/// A primary and its standby. What is committed is on both, and what is published, too: no failover takes it back.
+pub(crate) struct Pair {
+    pub(crate) primary: PrivatePostgres,
+    pub(crate) standby: PrivatePostgres,
 }
 
-impl Relays {
-    fn start(settings: [Relay; 2]) -> Result<Self> {
-        let running = [settings[0].run()?, settings[1].run()?];
-        Ok(Self { settings, running })
+impl Pair {
+    async fn start() -> Result<Self> {
+        let primary = PrivatePostgres::start().await?;
+        let standby = standby_of(&primary).await?;
+        let pair = Self { primary, standby };
+        pair.tie().await?;
+        Ok(pair)
     }
 
-    /// The relay that streams, as soon as one does.
-    pub(crate) async fn active(&self) -> Result<usize> {
-        let waited = wait_for("a relay is ready", DEADLINE, async || {
-            for (index, relay) in self.running.iter().enumerate() {
-                if http::get(relay.http_addr(), "/ready").await.is_ok_and(|answer| answer.status == 200) {
-                    return Ok(Some(index));
-                }
-            }
-            Ok(None)
-        })
-        .await;
-        match waited {
-            Ok(index) => Ok(index),
-            Err(error) => Err(error.context(self.logs().await)),
-        }
-    }
-
-    pub(crate) fn at(&mut self, index: usize) -> &mut RelayProcess {
-        &mut self.running[index]
-    }
-
-    /// Starts one again that has ended.
-    pub(crate) fn start_again(&mut self, index: usize) -> Result<()> {
-        self.running[index] = self.settings[index].run()?;
+    /// From now on a commit waits for the standby, by its name: `*` would mean the relay as well, which is a reader of
+    /// the log like any other. Not before the standby is there: its own settings begin as a copy.
+    async fn tie(&self) -> Result<()> {
+        let server = connect(self.primary.url()).await?;
+        server.batch_execute("alter system set synchronized_standby_slots = 'standby'").await?;
+        server.batch_execute("alter system set synchronous_standby_names = 'walreceiver'").await?;
+        server.batch_execute("select pg_reload_conf()").await?;
         Ok(())
     }
 
-    /// What both say of themselves, and the ends of their logs, for a failure's message.
-    pub(crate) async fn logs(&self) -> String {
-        let mut said = String::new();
-        for relay in &self.running {
-            for path in ["/ready", "/metrics"] {
-                let page = http::get(relay.http_addr(), path).await.map(|answer| answer.body);
-                let page = page.unwrap_or_else(|error| format!("{path}: {error:#}"));
-                for line in page.lines().filter(|line| !line.starts_with('#') && !line.starts_with("process"))
-                {
-                    said += &format!("{line}\n");
-                }
-            }
-            said += &relay.log_tail();
-        }
-        said
+    /// Waits until the standby has a copy of the relay's slot that outlives a promotion.
+    async fn slot_is_copied(&self) -> Result<()> {
+        let (primary, standby) = (connect(self.primary.url()).await?, connect(self.standby.url()).await?);
+        let copied = "select count(*) from pg_replication_slots \
+                      where synced and not temporary and invalidation_reason is null";
+        wait_until("the slot is copied to the standby", DEADLINE, async || {
+            primary.batch_execute("select pg_log_standby_snapshot()").await?;
+            Ok(standby.query_one(copied, &[]).await?.get::<_, i64>(0) == 1)
+        })
+        .await
     }
+}
+
+async fn standby_of(primary: &PrivatePostgres) -> Result<PrivatePostgres> {
+    primary.standby_with(&["sync_replication_slots=on"]).await
 }
 
 /// The world. Fields are dropped in this order: what uses a server before the server.
@@ -86,9 +71,10 @@ pub(crate) struct World {
     pub(crate) topic: Arc<Topic>,
     pub(crate) database: Arc<Database>,
     pub(crate) way_to_postgres: Proxy,
-    pub(crate) way_to_kafka: Proxy,
-    pub(crate) postgres: PrivatePostgres,
-    pub(crate) kafka: PrivateKafka,
+    /// The address of whichever Postgres is the primary, for writers and the audit.
+    address: Proxy,
+    pub(crate) postgres: Pair,
+    pub(crate) kafka: PrivateKafkaCluster,
 }
 
 impl World {
@@ -97,32 +83,64 @@ impl World {
     /// # Errors
     /// When anything does not start.
     pub(crate) async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let kafka_target = port::free_from(KAFKA_PORT)?;
-        let way_to_kafka = Proxy::on(listener, kafka_target)?;
-        let (postgres, kafka) = tokio::try_join!(
-            PrivatePostgres::start(),
-            PrivateKafka::start_behind(kafka_target.port(), way_to_kafka.addr().port())
-        )?;
-        let database = Arc::new(Database::with_outbox(postgres.url()).await?);
-        let way_to_postgres = Proxy::start(database.addr()?).await?;
+        let (postgres, kafka) = tokio::try_join!(Pair::start(), PrivateKafkaCluster::start())?;
+        let primary = postgres.primary.addr()?;
+        let address = Proxy::start(primary).await?;
+        let url = by_way_of(postgres.primary.url(), address.addr())?;
+        let database = Arc::new(Database::with_outbox(&url).await?);
+        let way_to_postgres = Proxy::start(primary).await?;
         let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
         let url = database.relay_url_by(way_to_postgres.addr())?;
-        let relay = relay(&database, &topic, &url, &way_to_kafka)?;
+        let relay = relay(&database, &topic, &url, &kafka.proxied())?;
         relay.init().await?;
         let relays = Relays::start([relay.clone(), relay.beside()?])?;
         relays.active().await?;
-        Ok(Self { relays, topic, database, way_to_postgres, way_to_kafka, postgres, kafka })
+        Ok(Self { relays, topic, database, way_to_postgres, address, postgres, kafka })
+    }
+
+    /// Executes `statement` on the primary, however often it takes.
+    ///
+    /// # Errors
+    /// When it does not succeed before the deadline.
+    pub(crate) async fn insist(&self, statement: &str) -> Result<()> {
+        let mut last = None;
+        let done = wait_until(&format!("Postgres takes: {statement}"), DEADLINE, async || {
+            last = self.database.execute(statement).await.err();
+            Ok(last.is_none())
+        })
+        .await;
+        done.map_err(|error| last.map_or(error, |last| last.context("Postgres does not take a statement")))
+    }
+
+    /// Kills the primary, promotes the standby, lets every address lead to it, and gives it a standby of its own.
+    ///
+    /// # Errors
+    /// When any of that fails.
+    pub(crate) async fn fail_over(&mut self) -> Result<()> {
+        self.postgres.slot_is_copied().await?;
+        self.postgres.primary.kill().await?;
+        let standby = connect(self.postgres.standby.url()).await?;
+        let promoted = standby.query_one("select pg_promote()", &[]).await?;
+        ensure!(promoted.get::<_, bool>(0), "the standby was not promoted");
+        let addr = self.postgres.standby.addr()?;
+        for proxy in [&self.address, &self.way_to_postgres] {
+            proxy.lead_to(addr);
+            proxy.reset();
+        }
+        let spare = standby_of(&self.postgres.standby).await?;
+        let primary = std::mem::replace(&mut self.postgres.standby, spare);
+        self.postgres.primary = primary;
+        self.postgres.tie().await
     }
 }
 
-fn relay(database: &Database, topic: &Topic, url: &str, way_to_kafka: &Proxy) -> Result<Relay> {
+fn relay(database: &Database, topic: &Topic, url: &str, brokers: &str) -> Result<Relay> {
     let program =
         std::env::var("CHAOS_WALPOST").map_or_else(|_| sibling("walpost"), |path| Ok(path.into()))?;
     let relay = Relay::new(program, database, topic)?.with_program(|program| program.log_on_drop(false));
     let settings = [
         ("WALPOST_DATABASE_URL", url),
-        ("WALPOST_KAFKA_BROKERS", &way_to_kafka.addr().to_string()),
+        ("WALPOST_KAFKA_BROKERS", brokers),
         ("WALPOST_PEER_TIMEOUT_MS", &PEER_TIMEOUT.as_millis().to_string()),
         ("WALPOST_CONFIRM_INTERVAL_MS", "100"),
         ("WALPOST_WATCH_INTERVAL_MS", "500"),
@@ -132,6 +150,8 @@ fn relay(database: &Database, topic: &Topic, url: &str, way_to_kafka: &Proxy) ->
         ("WALPOST_CLEAN", "age"),
         ("WALPOST_CLEAN_AGE_S", "1"),
         ("WALPOST_CLEAN_INTERVAL_MS", "1000"),
+        // Handed over in one go, which on a machine that is as busy as this must stay far below the peer time-out.
+        ("WALPOST_WINDOW_RECORDS", "1000"),
         ("WALPOST_KAFKA_PROPERTY_RECONNECT_BACKOFF_MAX_MS", "500"),
     ];
     Ok(settings.into_iter().fold(relay, |relay, (name, value)| relay.env(name, value)))

@@ -1,0 +1,90 @@
+//! What operators do, to the best of their knowledge.
+
+use anyhow::Result;
+
+use super::Fault;
+use crate::kinds::Kind;
+use crate::world::World;
+
+/// No record is so small.
+const TOO_SMALL_BYTES: u32 = 20;
+
+/// What topics have by default.
+const LARGEST_BYTES: u32 = 1_048_588;
+
+impl Fault {
+    pub(super) async fn befall_operator(self, world: &mut World) -> Result<()> {
+        let relay = world.database.relay_role();
+        let end_sessions =
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{relay}'");
+        let publication = "alter publication package_event_pub";
+        match self.kind {
+            Kind::TableRewritten => {
+                world
+                    .insist("alter table package_event add column chaos uuid default gen_random_uuid()")
+                    .await?;
+                self.lasts().await;
+                world.insist("alter table package_event drop column chaos").await
+            }
+            Kind::RowsUpdated => world.insist("update package_event set traceparent = traceparent").await,
+            Kind::PublicationWithoutInserts => {
+                self.between(
+                    world,
+                    &[&format!("{publication} set (publish = 'update')")],
+                    &[&format!("{publication} set (publish = 'insert')")],
+                )
+                .await
+            }
+            Kind::PublicationWithoutTable => {
+                self.between(
+                    world,
+                    &[&format!("{publication} drop table package_event")],
+                    &[&format!("{publication} add table package_event")],
+                )
+                .await
+            }
+            Kind::DatabaseReadOnly => {
+                // Sessions that have begun so stay so, until they are given up.
+                self.between(
+                    world,
+                    &[&format!("alter role {relay} set default_transaction_read_only = on"), &end_sessions],
+                    &[&format!("alter role {relay} reset default_transaction_read_only")],
+                )
+                .await
+            }
+            Kind::RightsRevoked => {
+                self.between(
+                    world,
+                    &[&format!("revoke logistic_package_relay from {relay}"), &end_sessions],
+                    &[&format!("grant logistic_package_relay to {relay}")],
+                )
+                .await
+            }
+            Kind::LoginDenied => {
+                self.between(
+                    world,
+                    &[&format!("alter role {relay} nologin"), &end_sessions],
+                    &[&format!("alter role {relay} login")],
+                )
+                .await
+            }
+            _ => {
+                world.topic.refuse_batches_above(TOO_SMALL_BYTES).await?;
+                self.lasts().await;
+                world.topic.refuse_batches_above(LARGEST_BYTES).await
+            }
+        }
+    }
+
+    /// Executes `first`, lets it last, and executes `then`.
+    async fn between(self, world: &World, first: &[&str], then: &[&str]) -> Result<()> {
+        for statement in first {
+            world.insist(statement).await?;
+        }
+        self.lasts().await;
+        for statement in then {
+            world.insist(statement).await?;
+        }
+        Ok(())
+    }
+}

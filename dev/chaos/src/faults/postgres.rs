@@ -1,0 +1,46 @@
+//! What befalls Postgres and the way to it.
+
+use anyhow::Result;
+
+use super::Fault;
+use crate::kinds::Kind;
+use crate::world::{SLOW, World};
+
+impl Fault {
+    pub(super) async fn befall_postgres(self, world: &mut World) -> Result<()> {
+        let way = &world.way_to_postgres;
+        match self.kind {
+            Kind::PostgresKilled => {
+                world.postgres.primary.kill().await?;
+                world.postgres.primary.start_again().await?;
+            }
+            Kind::PostgresRestarted => world.postgres.primary.restart().await?,
+            Kind::PostgresFailedOver => world.fail_over().await?,
+            Kind::PostgresReset => way.reset(),
+            Kind::PostgresBlackHole => {
+                way.black_hole();
+                self.lasts().await;
+                way.heal();
+            }
+            Kind::PostgresSlow => {
+                way.slow(SLOW);
+                self.lasts().await;
+                way.heal();
+            }
+            Kind::PostgresAddressOfStandby => {
+                // Who has come to the standby stays there, until it notices itself.
+                way.lead_to(world.postgres.standby.addr()?);
+                way.reset();
+                self.lasts().await;
+                way.lead_to(world.postgres.primary.addr()?);
+            }
+            _ => {
+                // The relay's alone: the standby's is not to be ended with it.
+                let end = "select pg_terminate_backend(active_pid) from pg_replication_slots \
+                           where active and slot_type = 'logical'";
+                world.insist(end).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! The two relays: one streams, one stands by, and who does which changes.
+
+use anyhow::{Context, Result};
+use harness::{Relay, RelayProcess, http, wait_for};
+use serde_json::Value;
+
+use crate::world::DEADLINE;
+
+/// Both.
+pub(crate) struct Relays {
+    settings: [Relay; 2],
+    running: [RelayProcess; 2],
+}
+
+/// What a halted relay says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Halt {
+    pub(crate) index: usize,
+    pub(crate) reason: String,
+    pub(crate) remedy: String,
+}
+
+impl Relays {
+    pub(crate) fn start(settings: [Relay; 2]) -> Result<Self> {
+        let running = [settings[0].run()?, settings[1].run()?];
+        Ok(Self { settings, running })
+    }
+
+    /// The relay that streams, as soon as one does.
+    pub(crate) async fn active(&self) -> Result<usize> {
+        let waited = wait_for("a relay is ready", DEADLINE, async || {
+            for (index, relay) in self.running.iter().enumerate() {
+                if http::get(relay.http_addr(), "/ready").await.is_ok_and(|answer| answer.status == 200) {
+                    return Ok(Some(index));
+                }
+            }
+            Ok(None)
+        })
+        .await;
+        match waited {
+            Ok(index) => Ok(index),
+            Err(error) => Err(error.context(self.logs().await)),
+        }
+    }
+
+    /// Those that have halted.
+    pub(crate) async fn halts(&self) -> Vec<Halt> {
+        let mut halts = Vec::new();
+        for (index, relay) in self.running.iter().enumerate() {
+            let Ok(answer) = http::get(relay.http_addr(), "/ready").await else { continue };
+            let Ok(said) = serde_json::from_str::<Value>(&answer.body) else { continue };
+            let part = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+            if part("state") == "halted" {
+                halts.push(Halt { index, reason: part("reason"), remedy: part("remedy") });
+            }
+        }
+        halts
+    }
+
+    /// Does what the remedy says: `walpost recover` where it says so, or a start again.
+    pub(crate) async fn follow(&mut self, halt: &Halt) -> Result<()> {
+        self.running[halt.index].terminate(DEADLINE).await.context("ending a halted relay")?;
+        let settings = &self.settings[halt.index];
+        let recovers = halt.remedy.contains("walpost recover");
+        self.running[halt.index] = if recovers { settings.recover()? } else { settings.run()? };
+        Ok(())
+    }
+
+    pub(crate) fn at(&mut self, index: usize) -> &mut RelayProcess {
+        &mut self.running[index]
+    }
+
+    /// Starts one again that has ended.
+    pub(crate) fn start_again(&mut self, index: usize) -> Result<()> {
+        self.running[index] = self.settings[index].run()?;
+        Ok(())
+    }
+
+    /// Starts those again that have ended: a command that was told to recover and could not.
+    pub(crate) fn start_ended(&mut self) -> Result<()> {
+        for index in 0..self.running.len() {
+            if self.running[index].expect_running().is_err() {
+                self.start_again(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What both say of themselves, and the ends of their logs, for a failure's message.
+    pub(crate) async fn logs(&self) -> String {
+        let mut said = String::new();
+        for relay in &self.running {
+            for path in ["/ready", "/metrics"] {
+                let page = http::get(relay.http_addr(), path).await.map(|answer| answer.body);
+                let page = page.unwrap_or_else(|error| format!("{path}: {error:#}"));
+                for line in page.lines().filter(|line| !line.starts_with('#') && !line.starts_with("process"))
+                {
+                    said += &format!("{line}\n");
+                }
+            }
+            said += &relay.log_tail();
+        }
+        said
+    }
+}
