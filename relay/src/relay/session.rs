@@ -189,6 +189,10 @@ impl Relay {
                         // The thread itself rests, not the task: a reactor that waits would be woken all the same.
                         std::thread::sleep(rest);
                     }
+                    // Timers and other tasks have their turn only while this one waits. In a long catch-up there is
+                    // always something to read, and tokio would make it wait only after 128 bursts: on a busy machine
+                    // that took ten seconds, in which nothing was confirmed and the relay seemed to stand still.
+                    tokio::task::yield_now().await;
                 }
             }
             self.vitals.show(&self.publisher, self.settled);
