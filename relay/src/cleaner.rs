@@ -114,7 +114,9 @@ impl Work {
     async fn newest_due(&self, session: &Session) -> Result<Option<i64>, DatabaseError> {
         let CleanRule::AllButNewest(kept) = self.clean.rule else { return Ok(Some(i64::MAX)) };
         let (table, id) = (self.table(), self.column(Role::Id));
-        let sql = format!("select {id}::bigint from only {table} order by {id} desc offset {kept} limit 1");
+        let sql = format!(
+            "select {id}::bigint from only {table} where {id} is not null order by {id} desc offset {kept} limit 1"
+        );
         let row = session.client().query_opt(&sql, &[]).await;
         Ok(row.map_err(session.error("find the rows to keep"))?.map(|row| row.get(0)))
     }

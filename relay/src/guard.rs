@@ -11,7 +11,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use crate::config::SourceSettings;
 use crate::database::Session;
-use crate::error::Error;
+use crate::error::{Error, Verdict};
 use crate::ledger::{self, Holder};
 use crate::lsn::Lsn;
 use crate::preflight::{self, PreflightError, SlotFacts, Unsafe};
@@ -218,6 +218,11 @@ pub(crate) async fn found(session: &Session, slot: &str, finding: Unsafe) -> Err
         && let Err(error) = ledger::find(session, slot, &finding).await
     {
         tracing::error!(%finding, %error, "the finding could not be written into the ledger");
+        let error = Error::from(error);
+        // What the next session finds again is not stopped for before it is written.
+        if error.verdict() == Verdict::Retry {
+            return error;
+        }
     }
     finding.into()
 }

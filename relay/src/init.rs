@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     let mut steps = vec![format!("table {}: has every column an event needs", source.table.name())];
     steps.push(make_publication(&session, settings, outbox).await?);
     let publication = preflight::check_publication(&session, source, outbox).await?;
-    ledger::create(&session).await?;
+    ledger::make(&session).await?;
     steps.push("schema walpost: there".into());
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.push(slot(&session, settings, &server, &publication).await?);

@@ -59,7 +59,8 @@ impl Memory {
 }
 
 /// The columns that later versions added. Each may be empty, so that a version which does not know it still works.
-const ADDED: [&str; 5] = ["publication_rows", "republish_why", "timeline", "copy_through", "copied_through"];
+const ADDED: [&str; 6] =
+    ["publication_rows", "republish_why", "timeline", "copy_through", "copied_through", "published_of"];
 
 /// The tables of the schema. A comment on each says what it is to those who find it in their database.
 const SCHEMA: &str = "
@@ -81,9 +82,10 @@ alter table walpost.slot
     add column if not exists republish_why text,
     add column if not exists timeline integer,
     add column if not exists copy_through bigint,
-    add column if not exists copied_through bigint;
+    add column if not exists copied_through bigint,
+    add column if not exists published_of oid;
 comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
-comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream; every row of a transaction below published_below is in Kafka.';
+comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream; every row that a transaction below published_below wrote to the table published_of is in Kafka.';
 ";
 
 /// Makes the schema where it is not there, and brings one of an older version up to this one.
@@ -97,6 +99,15 @@ pub async fn create(session: &Session) -> Result<(), DatabaseError> {
          select pg_advisory_xact_lock(hashtext('walpost.init')); {SCHEMA} commit;"
     );
     session.client().batch_execute(&guarded).await.map_err(session.error("make the schema walpost"))
+}
+
+/// Makes the schema where it is not there, or brings it up to this version: a role that does not own it may use one that
+/// is.
+///
+/// # Errors
+/// When the role may not, or the database refuses.
+pub async fn make(session: &Session) -> Result<(), PreflightError> {
+    if exists(session).await? { upgrade(session).await } else { Ok(create(session).await?) }
 }
 
 /// Brings a schema of an older version up to this one; one that is missing is left so.
@@ -218,18 +229,22 @@ impl Holder {
     pub async fn cover(&self, session: &Session, below: i64) -> Result<bool, DatabaseError> {
         // Before the table is copied it proves nothing.
         let set = "published_below = case when backfilled_at is null then published_below \
-                   else $5::bigint::text::xid8 end";
+                   else $5::bigint::text::xid8 end, \
+                   published_of = case when backfilled_at is null then published_of else $4 end";
         self.write(session, set, "and republish_why is null", &below, "write walpost.slot").await
     }
 
-    /// Remembers that the rows from before the slot are published, and with them whatever was found missing. `false`:
-    /// another relay has taken the slot, or the publication was altered meanwhile.
+    /// Remembers that the rows from before the slot are published by this copy, and with them whatever was found missing.
+    /// `false`: another relay has taken the slot, the publication was altered meanwhile, or something was found that asks
+    /// for another copy.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn finish_backfill(&self, session: &Session) -> Result<bool, DatabaseError> {
+    pub async fn finish_backfill(&self, session: &Session, copy: CopyId) -> Result<bool, DatabaseError> {
         let set = "backfilled_at = clock_timestamp(), republish_why = $5";
-        self.write(session, set, "", &None::<String>, "write walpost.slot").await
+        let CopyId { through, streamed_from } = copy;
+        let only = format!("and copy_through = {through} and streamed_from = '{streamed_from}'::xid8");
+        self.write(session, set, &only, &None::<String>, "write walpost.slot").await
     }
 }
 
@@ -244,12 +259,39 @@ pub async fn find(session: &Session, slot: &str, finding: &Unsafe) -> Result<(),
     }
     // What Postgres cannot read on from needs another slot, and that is what another publication asks for.
     let is_younger = matches!(finding, Unsafe::PublicationYounger(_));
-    let sql = "update walpost.slot set republish_why = coalesce(republish_why, format('%s (found %s)', $2::text, \
-                   date_trunc('second', clock_timestamp()))), \
-               publication_oid = case when $3 then 0::oid else publication_oid end, \
-               copy_through = null, copied_through = null where slot_name = $1";
-    let values: [&(dyn ToSql + Sync); 3] = [&slot, &finding.to_string(), &is_younger];
-    let written = session.client().execute(sql, &values).await;
+    // A process with other settings finds another publication, or another table, at fault; those that are followed are
+    // well, and the relay that follows them must not stop for it.
+    let followed = catalogue_rows(
+        session,
+        "(select pubname from pg_publication where oid = publication_oid)",
+        "substring(publication_rows from 'table ([0-9]+)')::oid",
+    );
+    let sql = format!(
+        "update walpost.slot set {NOTED}, publication_oid = case when $3 then 0::oid else publication_oid end \
+         where slot_name = $1 and (not $4 or publication_rows is null or publication_rows is distinct from {followed})"
+    );
+    let is_of_catalogue = finding.is_of_the_publication();
+    let values: [&(dyn ToSql + Sync); 4] = [&slot, &finding.to_string(), &is_younger, &is_of_catalogue];
+    let written = session.client().execute(&sql, &values).await;
+    written.map_err(session.error("write walpost.slot"))?;
+    Ok(())
+}
+
+/// What follows in the ledger from a finding, `$2`.
+const NOTED: &str = "republish_why = coalesce(republish_why, format('%s (found %s)', $2::text, \
+    date_trunc('second', clock_timestamp()))), copy_through = null, copied_through = null";
+
+/// Remembers why the slot is about to be made, or made anew: wherever that is interrupted, nothing goes on before the
+/// table is published.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn note_replacement(session: &Session, slot: &str, reason: &str) -> Result<(), DatabaseError> {
+    if !exists(session).await? {
+        return Ok(());
+    }
+    let sql = format!("update walpost.slot set {NOTED} where slot_name = $1");
+    let written = session.client().execute(&sql, &[&slot, &reason]).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
 }
@@ -358,16 +400,23 @@ pub async fn republish(
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn fix_copy(session: &Session, slot: &str, table: &str, id: &str) -> Result<(), DatabaseError> {
+pub async fn fix_copy(
+    session: &Session,
+    slot: &str,
+    epoch: i64,
+    table: &str,
+    id: &str,
+) -> Result<(), DatabaseError> {
     // One statement has one snapshot. A table that is empty has an end all the same.
     let sql = format!(
         "update walpost.slot set copy_through = coalesce((select max({id})::bigint from only {table}), {}), \
              copied_through = null, streamed_from = pg_snapshot_xmin(pg_current_snapshot()), \
              updated_at = clock_timestamp() \
-         where slot_name = $1 and backfilled_at is null and (copy_through is null or streamed_from is null)",
+         where slot_name = $1 and epoch = $2 and backfilled_at is null \
+         and (copy_through is null or streamed_from is null)",
         i64::MIN
     );
-    let written = session.client().execute(&sql, &[&slot]).await;
+    let written = session.client().execute(&sql, &[&slot, &epoch]).await;
     written.map_err(session.error("fix which rows come from the table"))?;
     Ok(())
 }

@@ -17,6 +17,22 @@ use tokio_postgres::types::PgLsn;
 use crate::database::{DatabaseError, Session};
 use crate::lsn::Lsn;
 
+/// Whether the version of a row `outbox` is by a transaction below the bound, an `xid8`; see [`IS_PUBLISHED`]. `age`
+/// counts from another number than the snapshot's end, so it is asked as well whether the bound lies in its past.
+macro_rules! older_than {
+    ($bound:literal) => {
+        concat!(
+            "pg_snapshot_xmax(pg_current_snapshot())::text::bigint - ",
+            $bound,
+            "::text::bigint < 2147483648 and age(",
+            $bound,
+            "::xid) >= 0 and age(outbox.xmin) < 2147483647 and (age(outbox.xmin) > age(",
+            $bound,
+            "::xid) or age(outbox.xmin) < 0)"
+        )
+    };
+}
+
 /// True for a row `outbox` that is in Kafka, by what is remembered in the row `memory` of walpost.slot; else false.
 ///
 /// `xmin` is of the transaction that wrote this *version* of the row: an UPDATE has another than the insert, and maybe a
@@ -29,17 +45,17 @@ use crate::lsn::Lsn;
 /// the future is from more than half of the ids ago, and below any such X. Special ids have the highest age that there is,
 /// and say nothing. All this holds in a statement that is a transaction of its own: `age` counts from the transaction's
 /// number where it has one already.
-pub const IS_PUBLISHED: &str = "coalesce( \
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint - memory.published_below::text::bigint < 2147483648 \
-    and age(outbox.xmin) < 2147483647 \
-    and (age(outbox.xmin) > age(memory.published_below::xid) or age(outbox.xmin) < 0), false)";
+///
+/// X is proven for one table: another that takes its name has rows that nobody published.
+pub const IS_PUBLISHED: &str = concat!(
+    "coalesce(memory.published_of = outbox.tableoid and ",
+    older_than!("memory.published_below"),
+    ", false)"
+);
 
-/// True for a row `outbox` whose version is by a transaction below `bound`, an `xid8`; else false, also where nothing
-/// can be said.
-#[must_use]
-pub fn is_older_than(bound: &str) -> String {
-    IS_PUBLISHED.replace("memory.published_below", bound)
-}
+/// True for a row `outbox` whose version is by a transaction from before the end of the copy was fixed; else false, also
+/// where nothing can be said.
+pub const IS_BEFORE_THE_COPY: &str = concat!("coalesce(", older_than!("memory.streamed_from"), ", false)");
 
 /// A checkpoint that is not proven yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

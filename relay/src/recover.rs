@@ -45,6 +45,10 @@ enum Steps {
 }
 
 impl Plan {
+    fn reason(&self) -> &str {
+        self.finding.as_deref().unwrap_or("the slot is made anew")
+    }
+
     /// Whether there is anything to do.
     #[must_use]
     pub fn is_needed(&self) -> bool {
@@ -164,13 +168,17 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
             return Ok(());
         }
         Steps::ReplaceSlot => {
+            ledger::make(&session).await?;
+            ledger::note_replacement(&session, &source.slot, plan.reason()).await?;
             let drop = "select pg_drop_replication_slot($1)";
             let dropped = session.client().execute(drop, &[&source.slot]).await;
             dropped.map_err(session.error("drop the slot"))?;
         }
-        Steps::MakeSlot => {}
+        Steps::MakeSlot => {
+            ledger::make(&session).await?;
+            ledger::note_replacement(&session, &source.slot, plan.reason()).await?;
+        }
     }
-    ledger::create(&session).await?;
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
     ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication).await?;
     try_to_fix(&session, source, settings.timing.slot_timeout).await;

@@ -30,9 +30,9 @@ pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) 
     let deadline = Instant::now() + timeout;
     let reading = ledger::load(session, &source.slot);
     let memory = session.within("read walpost.slot", reading).await?;
-    if memory.is_none_or(|memory| memory.backfilled || memory.copy().is_some()) {
+    let Some(memory) = memory.filter(|memory| !memory.backfilled && memory.copy().is_none()) else {
         return Ok(());
-    }
+    };
     // A number of one's own is above every number that was given before. The snapshot's upper end is not: it is above
     // those that have ended.
     let sql = "select pg_current_xact_id()::text::bigint";
@@ -49,7 +49,7 @@ pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) 
         sleep(ASK_EVERY).await;
     }
     let (table, id) = (table_name(&source.table), id_column(&source.table));
-    let fixing = ledger::fix_copy(session, &source.slot, &table, &id);
+    let fixing = ledger::fix_copy(session, &source.slot, memory.epoch, &table, &id);
     session.within("fix which rows come from the table", fixing).await
 }
 

@@ -22,7 +22,7 @@ use crate::ledger;
 use crate::outbox::Role;
 use crate::pgoutput::{Relation, Tuple};
 use crate::preflight::Unsafe;
-use crate::published::{IS_PUBLISHED, is_older_than};
+use crate::published::{IS_BEFORE_THE_COPY, IS_PUBLISHED};
 
 /// What a page is to weigh.
 pub const PAGE_BYTES: usize = 1 << 20;
@@ -91,6 +91,7 @@ impl<'a> Table<'a> {
             table: self,
             copy: CopyId { through: i64::MIN, streamed_from: 0 },
             ids_may_be_null: false,
+            types: None,
             saved: (Instant::now(), None),
             state: State::Begin,
         };
@@ -102,6 +103,8 @@ struct Reader<'a> {
     table: Table<'a>,
     copy: CopyId,
     ids_may_be_null: bool,
+    /// The types of what is read, as the first page has them.
+    types: Option<Vec<u32>>,
     /// Rows that the next page asks for.
     rows: usize,
     /// When it was written down how far the copy is, and how far it was.
@@ -180,7 +183,12 @@ impl<'a> Reader<'a> {
             let rows = session.client().query_raw(&sql, std::iter::empty::<i64>()).await;
             rows.map_err(session.error("read the rows of the table"))
         };
-        let rows = Box::pin(session.within("read the rows of the table", opening).await?);
+        // What is left is looked for in all of the table, and says nothing until there are some kilobytes of it: that
+        // it is stalled is seen, and nothing is gained by asking again.
+        let rows = Box::pin(match is_rest {
+            true => opening.await?,
+            false => session.within("read the rows of the table", opening).await?,
+        });
         Ok(Page { rows, is_rest, asked: self.rows, count: 0, bytes: 0, behind, last: None })
     }
 
@@ -198,7 +206,7 @@ impl<'a> Reader<'a> {
         };
         let values: Vec<_> = columns.columns.iter().map(|column| value(&column.name)).collect();
         let values = values.join(", ");
-        let is_old = is_older_than("memory.streamed_from");
+        let is_old = IS_BEFORE_THE_COPY;
         let after = behind.map_or_else(|| "true".to_owned(), |behind| format!("outbox.{id} > {behind}"));
         let through = self.copy.through;
         let (which, limit) = if is_rest {
@@ -221,9 +229,14 @@ impl<'a> Reader<'a> {
         let session = self.table.session;
         let taking =
             async { page.rows.try_next().await.map_err(session.error("read the rows of the table")) };
-        let Some(row) = session.within("read the rows of the table", taking).await? else {
-            return self.end_page(page).await;
+        let taken = match page.is_rest {
+            true => taking.await?,
+            false => session.within("read the rows of the table", taking).await?,
         };
+        let Some(row) = taken else { return self.end_page(page).await };
+        if page.count == 0 {
+            self.check_types(&row)?;
+        }
         let values = self.table.columns.columns.len();
         let id: Option<i64> = row.get(values);
         let (is_published, is_old): (bool, bool) = (row.get(values + 1), row.get(values + 2));
@@ -244,6 +257,17 @@ impl<'a> Reader<'a> {
         let behind = page.behind;
         self.state = State::Reading(page);
         Ok(Some(Given::Row(TableRow { tuple, id, behind })))
+    }
+
+    /// The rows are read by the description of the table that the session began with.
+    fn check_types(&mut self, row: &Row) -> Result<(), DatabaseError> {
+        let types: Vec<_> = row.columns().iter().map(|column| column.type_().oid()).collect();
+        let known = self.types.get_or_insert_with(|| types.clone());
+        if *known == types {
+            return Ok(());
+        }
+        let changed = "a column has another type than when the copy began: the table is looked at again";
+        Err(DatabaseError::of_stream("read the rows of the table", self.table.session.place(), changed))
     }
 
     async fn end_page(&mut self, page: Page) -> Result<Option<Given>, Error> {
@@ -301,7 +325,10 @@ async fn lift_limits(session: &Session) -> Result<(), DatabaseError> {
 }
 
 async fn ids_may_be_null(session: &Session, source: &SourceSettings) -> Result<bool, DatabaseError> {
-    let sql = "select not attnotnull from pg_attribute where attrelid = to_regclass($1) and attname = $2";
+    // From 18 on a constraint may be there that was not checked for the rows from before it.
+    let sql = "select not a.attnotnull or exists (select from pg_constraint c where c.conrelid = a.attrelid \
+               and c.contype = 'n' and not c.convalidated and a.attnum = any(c.conkey)) \
+               from pg_attribute a where a.attrelid = to_regclass($1) and a.attname = $2";
     let (table, id) = (table_name(&source.table), source.table.column(Role::Id).unwrap_or_default());
     let row = session.client().query_opt(sql, &[&table, &id]).await;
     Ok(row.map_err(session.error("look at the column of the id"))?.is_none_or(|row| row.get(0)))

@@ -109,10 +109,13 @@ impl From<tokio_postgres::Error> for ConnectError {
 
 type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 
+/// With more isolation than this a statement that waited for a table to be rewritten finds it empty (PostgreSQL, "Caveats"
+/// of concurrency control), and the end of a table would be one that is none.
+///
 /// Policies of row-level security hide rows from a query without a word, and never from the stream. With this setting
 /// Postgres refuses such a query instead (PostgreSQL, "Row Security Policies").
-const PREPARE: &str =
-    "select set_config('row_security', 'off', false), current_setting('server_version_num')::int";
+const PREPARE: &str = "select set_config('row_security', 'off', false), current_setting('server_version_num')::int, \
+     set_config('default_transaction_isolation', 'read committed', false)";
 
 async fn connect(
     config: &tokio_postgres::Config,

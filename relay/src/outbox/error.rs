@@ -110,7 +110,8 @@ impl OutboxError {
         match self {
             Self::MissingColumn { at, .. } => format!(
                 "if it was renamed, start walpost with both names, --{}=NEW,{}: a row in the stream has the name of the \
-                    moment at which it was written; else put the column back, or name another",
+                    moment at which it was written; else put the column back, or name another; where rows of the stream \
+                    were written without it, `walpost recover --anew` publishes them from the table",
                 at.setting, at.column
             ),
             Self::AmbiguousColumn(at) => format!(
@@ -120,7 +121,8 @@ impl OutboxError {
             ),
             Self::WrongType { at, .. } => format!(
                 "name another column with --{}, or change its type, as in `alter table {} alter column {} type … using \
-                    …`",
+                    …`; where rows of the stream were written with it, `walpost recover --anew` publishes them from the \
+                    table",
                 at.setting, at.table, at.column
             ),
             Self::UnknownType { .. } => {

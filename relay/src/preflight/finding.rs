@@ -187,6 +187,16 @@ const RECOVER: &str = "rows inserted meanwhile are not in the stream but in the 
     which publishes them";
 
 impl Unsafe {
+    /// Whether it is about the publication, whose catalogue rows show each alteration.
+    #[must_use]
+    pub fn is_of_the_publication(&self) -> bool {
+        self.lets_rows_pass()
+            && !matches!(
+                self,
+                Self::TableHasChildren { .. } | Self::TableUnlogged(_) | Self::PublicationYounger(_)
+            )
+    }
+
     /// Whether it means that rows may be missing in the stream, also when all is well again: then the ledger must know of
     /// it, and only the publishing of the table takes it back.
     ///

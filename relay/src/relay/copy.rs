@@ -90,7 +90,8 @@ impl Relay {
         if !self.read_table(pin!(table.rows()), &mut reading, stream, guard, stop).await? {
             return Ok(Some(self.stop_copy(&session, epoch).await?));
         }
-        let finishing = holder.finish_backfill(&session);
+        let copy = self.copied.as_ref().map(|copied| copied.of).ok_or(Error::Superseded)?;
+        let finishing = holder.finish_backfill(&session, copy);
         if !session.within("write down that the copy has ended", finishing).await? {
             return Err(Error::Superseded);
         }

@@ -386,8 +386,9 @@ impl Relay {
                 Ok(GuardEvent::Remembered(lsn)) => {
                     self.act(confirming.remembered(lsn, target), &stream, &guard)
                 }
-                Ok(GuardEvent::Looked(_)) => {}
-                Ok(GuardEvent::Failed(error)) => return Err(error),
+                // A table that is not what it was is no reason to forget what was acknowledged.
+                Ok(GuardEvent::Failed(error)) if !is_of_the_table(&error) => return Err(error),
+                Ok(GuardEvent::Looked(_) | GuardEvent::Failed(_)) => {}
                 Err(_) => break,
             }
         }

@@ -177,12 +177,13 @@ async fn sasl(socket: &mut Socket, step: i32) -> Result<String, PgWireError> {
 /// Who is there (`IDENTIFY_SYSTEM`), on which side of a replication, and by which timelines it came to be.
 pub(super) async fn identify(socket: &mut Socket) -> Result<Server, PgWireError> {
     let missing = || PgWireError::Protocol("IDENTIFY_SYSTEM has no row".into());
-    let row = query(socket, "IDENTIFY_SYSTEM").await?.ok_or_else(missing)?;
-    let (system, timeline) = server_of(&row).ok_or_else(missing)?;
     // A connection for replication takes SQL as well. Asked here, since this may be another server than that of the other
-    // connection: an address is led elsewhere at some moment.
+    // connection: an address is led elsewhere at some moment. And asked first: a standby that is promoted in between is
+    // one that is in recovery, and not a primary on the timeline that has ended.
     let row = query(socket, "select pg_is_in_recovery()").await?;
     let in_recovery = row.as_deref().and_then(|row| column(row.get(2..)?)).is_some_and(|(is, _)| is == "t");
+    let row = query(socket, "IDENTIFY_SYSTEM").await?.ok_or_else(missing)?;
+    let (system, timeline) = server_of(&row).ok_or_else(missing)?;
     let ended = if timeline > 1 { history(socket, timeline).await? } else { Vec::new() };
     Ok(Server { system, timeline, in_recovery, ended })
 }

@@ -33,7 +33,10 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     let letters = letters.read(3, SOON).await?;
     let reasons: Vec<_> =
         letters.iter().map(|letter| letter.header("walpost-reason").unwrap_or_default()).collect();
-    assert!(reasons[0].contains("the row with the id 1 ") && reasons[0].contains("NULL in its key column"), "{reasons:?}");
+    assert!(
+        reasons[0].contains("the row with the id 1 ") && reasons[0].contains("NULL in its key column"),
+        "{reasons:?}"
+    );
     assert!(reasons[1].contains("Exploded"), "{reasons:?}");
     assert!(reasons[2].contains("row 2 of the transaction"), "{reasons:?}");
     assert_eq!(row(&letters[1])?["event_type"], "Exploded");
