@@ -216,8 +216,9 @@ impl<'a> Reader<'a> {
             let limit = format!("fetch first {} rows with ties", self.rows);
             (format!("{after} and outbox.{id} <= {through}"), limit)
         };
+        // The first words are what pg_stat_activity shows of it.
         format!(
-            "select {values}, outbox.{id}::bigint, {IS_PUBLISHED}, {is_old} \
+            "/* walpost: copy */ select {values}, outbox.{id}::bigint, {IS_PUBLISHED}, {is_old} \
              from only {table} outbox, walpost.slot memory where memory.slot_name = '{slot}' and {which} \
              order by outbox.{id} {limit}",
             slot = source.slot,

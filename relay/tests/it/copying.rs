@@ -82,7 +82,7 @@ async fn a_lost_connection_during_the_copy_repeats_nothing() -> Result<()> {
     let case = slow_copy().await?;
     let mut relay = case.relay.run()?;
     let terminate = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
-                     and application_name = 'walpost' and query like '%from only%package_event%'";
+                     and application_name = 'walpost' and query like '%walpost: copy%'";
     let client = case.client().await?;
     more_arrive(&case).await?;
     wait_until("its session is ended", SOON, async || Ok(!client.query(terminate, &[]).await?.is_empty()))
@@ -155,7 +155,7 @@ async fn a_server_that_falls_silent_during_the_copy_is_noticed() -> Result<()> {
     more_arrive(&case).await?;
     let client = case.client().await?;
     let sql = "select pid from pg_stat_activity where application_name = 'walpost' \
-               and query like '%from only%package_event%'";
+               and query like '%walpost: copy%'";
     let pid = wait_for("the reading session", SOON, async || Ok(client.query_opt(sql, &[]).await?)).await?;
     let pid = pid.get::<_, i32>(0).to_string();
     signal("-STOP", &pid).await?;

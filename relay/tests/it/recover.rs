@@ -1,5 +1,7 @@
+use std::collections::HashSet;
+
 use anyhow::{Result, ensure};
-use harness::{PrivatePostgres, wait_until};
+use harness::{PrivatePostgres, Received, wait_until};
 use tokio_postgres::types::PgLsn;
 
 use crate::case::{Case, SOON, write_concurrently};
@@ -132,6 +134,42 @@ async fn rows_that_a_publication_let_pass_are_published_by_recovery_from_the_slo
     assert_eq!(case.audit().await?.published, 200);
     let after: PgLsn = client.query_one(position, &[&case.database.slot_name()]).await?.get(0);
     assert!(after >= before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_proven_of_one_table_proves_nothing_of_another_that_takes_its_name() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let client = case.client().await?;
+    // Rows that nobody publishes yet, by transactions before the checkpoint.
+    client
+        .batch_execute(
+            "create table other (like package_event including all); grant select, delete on other to public; \
+             insert into other (package_id, event_type, payload) select n, 'Updated', '{}' from generate_series(1, 5) n",
+        )
+        .await?;
+    case.commit(10, 5, 1).await?;
+    case.audit().await?;
+    all_covered(&case).await?;
+    relay.terminate(SOON).await?;
+    client
+        .batch_execute(
+            "alter table package_event rename to before; alter table other rename to package_event; \
+             alter publication package_event_pub add table package_event",
+        )
+        .await?;
+    halts(&mut case.relay.run()?, &["walpost recover"]).await?;
+    dry_run(&case, &["5 that Kafka may lack"]).await?;
+    let mut recovered = case.relay.recover()?;
+    recovered.ready().await?;
+    let rows = client.query("select event_id::text from package_event", &[]).await?;
+    let mut missing: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    let all = |record: &Received| {
+        missing.remove(record.header("ce_id").unwrap_or_default());
+        missing.is_empty()
+    };
+    case.topic.read_until("the rows of the other table", SOON, all).await?;
     Ok(())
 }
 
