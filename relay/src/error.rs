@@ -102,7 +102,24 @@ impl Error {
     pub fn told(&self) -> String {
         match self.verdict() {
             Verdict::Halt { remedy } => format!("{self}; what to do: {remedy}"),
-            Verdict::Retry | Verdict::StandBy => self.to_string(),
+            Verdict::Retry | Verdict::StandBy => self.reason(),
+        }
+    }
+
+    /// What it is, and what helps where it does not pass by itself.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let code = match self {
+            Self::Database(error) => error.sqlstate(),
+            _ => None,
+        };
+        match code {
+            // invalid_password, invalid_authorization_specification.
+            Some("28P01" | "28000") => format!(
+                "{self}; if it stays so, check the user and password in WALPOST_DATABASE_URL, and pg_hba.conf for this \
+                    user, database and replication"
+            ),
+            _ => self.to_string(),
         }
     }
 
@@ -161,11 +178,9 @@ fn database_verdict(error: &DatabaseError) -> Verdict {
     match code {
         // object_in_use: "replication slot is active for PID".
         "55006" => Verdict::StandBy,
-        // invalid_password, invalid_authorization_specification.
-        "28P01" | "28000" => halt(
-            "check the user and password in WALPOST_DATABASE_URL, and pg_hba.conf for this user, database and \
-                replication; then start walpost again",
-        ),
+        // invalid_password, invalid_authorization_specification: while a password is rotated, pg_hba.conf is loaded anew or
+        // a login is forbidden for a while, good credentials are refused; that passes.
+        "28P01" | "28000" => Verdict::Retry,
         // invalid_catalog_name.
         "3D000" => halt("check the database's name in WALPOST_DATABASE_URL, then start walpost again"),
         // insufficient_privilege.
@@ -237,7 +252,7 @@ mod tests {
         for code in ["57P01", "57P02", "57P03", "53300", "08006", "58000", "55000", "0A000"] {
             assert_eq!(of_code(code), Verdict::Retry, "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "42501", "42704", "42P01"] {
+        for code in ["3D000", "42501", "42704", "42P01"] {
             assert!(matches!(of_code(code), Verdict::Halt { .. }), "{code}");
         }
         assert_eq!(of_code("55006"), Verdict::StandBy);

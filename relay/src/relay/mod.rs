@@ -150,7 +150,7 @@ impl Relay {
 
     /// Decides what follows from an error: how long to wait before the next session, or a halt.
     fn after(&self, error: &Error, backoff: &mut Backoff) -> Result<Duration, Halt> {
-        let reason = error.to_string();
+        let reason = error.reason();
         match error.verdict() {
             Verdict::Halt { remedy } => {
                 tracing::error!(reason, remedy, "halted");

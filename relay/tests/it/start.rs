@@ -57,14 +57,17 @@ async fn a_database_without_init_halts_with_the_remedy() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_password_halts_and_is_not_told() -> Result<()> {
+async fn a_wrong_password_is_said_and_waited_for_and_not_told() -> Result<()> {
     let case = Case::new().await?;
     let (user, rest) = case.database.url.rsplit_once('@').unwrap_or_default();
     let user = user.rsplit_once(':').map_or(user, |(user, _)| user);
     let case_url = format!("{user}:hunter2@{rest}");
     let case = case.with("WALPOST_DATABASE_URL", &case_url);
     let mut relay = case.relay.run()?;
-    halts(&mut relay, &["password"]).await?;
+    let refused = |answer: &harness::http::Response| {
+        answer.status == 503 && answer.body.contains("\"retrying\"") && answer.body.contains("pg_hba.conf")
+    };
+    relay.status("the refusal is said", refused).await?;
     assert!(!relay.log().contains("hunter2"), "{}", relay.log_tail());
     Ok(())
 }
