@@ -5,7 +5,7 @@ use std::process::Command;
 #[test]
 fn every_kind_of_fault_once_loses_nothing_and_breaks_no_order() {
     let run = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .envs([("CHAOS_MINUTES", "4"), ("CHAOS_FAULTS", "33"), ("CHAOS_SEED", "17")])
+        .envs([("CHAOS_MINUTES", "10"), ("CHAOS_FAULTS", "33"), ("CHAOS_SEED", "17")])
         .output()
         .expect("the chaos program starts");
     let said = String::from_utf8_lossy(&run.stdout).into_owned();
