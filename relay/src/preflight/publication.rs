@@ -17,7 +17,7 @@ pub struct PublicationId {
     pub publication: Oid,
     /// The table's entry; 0 where the publication has it with all tables, or with its schema.
     pub table: Oid,
-    /// The rows of the catalogue that it is made of: see [`catalogue_rows`].
+    /// The rows of the catalogue that it is made of: see `catalogue_rows`.
     pub rows: String,
 }
 
