@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn what_passes_is_retried_and_what_does_not_halts() {
-        for code in ["57P01", "57P02", "57P03", "53300", "08006", "58000", "55000", "0A000", "28P01", "28000"] {
+        for code in ["57P01", "57P02", "57P03", "53300", "08006", "58000", "55000", "0A000", "28P01", "28000"]
+        {
             assert_eq!(of_code(code), Verdict::Retry, "{code}");
         }
         for code in ["3D000", "42501", "42704", "42P01"] {
