@@ -145,13 +145,17 @@ impl Relay {
         Ok(process)
     }
 
-    /// Makes what it needs and runs it: the start of most tests.
+    /// Makes what it needs, runs it and waits until it streams: the start of most tests.
     ///
     /// # Errors
     /// When either fails.
     pub async fn init_and_run(&self) -> Result<RelayProcess> {
         self.init().await?;
-        self.run_ready().await
+        let mut process = self.run_ready().await?;
+        // It is ready before: while it waits for earlier transactions, those of other tests among them, and copies the
+        // table.
+        process.status("the relay streams", |response| response.body.contains("\"streaming\"")).await?;
+        Ok(process)
     }
 }
 
