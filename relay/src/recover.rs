@@ -167,17 +167,15 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
             try_to_fix(&session, source, settings.timing.slot_timeout).await;
             return Ok(());
         }
-        Steps::ReplaceSlot => {
-            ledger::make(&session).await?;
-            ledger::note_replacement(&session, &source.slot, plan.reason()).await?;
-            let drop = "select pg_drop_replication_slot($1)";
-            let dropped = session.client().execute(drop, &[&source.slot]).await;
-            dropped.map_err(session.error("drop the slot"))?;
-        }
-        Steps::MakeSlot => {
-            ledger::make(&session).await?;
-            ledger::note_replacement(&session, &source.slot, plan.reason()).await?;
-        }
+        Steps::ReplaceSlot | Steps::MakeSlot => {}
+    }
+    // Before anything is dropped: what follows needs the ledger, and may be interrupted.
+    ledger::make(&session).await?;
+    ledger::note_replacement(&session, &source.slot, plan.reason()).await?;
+    if plan.steps == Steps::ReplaceSlot {
+        let drop = "select pg_drop_replication_slot($1)";
+        let dropped = session.client().execute(drop, &[&source.slot]).await;
+        dropped.map_err(session.error("drop the slot"))?;
     }
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
     ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication).await?;

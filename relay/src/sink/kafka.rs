@@ -269,6 +269,7 @@ impl KafkaSink {
             .then_some("a partition acknowledges nothing for minutes, although Kafka answers")
     }
 
+    /// Says that the producer must be replaced.
     fn report_broken(reason: &str, into: &mut Vec<Report>) {
         // It is about no record.
         into.push(Report { sequence: Sequence::MAX, outcome: Err(SinkError::Broken(reason.to_owned())) });
