@@ -68,11 +68,19 @@ pub(super) enum Answer {
 }
 
 #[derive(Debug, Clone)]
+struct Queued {
+    sequence: Sequence,
+    record: Wire,
+    /// When it was handed over.
+    at: Instant,
+}
+
+#[derive(Debug, Clone)]
 struct Request {
     producer: u32,
     epoch: u32,
     first: u64,
-    records: Vec<(Sequence, Wire)>,
+    records: Vec<Queued>,
 }
 
 /// What the broker knows of a producer on a partition.
@@ -88,7 +96,7 @@ struct Known {
 /// What a producer has of a partition.
 #[derive(Debug, Default)]
 struct Outgoing {
-    queue: VecDeque<(Sequence, Wire)>,
+    queue: VecDeque<Queued>,
     in_flight: VecDeque<Request>,
     /// The sequence number of the next record that goes into a request.
     next: u64,
@@ -101,11 +109,23 @@ impl Outgoing {
         self.in_flight.iter().map(|request| request.records.len()).sum()
     }
 
+    /// How many records go out where so many might: what is handed over at once shares a request, as far as one
+    /// takes it, since the library waits for more.
+    fn sharing(&self, records: usize, most: u32) -> usize {
+        let mut records = records.min(self.queue.len());
+        while (1..most as usize).contains(&records)
+            && self.queue.get(records).is_some_and(|next| next.at == self.queue[records - 1].at)
+        {
+            records += 1;
+        }
+        records
+    }
+
     /// What was not stored goes again, in its order.
     fn retry(&mut self, request: Request) {
         self.next = self.next.min(request.first);
         self.queue.extend(request.records);
-        self.queue.make_contiguous().sort_by_key(|(sequence, _)| *sequence);
+        self.queue.make_contiguous().sort_by_key(|queued| queued.sequence);
         self.draining = true;
     }
 }
@@ -170,6 +190,11 @@ impl Broker {
         }
     }
 
+    /// Longer passes than a group is open, and than the library waits for more.
+    pub(super) fn tick(&mut self) {
+        self.now += Duration::from_millis(1);
+    }
+
     /// The library sends a request of so many records, if it may.
     pub(super) fn request(&mut self, partition: usize, records: usize, batching: Batching) {
         let records = if batching == Batching::OneByOne { 1 } else { records };
@@ -178,14 +203,10 @@ impl Broker {
         if self.broken || self.bumps || outgoing.draining || outgoing.records_in_flight() >= IN_FLIGHT_MAX {
             return;
         }
-        // It waits for more while a group is handed over, and no group is larger than a request.
-        let is_group = batching != Batching::OneByOne
-            && outgoing.queue.iter().any(|(sequence, _)| self.old.contains(sequence));
-        let records = if is_group { outgoing.queue.len() } else { records.min(outgoing.queue.len()) };
+        let records =
+            outgoing.sharing(records, if batching == Batching::OneByOne { 1 } else { GROUP.records });
         let records: Vec<_> = outgoing.queue.drain(..records).collect();
         if !records.is_empty() {
-            // Longer than a group is open.
-            self.now += Duration::from_millis(1);
             let first = outgoing.next;
             outgoing.next += records.len() as u64;
             let (producer, epoch) = (self.producer, self.epoch);
@@ -197,7 +218,7 @@ impl Broker {
     pub(super) fn answer(&mut self, partition: usize, answer: Answer) {
         let Some(request) = self.outgoing[partition].in_flight.pop_front() else { return };
         let is_poisoned =
-            request.records.iter().any(|(_, record)| self.is_poison(Poison::AtDelivery, record));
+            request.records.iter().any(|queued| self.is_poison(Poison::AtDelivery, &queued.record));
         if answer == Answer::NotLeader {
             self.retry(partition, request);
         } else if is_poisoned || (answer == Answer::TooLarge && request.records.len() > 1) {
@@ -214,7 +235,7 @@ impl Broker {
     /// A producer that is broken tries nothing again.
     fn retry(&mut self, partition: usize, request: Request) {
         if self.broken {
-            self.reports.extend(request.records.iter().map(|(sequence, _)| broken(*sequence)));
+            self.reports.extend(request.records.iter().map(|queued| broken(queued.sequence)));
         } else {
             self.outgoing[partition].retry(request);
         }
@@ -223,7 +244,7 @@ impl Broker {
     /// A request of a producer that was replaced arrives.
     pub(super) fn arrive_late(&mut self, partition: usize) {
         let Some(request) = self.late[partition].pop_front() else { return };
-        if !request.records.iter().any(|(_, record)| self.is_poison(Poison::AtDelivery, record)) {
+        if !request.records.iter().any(|queued| self.is_poison(Poison::AtDelivery, &queued.record)) {
             self.store(partition, &request);
         }
     }
@@ -260,35 +281,35 @@ impl Broker {
         });
         if is_in_order {
             let next = request.first + request.records.len() as u64;
-            let is_old = request.records.iter().all(|(sequence, _)| self.old.contains(sequence));
+            let is_old = request.records.iter().all(|queued| self.old.contains(&queued.sequence));
             let known = Known { epoch: request.epoch, next, is_old };
             self.known.insert((request.producer, partition), known);
-            self.log[partition].extend(request.records.iter().map(|(_, record)| record.clone()));
+            self.log[partition].extend(request.records.iter().map(|queued| queued.record.clone()));
         }
         is_in_order
     }
 
     /// `rd_kafka_handle_idempotent_Produce_success`: what was refused before is taken for stored, too.
     fn succeed(&mut self, partition: usize, request: &Request) {
-        let last = request.records.last().unwrap().0;
+        let last = request.records.last().unwrap().sequence;
         let queue = &mut self.outgoing[partition].queue;
-        while queue.front().is_some_and(|(sequence, _)| *sequence < last) {
-            let (sequence, _) = queue.pop_front().unwrap();
+        while queue.front().is_some_and(|queued| queued.sequence < last) {
+            let sequence = queue.pop_front().unwrap().sequence;
             // Without an offset.
             self.reports.push(broken(sequence));
         }
-        self.unreported.extend(request.records.iter().map(|(sequence, _)| *sequence));
+        self.unreported.extend(request.records.iter().map(|queued| queued.sequence));
     }
 
     /// A permanent error: the producer is fatal, and gives back what it has not sent.
     fn refuse(&mut self, request: &Request) {
         self.broken = true;
-        for (sequence, _) in &request.records {
+        for queued in &request.records {
             let error = SinkError::Refused { what: Refusal::Size, reason: "test".into() };
-            self.reports.push(Report { sequence: *sequence, outcome: Err(error) });
+            self.reports.push(Report { sequence: queued.sequence, outcome: Err(error) });
         }
         let queued = self.outgoing.iter_mut().flat_map(|outgoing| outgoing.queue.drain(..));
-        self.reports.extend(queued.map(|(sequence, _)| broken(sequence)));
+        self.reports.extend(queued.map(|queued| broken(queued.sequence)));
     }
 
     fn bump(&mut self) {
@@ -324,7 +345,7 @@ impl Broker {
         let unanswered = unreported.split_off(kept % (unreported.len() + 1));
         let waiting: Vec<_> =
             self.outgoing.iter_mut().flat_map(|outgoing| outgoing.queue.drain(..)).collect();
-        let waiting = waiting.into_iter().map(|(sequence, _)| sequence);
+        let waiting = waiting.into_iter().map(|queued| queued.sequence);
         let before = self.reports.len();
         self.reports.extend(unanswered.into_iter().chain(waiting).map(broken));
         let answered = unreported.into_iter().map(|sequence| Report { sequence, outcome: Ok(()) });
@@ -363,7 +384,7 @@ impl Sink for Broker {
             self.old.insert(sequence);
         }
         self.placed.insert(sequence, partition);
-        self.outgoing[partition].queue.push_back((sequence, bytes));
+        self.outgoing[partition].queue.push_back(Queued { sequence, record: bytes, at: now });
         Ok(())
     }
 

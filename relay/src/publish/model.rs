@@ -106,6 +106,7 @@ impl Model {
     }
 
     async fn step(&mut self, step: &Step) {
+        self.publisher.sink.tick();
         match step {
             Step::Commit(events) => self.commit(events, "Updated"),
             Step::Sweep => self.publisher.sink.sweep(),
@@ -203,6 +204,7 @@ impl Model {
                 }
             }
             self.publisher.sink.report_all();
+            self.publisher.sink.tick();
             self.settle().await;
             self.check();
             if self.halted.is_some()
