@@ -26,7 +26,9 @@ enum Step {
     Answer(usize, Answer),
     /// A request that a replaced producer had on its way arrives.
     Late(usize),
-    /// Nothing happens for so long that the broker forgets producers.
+    /// Two requests behind one another, of which the broker refuses the first for a moment.
+    Jump(usize),
+    /// Everything is stored; then nothing happens for so long that the broker forgets producers.
     Quiet,
     /// It reports one that it has appended.
     Report(usize),
@@ -49,7 +51,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..PARTITIONS, 1usize..4).prop_map(|(partition, count)| Step::Request(partition, count)),
         8 => (0..PARTITIONS, answers()).prop_map(|(partition, answer)| Step::Answer(partition, answer)),
         1 => (0..PARTITIONS).prop_map(Step::Late),
-        1 => Just(Step::Quiet),
+        2 => (0..PARTITIONS).prop_map(Step::Jump),
+        2 => Just(Step::Quiet),
         12 => any::<usize>().prop_map(Step::Report),
         2 => (1usize..9).prop_map(Step::Room),
         3 => any::<usize>().prop_map(Step::Break),
@@ -113,7 +116,8 @@ impl Model {
             Step::Request(partition, records) => self.request(*partition, *records),
             Step::Answer(partition, answer) => self.publisher.sink.answer(*partition, *answer),
             Step::Late(partition) => self.publisher.sink.arrive_late(*partition),
-            Step::Quiet => self.publisher.sink.be_quiet(),
+            Step::Jump(partition) => self.jump(*partition).await,
+            Step::Quiet => self.be_quiet().await,
             Step::Report(choice) => self.publisher.sink.report(*choice),
             Step::Room(room) => self.publisher.sink.room = *room,
             Step::Break(kept) => self.publisher.sink.break_now(*kept),
@@ -136,6 +140,31 @@ impl Model {
 
     fn request(&mut self, partition: usize, records: usize) {
         self.publisher.sink.request(partition, records, self.publisher.batching);
+    }
+
+    async fn jump(&mut self, partition: usize) {
+        let key = if partition == 0 { 2 } else { 1 };
+        for _ in 0..2 {
+            self.publisher.sink.tick();
+            self.commit(&[(key, false, false)], "Updated");
+            self.settle().await;
+            self.request(partition, 9);
+        }
+        self.publisher.sink.answer(partition, Answer::NotLeader);
+        self.publisher.sink.answer(partition, Answer::Fair);
+    }
+
+    async fn be_quiet(&mut self) {
+        for _ in 0..20 {
+            for partition in 0..PARTITIONS {
+                self.request(partition, 9);
+                self.publisher.sink.answer(partition, Answer::Fair);
+            }
+            self.publisher.sink.report_all();
+            self.publisher.sink.tick();
+            self.settle().await;
+        }
+        self.publisher.sink.be_quiet();
     }
 
     fn commit(&mut self, events: &[(i64, bool, bool)], kind: &'static str) {
