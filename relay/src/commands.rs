@@ -89,7 +89,7 @@ async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode>
     let _closing = closed.clone().drop_guard();
     let _pages = Pages::start(listener, &settings, &vitals, &closed)?;
     let exit_on_halt = settings.exit_on_halt;
-    let traces = settings.otlp_endpoint.as_deref().map(traces::provider).transpose()?;
+    let traces = traces::provider(&settings.collector);
     let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));
     let relay = Relay::new(settings, vitals, tracer)?;
     let ended = Box::pin(relay.run(stop.clone())).await;

@@ -12,11 +12,14 @@
 //! A setting named `kafka-brokers` has the flag `--kafka-brokers`, the variable `PREFIX_KAFKA_BROKERS` and the file
 //! key `kafka_brokers`.
 
+mod collector;
 mod document;
 mod load;
 mod values;
 
+pub use collector::Collector;
 pub use document::{markdown, sample_file};
+pub use load::read_secret;
 pub use values::{Mistakes, Values};
 
 /// One setting: its name in all its forms, its default and its meaning.

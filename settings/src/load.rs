@@ -109,7 +109,7 @@ fn given(matches: &ArgMatches, name: &str) -> Option<String> {
 
 fn from_flag(setting: &Setting, matches: &ArgMatches) -> Option<Typed> {
     let text = given(matches, setting.name)?;
-    Some(Typed { text, origin: format!("--{}", setting.name), secret: setting.secret })
+    Some(Typed { text, origin: format!("--{}", setting.name), secret: setting.secret, file: None })
 }
 
 fn from_env(
@@ -120,7 +120,7 @@ fn from_env(
 ) -> Option<Typed> {
     let own = setting.env(prefix);
     let direct = |name: &str| {
-        env.get(name).map(|text| Typed { text, origin: name.to_owned(), secret: setting.secret })
+        env.get(name).map(|text| Typed { text, origin: name.to_owned(), secret: setting.secret, file: None })
     };
     direct(&own)
         .or_else(|| setting.secret.then(|| from_secret_file(&format!("{own}_FILE"), env, mistakes)).flatten())
@@ -129,11 +129,12 @@ fn from_env(
 
 fn from_secret_file(variable: &str, env: &Environment<'_>, mistakes: &mut Vec<String>) -> Option<Typed> {
     let path = env.get(variable)?;
-    match std::fs::read_to_string(&path) {
+    match read_secret(Path::new(&path)) {
         Ok(text) => Some(Typed {
-            text: text.trim_end_matches(['\r', '\n']).to_owned(),
+            text,
             origin: format!("{variable} ({path})"),
             secret: true,
+            file: Some(PathBuf::from(path)),
         }),
         Err(error) => {
             mistakes.push(format!("{variable}: cannot read `{path}`: {error}"));
@@ -142,9 +143,23 @@ fn from_secret_file(variable: &str, env: &Environment<'_>, mistakes: &mut Vec<St
     }
 }
 
+/// The text of a file that holds a secret, without the end of its line.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_secret(path: &Path) -> std::io::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 fn from_default(setting: &Setting) -> Option<Typed> {
     let text = setting.default?.to_owned();
-    Some(Typed { text, origin: format!("the default of {}", setting.name), secret: setting.secret })
+    Some(Typed {
+        text,
+        origin: format!("the default of {}", setting.name),
+        secret: setting.secret,
+        file: None,
+    })
 }
 
 pub(crate) fn map_env_prefix(map: &MapSetting, prefix: &str) -> String {
@@ -221,7 +236,12 @@ impl File {
 
     fn get(&self, setting: &Setting) -> Option<Typed> {
         let text = self.values.get(&setting.key())?.clone();
-        Some(Typed { text, origin: format!("{} in {}", setting.key(), self.path), secret: setting.secret })
+        Some(Typed {
+            text,
+            origin: format!("{} in {}", setting.key(), self.path),
+            secret: setting.secret,
+            file: None,
+        })
     }
 
     fn section(&self, map: &MapSetting) -> BTreeMap<String, String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use secrecy::SecretString;
@@ -28,6 +29,8 @@ pub(crate) struct Typed {
     /// `--topic`, `WALPOST_TOPIC`, `topic in walpost.toml`, `the default of topic`.
     pub(crate) origin: String,
     pub(crate) secret: bool,
+    /// The file that holds it, where a variable names one.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// What was typed: a value and its origin for each setting that has one.
@@ -52,6 +55,18 @@ impl Values {
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<SecretString> {
         self.text(name).map(SecretString::from)
+    }
+
+    /// The file that a secret was read from, where a variable such as `…_FILE` names one: it may be written anew while the
+    /// program runs, and is read again by [`read_secret`](crate::read_secret).
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<PathBuf> {
+        self.typed.get(name).and_then(|typed| typed.file.clone())
+    }
+
+    /// Whether the setting came from a variable whose name begins so.
+    pub(crate) fn is_from(&self, name: &str, prefix: &str) -> bool {
+        self.typed.get(name).is_some_and(|typed| typed.origin.starts_with(prefix))
     }
 
     /// Whether the setting came from the command line, where other users of the machine can read it.

@@ -11,12 +11,12 @@ mod tail;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use settings::{Mistakes, Values};
+use settings::{Collector, Mistakes, Values};
 
 use crate::encode::{EncoderSettings, Format};
 use crate::outbox::{EventColumn, OutboxTable, Role};
 use crate::pgoutput::Oid;
-pub use database::{DatabaseSettings, SslMode};
+pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
@@ -49,7 +49,7 @@ pub struct Settings {
     /// JSON lines instead of text.
     pub log_json: bool,
     /// Where spans go, if anywhere.
-    pub otlp_endpoint: Option<String>,
+    pub collector: Collector,
 }
 
 /// What is followed, and from where.
@@ -137,10 +137,7 @@ impl Settings {
         let exit_on_halt = values.flag("exit-on-halt");
         let log_level = values.parse_with("log-level", log_level);
         let log_json = values.parse_with("log-format", log_format);
-        let otlp_endpoint = match values.text("otlp-endpoint") {
-            Some(_) => values.parse_with("otlp-endpoint", endpoint).map(Some),
-            None => Some(None),
-        };
+        let collector = values.collector("otlp-endpoint");
         let read = || {
             Some(Self {
                 database: database?,
@@ -155,7 +152,7 @@ impl Settings {
                 exit_on_halt: exit_on_halt?,
                 log_level: log_level?,
                 log_json: log_json?,
-                otlp_endpoint: otlp_endpoint?,
+                collector: collector?,
             })
         };
         let read = read();
@@ -289,7 +286,9 @@ fn millis(values: &mut Values, name: &str, bounds: std::ops::RangeInclusive<u64>
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an address and a port, as in 0.0.0.0:9101 or [::]:9101".into())
+    text.parse().map_err(|_| {
+        "expected an address and a port, as in [::]:9101 (IPv6 and IPv4) or 127.0.0.1:9101".into()
+    })
 }
 
 fn log_level(text: &str) -> Result<String, String> {
@@ -305,12 +304,6 @@ fn log_format(text: &str) -> Result<bool, String> {
         "json" => Ok(true),
         _ => Err("expected text or json".into()),
     }
-}
-
-fn endpoint(text: &str) -> Result<String, String> {
-    let host =
-        text.strip_prefix("http://").filter(|host| !host.is_empty() && !host.contains(char::is_whitespace));
-    host.map(|_| text.to_owned()).ok_or_else(|| "expected a URL such as http://localhost:4317".into())
 }
 
 fn not_empty(text: &str) -> Result<String, String> {
