@@ -10,10 +10,9 @@ pub const TABLE: Table = Table {
         Setting::optional(
             "database-url",
             "URL",
-            "The database with the outbox, \
-            `postgres://user@host:5432/db?sslmode=verify-full` or `host=… user=…`; PGHOST, PGPORT, PGUSER, \
-            PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT fill what is \
-            absent.",
+            "The database with the outbox, in either form that libpq takes: `postgres://user@host:5432/db?sslmode=verify-full` \
+            or `host=… user=…`; the variables of libpq (PGHOST and its kin) fill what is absent, and what walpost cannot \
+            honour is refused by name. Of several hosts it takes the primary.",
         )
         .secret()
         .or_env(&["DATABASE_URL"]),
@@ -43,8 +42,9 @@ pub const TABLE: Table = Table {
         Setting::new(
             "http-addr",
             "HOST:PORT",
-            "0.0.0.0:9101",
-            "Where the page (/), /live, /ready, /status and /metrics are served.",
+            "[::]:9101",
+            "Where the page (/), /live, /ready, /healthy, /status and /metrics are served. [::] is every address, IPv6 and \
+            IPv4; 0.0.0.0 every IPv4 one.",
         ),
         Setting::new("table", "SCHEMA.TABLE", "public.package_event", "The outbox table."),
         Setting::new(
@@ -245,7 +245,7 @@ pub const TABLE: Table = Table {
         Setting::optional(
             "otlp-endpoint",
             "URL",
-            "Where spans go, OTLP over gRPC: `http://localhost:4317`; nowhere when absent. Each record whose row has a \
+            "Where spans go, OTLP over gRPC: `http://localhost:4317` or `https://…`; nowhere when absent. Each record whose row has a \
             sampled `traceparent` has one, from its hand-over to its acknowledgement.",
         )
         .or_env(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use conninfo::SslMode;
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -25,7 +26,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.kafka.topic, "omp-package-events");
     assert_eq!(settings.source.slot, "package_event_relay");
     assert_eq!(settings.source.publication, "package_event_pub");
-    assert_eq!(settings.http_addr.to_string(), "0.0.0.0:9101");
+    assert_eq!(settings.http_addr.to_string(), "[::]:9101");
     assert_eq!(settings.source.table.name(), "public.package_event");
 }
 
@@ -33,8 +34,9 @@ fn the_defaults_are_those_of_the_contract() {
 fn a_database_url_gives_the_place_and_the_libpq_variables_fill_what_is_absent() {
     let database = read(&[], &[URL]).unwrap().database;
     assert_eq!(database.to_string(), "db:6432/shop as me");
-    assert_eq!(database.ssl_mode, SslMode::Require);
-    assert_eq!(database.password.unwrap().expose_secret(), "secret");
+    assert_eq!(database.conninfo.tls.mode, SslMode::Require);
+    let password = database.conninfo.addresses[0].password.as_ref();
+    assert_eq!(password.unwrap().expose_secret(), "secret");
 
     let env = [
         ("PGHOST", "db"),
@@ -45,18 +47,27 @@ fn a_database_url_gives_the_place_and_the_libpq_variables_fill_what_is_absent() 
     ];
     let database = read(&[], &env).unwrap().database;
     assert_eq!(database.to_string(), "db:7777/me as me");
-    assert_eq!(database.ssl_mode, SslMode::Disable);
+    assert_eq!(database.conninfo.tls.mode, SslMode::Disable);
 
     let env = [("DATABASE_URL", "host=/run/pg user=me dbname=shop sslmode=disable"), ("PGDATABASE", "other")];
     let database = read(&[], &env).unwrap().database;
-    assert!(database.is_socket());
-    assert_eq!(database.database, "shop");
+    assert_eq!(database.to_string(), "/run/pg:5432/shop as me");
+}
+
+#[test]
+fn of_several_servers_the_primary_is_meant_and_a_standby_is_never_asked_for() {
+    let of = |url: &str| read(&[], &[("WALPOST_DATABASE_URL", url)]).map(|settings| settings.database);
+    assert!(!of("postgres://me@a/shop").unwrap().wants_primary());
+    assert!(of("postgres://me@a,b:7/shop").unwrap().wants_primary());
+    assert_eq!(of("postgres://me@a,b:7/shop").unwrap().to_string(), "a:5432,b:7/shop as me");
+    let text = of("host=a,b user=me target_session_attrs=prefer-standby").unwrap_err().to_string();
+    assert!(text.contains("follows the primary"), "{text}");
 }
 
 #[test]
 fn every_mistake_is_named_and_no_secret_is_shown() {
     let env = [
-        ("WALPOST_DATABASE_URL", "postgres://me:hunter2@db/shop?sslmode=verify-ca"),
+        ("WALPOST_DATABASE_URL", "postgres://me:hunter2@db/shop?sslmode=verify"),
         ("WALPOST_SLOT", "My-Slot"),
         ("WALPOST_WINDOW_RECORDS", "0"),
         ("WALPOST_HTTP_ADDR", "9101"),

@@ -3,6 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+/// What is asked of Postgres to have the slot's stream, as errors name it.
+pub(crate) const START_STREAMING: &str = "start streaming";
+
+/// What is done with the stream then, as errors name it.
+pub(crate) const FOLLOW_STREAM: &str = "follow the stream";
+
 /// A five-character error code (PostgreSQL, "Error Codes").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlState(pub String);
@@ -59,6 +65,11 @@ impl DatabaseError {
         Self { doing, place: place.to_owned(), state: None, settings_at_fault: false, detail }
     }
 
+    pub(super) fn standby(place: &str) -> Self {
+        let detail = "it is a standby, and walpost follows the primary".to_owned();
+        Self { doing: "connect", place: place.to_owned(), state: None, settings_at_fault: false, detail }
+    }
+
     pub(super) fn closed(place: &str) -> Self {
         let detail = "the server closed it".to_owned();
         Self {
@@ -68,6 +79,12 @@ impl DatabaseError {
             settings_at_fault: false,
             detail,
         }
+    }
+
+    /// Whether it is about the stream of the slot: its beginning, or what came of it.
+    #[must_use]
+    pub fn is_about_stream(&self) -> bool {
+        [START_STREAMING, FOLLOW_STREAM].contains(&self.doing)
     }
 
     /// The same error with words that say more.

@@ -1,45 +1,64 @@
 //! The SQL side of Postgres: connections for checks, memory and the rows that stood before the slot.
 
+mod dial;
 mod error;
-mod tls;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
+use conninfo::{Address, ChannelBinding, Place, SslMode};
 use secrecy::ExposeSecret;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{DatabaseSettings, SslMode};
+use crate::config::DatabaseSettings;
+pub(crate) use dial::{Encryption, depends_on_encryption, dial, to_the_first, tries};
 pub use error::{DatabaseError, SqlState};
+pub(crate) use error::{FOLLOW_STREAM, START_STREAMING};
+
+/// How the relay's connections are named in `pg_stat_activity` and `pg_stat_replication`.
+pub const APPLICATION_NAME: &str = "walpost";
 
 /// A connection to the database. It closes when this is dropped.
 pub struct Session {
     client: Client,
     place: String,
+    application: String,
     version: i32,
     patience: Duration,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
 
 impl Session {
-    /// Connects, within the deadline.
+    /// Connects, with the deadline for each address.
     ///
     /// # Errors
     /// When the server cannot be reached, or refuses; the error names it.
     pub async fn connect(settings: &DatabaseSettings, timeout: Duration) -> Result<Self, DatabaseError> {
-        let place = settings.to_string();
-        let config = client_config(settings, timeout);
-        let connecting = connect(&config, settings);
-        match tokio::time::timeout(timeout, connecting).await {
-            Ok(Ok((client, version, connection))) => {
-                Ok(Self { client, place, version, patience: settings.peer_timeout, connection })
-            }
-            Ok(Err(ConnectError::Postgres(error))) => {
-                Err(DatabaseError::of_client("connect", &place, &error))
-            }
-            Ok(Err(ConnectError::Tls(reason))) => Err(DatabaseError::settings("set up TLS", &place, reason)),
-            Err(_) => Err(DatabaseError::no_answer("connect", &place, timeout)),
-        }
+        let settings = &settings.current();
+        let timeout = settings.conninfo.connect_timeout.unwrap_or(timeout);
+        let connector = &Connector::new(settings)?;
+        to_the_first(settings, |address| async move {
+            let place = settings.place_at(&address);
+            let opened = match tokio::time::timeout(timeout, connector.open(settings, &address)).await {
+                Ok(opened) => opened.map_err(|error| error.at(&place))?,
+                Err(_) => return Err(DatabaseError::no_answer("connect", &place, timeout)),
+            };
+            let application = application_name(settings).to_owned();
+            let Opened { client, connection, version, in_recovery } = opened;
+            let patience = settings.peer_timeout;
+            Ok((Self { client, place, application, version, patience, connection }, in_recovery))
+        })
+        .await
+    }
+
+    /// How the connection is named, and the one for replication beside it.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        &self.application
     }
 
     /// The server's version as a number: 170004 is 17.4.
@@ -96,9 +115,35 @@ impl Drop for Session {
     }
 }
 
+/// How the connections are named, in `pg_stat_activity` and `pg_stat_replication`.
+pub(crate) fn application_name(settings: &DatabaseSettings) -> &str {
+    settings.conninfo.application_name.as_deref().unwrap_or(APPLICATION_NAME)
+}
+
 enum ConnectError {
+    Tcp(std::io::Error),
     Postgres(tokio_postgres::Error),
     Tls(String),
+}
+
+impl ConnectError {
+    fn at(self, place: &str) -> DatabaseError {
+        match self {
+            Self::Postgres(error) => DatabaseError::of_client("connect", place, &error),
+            Self::Tcp(error) => {
+                DatabaseError::of_stream("connect", place, &format!("error connecting to server: {error}"))
+            }
+            Self::Tls(reason) => DatabaseError::settings("set up TLS", place, reason),
+        }
+    }
+
+    /// Whether it may be otherwise with, or without, encryption.
+    fn depends_on_encryption(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.code().is_none_or(|code| depends_on_encryption(code.code())),
+            Self::Tcp(_) | Self::Tls(_) => false,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for ConnectError {
@@ -114,49 +159,110 @@ type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 ///
 /// Policies of row-level security hide rows from a query without a word, and never from the stream. With this setting
 /// Postgres refuses such a query instead (PostgreSQL, "Row Security Policies").
-const PREPARE: &str = "select set_config('row_security', 'off', false), current_setting('server_version_num')::int, \
-     set_config('default_transaction_isolation', 'read committed', false)";
+///
+/// A service that finds its disk nearly full makes its databases read-only by this default. The WAL that fills the disk
+/// goes once it is confirmed, and nothing is confirmed before it is written into the ledger: a row that is updated in
+/// place. Any role may set this.
+const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), \
+     set_config('row_security', 'off', false), set_config('default_transaction_isolation', 'read committed', false), \
+     set_config('default_transaction_read_only', 'off', false)";
 
-async fn connect(
-    config: &tokio_postgres::Config,
-    settings: &DatabaseSettings,
-) -> Result<(Client, i32, Connection), ConnectError> {
-    let (client, connection) = open(config, settings).await?;
-    let version = client.query_one(PREPARE, &[]).await?.get(1);
-    Ok((client, version, connection))
+/// A connection that was made.
+struct Opened {
+    client: Client,
+    connection: Connection,
+    version: i32,
+    in_recovery: bool,
 }
 
-async fn open(
-    config: &tokio_postgres::Config,
-    settings: &DatabaseSettings,
-) -> Result<(Client, Connection), ConnectError> {
-    if settings.ssl_mode == SslMode::Disable || settings.is_socket() {
-        let (client, connection) = config.connect(NoTls).await?;
-        return Ok((client, tokio::spawn(connection)));
+/// What the connections of one moment have in common.
+struct Connector {
+    config: tokio_postgres::Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Connector {
+    fn new(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
+        let conninfo = &settings.conninfo;
+        let unusable = |reason| DatabaseError::settings("set up TLS", &settings.to_string(), reason);
+        let tls = match conninfo.tls.mode {
+            SslMode::Disable => None,
+            _ => Some(MakeRustlsConnect::new(tls::client_config(&conninfo.tls).map_err(unusable)?)),
+        };
+        Ok(Self { config: client_config(settings), tls })
     }
-    let connector = tls::connector(settings).map_err(ConnectError::Tls)?;
-    let (client, connection) = config.connect(connector).await?;
-    Ok((client, tokio::spawn(connection)))
+
+    async fn open(&self, settings: &DatabaseSettings, address: &Address) -> Result<Opened, ConnectError> {
+        let mut tries = tries(settings.conninfo.tls.mode).iter().peekable();
+        loop {
+            let encryption = tries.next().copied().unwrap_or(Encryption::None);
+            match self.open_by(settings, address, encryption).await {
+                Err(error) if error.depends_on_encryption() && tries.peek().is_some() => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open_by(
+        &self,
+        settings: &DatabaseSettings,
+        address: &Address,
+        encryption: Encryption,
+    ) -> Result<Opened, ConnectError> {
+        let mut config = self.config.clone();
+        if let Some(password) = &address.password {
+            config.password(password.expose_secret());
+        }
+        let (client, connection) = match &address.place {
+            Place::Socket(folder) => {
+                let path = folder.join(format!(".s.PGSQL.{}", address.port));
+                let stream = UnixStream::connect(path).await.map_err(ConnectError::Tcp)?;
+                let (client, connection) = config.connect_raw(stream, NoTls).await?;
+                (client, tokio::spawn(connection))
+            }
+            Place::Tcp { host, addr } => {
+                let stream = dial(settings, host, *addr, address.port).await.map_err(ConnectError::Tcp)?;
+                match self.tls.clone().filter(|_| encryption != Encryption::None) {
+                    None => {
+                        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+                        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+                        (client, tokio::spawn(connection))
+                    }
+                    Some(mut tls) => {
+                        config.ssl_mode(match encryption {
+                            Encryption::Always => tokio_postgres::config::SslMode::Require,
+                            _ => tokio_postgres::config::SslMode::Prefer,
+                        });
+                        let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, host);
+                        let tls = tls.map_err(|error| ConnectError::Tls(error.to_string()))?;
+                        let (client, connection) = config.connect_raw(stream, tls).await?;
+                        (client, tokio::spawn(connection))
+                    }
+                }
+            }
+        };
+        let row = client.query_one(PREPARE, &[]).await?;
+        Ok(Opened { version: row.get(0), in_recovery: row.get(1), client, connection })
+    }
 }
 
-fn client_config(settings: &DatabaseSettings, timeout: Duration) -> tokio_postgres::Config {
+fn client_config(settings: &DatabaseSettings) -> tokio_postgres::Config {
+    let conninfo = &settings.conninfo;
     let mut config = tokio_postgres::Config::new();
     config
-        .host(&settings.host)
-        .port(settings.port)
-        .user(&settings.user)
-        .dbname(&settings.database)
-        .application_name("walpost")
-        .connect_timeout(timeout)
-        .keepalives_idle(settings.peer_timeout / 2)
-        .tcp_user_timeout(settings.peer_timeout)
-        .ssl_mode(match settings.ssl_mode {
-            SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-            SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-            SslMode::Require | SslMode::VerifyFull => tokio_postgres::config::SslMode::Require,
+        .user(&conninfo.user)
+        .dbname(&conninfo.database)
+        .application_name(application_name(settings))
+        .channel_binding(match conninfo.channel_binding {
+            ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+            ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+            ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
         });
-    if let Some(password) = &settings.password {
-        config.password(password.expose_secret());
+    if conninfo.tls.direct {
+        config.ssl_negotiation(tokio_postgres::config::SslNegotiation::Direct);
+    }
+    if let Some(options) = &conninfo.options {
+        config.options(options);
     }
     config
 }

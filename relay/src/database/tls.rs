@@ -1,50 +1,165 @@
-//! TLS for the SQL connections, by the rules of libpq's `sslmode`.
+//! TLS for both connections, by the rules of libpq's `sslmode`.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use conninfo::{Roots, SslMode, Tls, TlsVersion};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
 
-use crate::config::{DatabaseSettings, SslMode};
-
-/// The connector that verifies what the mode asks for.
-pub(super) fn connector(settings: &DatabaseSettings) -> Result<MakeRustlsConnect, String> {
+/// The client's side, which verifies what the mode asks for.
+///
+/// # Errors
+/// When a file cannot be read, or holds something else.
+pub(crate) fn client_config(tls: &Tls) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&versions(tls))
         .map_err(|error| error.to_string())?;
-    let config = match settings.ssl_mode {
-        SslMode::VerifyFull => builder.with_root_certificates(roots(settings)?).with_no_client_auth(),
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-            .with_no_client_auth(),
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier(tls, provider)?);
+    let mut config = match &tls.client {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = certificates(certificate, "sslcert")?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| format!("cannot read sslkey `{}`: {error}", key.display()))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| format!("sslcert and sslkey do not go together: {error}"))?
+        }
     };
-    Ok(MakeRustlsConnect::new(config))
+    config.enable_sni = tls.sni;
+    if tls.direct {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    Ok(config)
 }
 
-fn roots(settings: &DatabaseSettings) -> Result<RootCertStore, String> {
-    let Some(path) = &settings.ssl_root_cert else {
-        return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
-    };
-    let unreadable =
-        |error: &dyn std::fmt::Display| format!("cannot read sslrootcert `{}`: {error}", path.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
-        let certificate = certificate.map_err(|error| unreadable(&error))?;
-        roots.add(certificate).map_err(|error| unreadable(&error))?;
+fn versions(tls: &Tls) -> Vec<&'static SupportedProtocolVersion> {
+    let all = [(TlsVersion::V1_2, &TLS12), (TlsVersion::V1_3, &TLS13)];
+    let spoken = all.into_iter().filter(|(version, _)| (tls.oldest..=tls.newest).contains(version));
+    spoken.map(|(_, version)| version).collect()
+}
+
+fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    if tls.mode < SslMode::VerifyCa {
+        return Ok(Arc::new(Unverified(provider)));
     }
-    if roots.is_empty() {
+    let trusted = match &tls.roots {
+        Roots::File(path) => certificates(path, "sslrootcert")?,
+        Roots::Unnamed | Roots::System => Vec::new(),
+    };
+    let roots = if trusted.is_empty() { system_roots() } else { roots(&trusted)? };
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| format!("cannot trust the authorities of sslrootcert: {error}"))?;
+    Ok(Arc::new(Verified { chains, trusted, names: tls.mode == SslMode::VerifyFull }))
+}
+
+fn certificates(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| format!("cannot read {option} `{}`: {error}", path.display());
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+    let read = read.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(&error))?;
+    if read.is_empty() {
         return Err(unreadable(&"no certificate in it"));
+    }
+    Ok(read)
+}
+
+fn roots(trusted: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in trusted {
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| format!("sslrootcert holds what is no authority's certificate: {error}"))?;
     }
     Ok(roots)
 }
 
-/// `prefer` and `require` encrypt against listeners, and trust whoever answers: that is what libpq promises for them.
+/// Those that the system trusts; where it has none, as in an image without them, those that browsers trust.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// `verify-ca` and `verify-full`: the chain leads to an authority that is trusted, and the name is the server's.
+#[derive(Debug)]
+struct Verified {
+    chains: Arc<WebPkiServerVerifier>,
+    /// What the file of authorities holds. A server's own certificate in it is trusted as it is, as OpenSSL does.
+    trusted: Vec<CertificateDer<'static>>,
+    /// Whether the name matters. Some services make certificates that name no host.
+    names: bool,
+}
+
+impl ServerCertVerifier for Verified {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let Err(rustls::Error::InvalidCertificate(fault)) = &verified else { return verified };
+        let is_about_name = matches!(
+            fault,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        );
+        // The chain is looked at first, so that with this fault it is well.
+        if is_about_name && !self.names {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let is_about_issuer = matches!(fault, CertificateError::UnknownIssuer | CertificateError::Other(_));
+        if is_about_issuer && self.trusted.iter().any(|trusted| trusted == end_entity) {
+            if self.names {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+/// `allow`, `prefer` and `require` encrypt against listeners, and trust whoever answers: that is what libpq promises for
+/// them.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

@@ -1,37 +1,45 @@
 //! From a socket to a session that may stream: TLS, start-up, authentication, and the two commands that are needed.
 //!
-//! The parts are those of `pgwire-replication`. Only its reader is not used: it hands each message over a channel, one
-//! task to another, which took as much time as all the rest of the relay (see `docs/performance.md`).
+//! The framing is that of `pgwire-replication`. Its reader is not used: it hands each message over a channel, one task to
+//! another, which took as much time as all the rest of the relay (see `docs/performance.md`). Nor are its TLS and its
+//! authentication, so that both connections do the same.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pgwire_replication::auth::scram::ScramClient;
+use conninfo::{Address, ChannelBinding, Place};
+use pgwire_replication::PgWireError;
 use pgwire_replication::protocol::framing::{
     BackendMessage, read_backend_message, write_password_message, write_query, write_startup_message,
 };
 use pgwire_replication::protocol::messages::{parse_auth_request, parse_error_response};
-use pgwire_replication::tls::rustls::{MaybeTlsStream, maybe_upgrade_to_tls};
-use pgwire_replication::{PgWireError, TlsConfig};
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
+use rustls_pki_types::ServerName;
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::Server;
-use crate::config::{DatabaseSettings, SourceSettings, SslMode};
+use super::{Server, binding};
+use crate::config::{DatabaseSettings, SourceSettings};
+use crate::database::{Encryption, application_name, depends_on_encryption, dial, tls, tries};
 use crate::lsn::Lsn;
 
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 3 << 16;
 
-/// The one way to prove a password that Postgres has offered by default since 14.
-const SCRAM: &str = "SCRAM-SHA-256";
+/// Asks whether the server encrypts: length 8, code 80877103 (PostgreSQL, "SSL Session Encryption").
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// A connection, encrypted or not.
 #[derive(Debug)]
 pub(super) enum Socket {
-    Tcp(MaybeTlsStream),
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -43,6 +51,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Tls(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
         }
     }
@@ -52,6 +61,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Tls(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
         }
     }
@@ -59,6 +69,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
+            Self::Tls(socket) => Pin::new(socket).poll_flush(context),
             Self::Unix(socket) => Pin::new(socket).poll_flush(context),
         }
     }
@@ -66,28 +77,57 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(socket) => Pin::new(socket).poll_shutdown(context),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
         }
     }
 }
 
-/// Connects and authenticates; the session waits for a command.
-pub(super) async fn connect(database: &DatabaseSettings) -> Result<Socket, PgWireError> {
-    let mut socket = open(database).await?;
-    let options = format!("-c wal_sender_timeout={}", database.peer_timeout.as_millis());
+/// Connects to one of the addresses and authenticates; the session waits for a command.
+pub(super) async fn connect(database: &DatabaseSettings, address: &Address) -> Result<Socket, PgWireError> {
+    let mut tries = tries(database.conninfo.tls.mode).iter().peekable();
+    loop {
+        let encryption = tries.next().copied().unwrap_or(Encryption::None);
+        match connect_by(database, address, encryption).await {
+            Err(error) if may_do_otherwise(&error) && tries.peek().is_some() => {}
+            connected => return connected,
+        }
+    }
+}
+
+/// Whether it may be otherwise with, or without, encryption.
+fn may_do_otherwise(error: &PgWireError) -> bool {
+    match error {
+        PgWireError::Tls(_) => true,
+        PgWireError::Server(text) => {
+            let code = text.rsplit_once("(SQLSTATE ").and_then(|(_, code)| code.get(..5));
+            code.is_some_and(depends_on_encryption)
+        }
+        _ => false,
+    }
+}
+
+async fn connect_by(
+    database: &DatabaseSettings,
+    address: &Address,
+    encryption: Encryption,
+) -> Result<Socket, PgWireError> {
+    let mut socket = open(database, address, encryption).await?;
+    let given = database.conninfo.options.as_deref().unwrap_or_default();
+    let options = format!("{given} -c wal_sender_timeout={}", database.peer_timeout.as_millis());
     let parameters = [
-        ("user", database.user.as_str()),
-        ("database", &database.database),
+        ("user", database.conninfo.user.as_str()),
+        ("database", &database.conninfo.database),
         ("replication", "database"),
         ("client_encoding", "UTF8"),
-        ("application_name", "walpost"),
-        ("options", &options),
+        ("application_name", application_name(database)),
+        ("options", options.trim_start()),
     ];
     write_startup_message(&mut socket, PROTOCOL, &parameters).await?;
     loop {
         let message = answer(&mut socket).await?;
         match message.tag {
-            b'R' => authenticate(&mut socket, database, &message).await?,
+            b'R' => authenticate(&mut socket, database, address, &message).await?,
             b'Z' => return Ok(socket),
             // Parameters, the key to cancel with, notices.
             _ => {}
@@ -95,26 +135,39 @@ pub(super) async fn connect(database: &DatabaseSettings) -> Result<Socket, PgWir
     }
 }
 
-async fn open(database: &DatabaseSettings) -> Result<Socket, PgWireError> {
-    if database.is_socket() {
-        let path = format!("{}/.s.PGSQL.{}", database.host, database.port);
-        return Ok(Socket::Unix(UnixStream::connect(path).await?));
+async fn open(
+    database: &DatabaseSettings,
+    address: &Address,
+    encryption: Encryption,
+) -> Result<Socket, PgWireError> {
+    let (host, addr) = match &address.place {
+        Place::Socket(folder) => {
+            let path = folder.join(format!(".s.PGSQL.{}", address.port));
+            return Ok(Socket::Unix(UnixStream::connect(path).await?));
+        }
+        Place::Tcp { host, addr } => (host, *addr),
+    };
+    let mut stream = dial(database, host, addr, address.port).await?;
+    let is_encrypted = encryption != Encryption::None
+        && (database.conninfo.tls.direct || is_offered(&mut stream, encryption).await?);
+    if !is_encrypted {
+        return Ok(Socket::Tcp(stream));
     }
-    let socket = TcpStream::connect((database.host.as_str(), database.port)).await?;
-    socket.set_nodelay(true)?;
-    Ok(Socket::Tcp(maybe_upgrade_to_tls(socket, &tls(database), &database.host).await?))
+    let unusable = |error: &dyn std::fmt::Display| PgWireError::Tls(error.to_string());
+    let config = tls::client_config(&database.conninfo.tls).map_err(PgWireError::Tls)?;
+    let name = ServerName::try_from(host.clone()).map_err(|error| unusable(&error))?;
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    Ok(Socket::Tls(Box::new(connecting.await.map_err(|error| unusable(&error))?)))
 }
 
-fn tls(database: &DatabaseSettings) -> TlsConfig {
-    match database.ssl_mode {
-        SslMode::Disable => TlsConfig::disabled(),
-        SslMode::Prefer => {
-            let mut tls = TlsConfig::require();
-            tls.mode = pgwire_replication::SslMode::Prefer;
-            tls
-        }
-        SslMode::Require => TlsConfig::require(),
-        SslMode::VerifyFull => TlsConfig::verify_full(database.ssl_root_cert.clone()),
+/// Whether the server encrypts. No more than its answer is read: whatever else came before the handshake would be taken
+/// for the server's words, and need not be.
+async fn is_offered(stream: &mut TcpStream, encryption: Encryption) -> Result<bool, PgWireError> {
+    stream.write_all(&SSL_REQUEST).await?;
+    match stream.read_u8().await? {
+        b'S' => Ok(true),
+        _ if encryption == Encryption::IfOffered => Ok(false),
+        _ => Err(PgWireError::Tls("the server does not support TLS".into())),
     }
 }
 
@@ -130,44 +183,84 @@ async fn answer(socket: &mut Socket) -> Result<BackendMessage, PgWireError> {
 async fn authenticate(
     socket: &mut Socket,
     database: &DatabaseSettings,
+    address: &Address,
     request: &BackendMessage,
 ) -> Result<(), PgWireError> {
-    let password = database.password.as_ref().map_or("", |password| password.expose_secret());
-    match parse_auth_request(&request.payload)? {
-        (0, _) => Ok(()),
-        (3, _) => write_password_message(socket, format!("{password}\0").as_bytes()).await,
-        (10, mechanisms) => {
-            let offered = mechanisms.split(|&byte| byte == 0).any(|name| name == SCRAM.as_bytes());
-            if !offered {
-                return Err(PgWireError::Auth(format!("the server does not offer {SCRAM}")));
-            }
-            scram(socket, &database.user, password).await
+    let password = address.password.as_ref().map_or("", |password| password.expose_secret());
+    let (method, data) = parse_auth_request(&request.payload)?;
+    if method == 10 {
+        return scram(socket, database.conninfo.channel_binding, password, data).await;
+    }
+    if database.conninfo.channel_binding == ChannelBinding::Require {
+        return Err(unbound());
+    }
+    match method {
+        0 => Ok(()),
+        3 => write_password_message(socket, format!("{password}\0").as_bytes()).await,
+        // Roles whose password was set before SCRAM was the default, and not since.
+        5 => {
+            let salt =
+                data.try_into().map_err(|_| PgWireError::Protocol("the salt is not of 4 bytes".into()))?;
+            let proof = md5_hash(database.conninfo.user.as_bytes(), password.as_bytes(), salt);
+            write_password_message(socket, format!("{proof}\0").as_bytes()).await
         }
-        (code, _) => {
-            Err(PgWireError::Auth(format!("the server wants method {code}, which is not supported")))
-        }
+        code => Err(PgWireError::Auth(format!("the server wants method {code}, which is not supported"))),
     }
 }
 
-async fn scram(socket: &mut Socket, user: &str, password: &str) -> Result<(), PgWireError> {
-    let client = ScramClient::new(user);
-    let first = client.client_first.as_bytes();
+fn unbound() -> PgWireError {
+    PgWireError::Auth(
+        "channel_binding=require, and the server does not bind the password to the channel".into(),
+    )
+}
+
+/// SCRAM (RFC 5802, RFC 7677), bound to the channel where both sides can.
+async fn scram(
+    socket: &mut Socket,
+    wanted: ChannelBinding,
+    password: &str,
+    mechanisms: &[u8],
+) -> Result<(), PgWireError> {
+    let offers = |name: &str| mechanisms.split(|&byte| byte == 0).any(|offered| offered == name.as_bytes());
+    let end_point = socket.end_point().filter(|_| wanted != ChannelBinding::Disable);
+    let (mechanism, binding) = match end_point {
+        Some(end_point) if offers(SCRAM_SHA_256_PLUS) => {
+            (SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(end_point))
+        }
+        _ if wanted == ChannelBinding::Require => return Err(unbound()),
+        // That says that this side could: who took the offer out on the way is found out.
+        Some(_) => (SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+        None => (SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+    };
+    if !offers(mechanism) {
+        return Err(PgWireError::Auth(format!("the server does not offer {mechanism}")));
+    }
+    let refused = |error: io::Error| PgWireError::Auth(error.to_string());
+    let mut scram = ScramSha256::new(password.as_bytes(), binding);
+    let first = scram.message();
     let length = i32::try_from(first.len()).unwrap_or(i32::MAX).to_be_bytes();
-    write_password_message(socket, &[SCRAM.as_bytes(), &[0], &length, first].concat()).await?;
-    let server_first = sasl(socket, 11).await?;
-    let (last, message, salted) = client.client_final(password, &server_first)?;
-    write_password_message(socket, last.as_bytes()).await?;
-    let server_final = sasl(socket, 12).await?;
-    ScramClient::verify_server_final(&server_final, &salted, &message)
+    let first = [mechanism.as_bytes(), &[0], &length, first].concat();
+    write_password_message(socket, &first).await?;
+    scram.update(&step(socket, 11).await?).map_err(refused)?;
+    write_password_message(socket, scram.message()).await?;
+    scram.finish(&step(socket, 12).await?).map_err(refused)
+}
+
+impl Socket {
+    /// What a proof is bound to, where the connection is encrypted.
+    fn end_point(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream) = self else { return None };
+        binding::end_point(stream.get_ref().1.peer_certificates()?.first()?)
+    }
 }
 
 /// The server's next step in SASL.
-async fn sasl(socket: &mut Socket, step: i32) -> Result<String, PgWireError> {
+async fn step(socket: &mut Socket, step: i32) -> Result<Vec<u8>, PgWireError> {
     loop {
         let message = answer(socket).await?;
         if message.is_auth_request() {
             return match parse_auth_request(&message.payload)? {
-                (code, data) if code == step => Ok(String::from_utf8_lossy(data).into_owned()),
+                (code, data) if code == step => Ok(data.to_vec()),
                 (code, _) => Err(PgWireError::Auth(format!("step {code} came where {step} was due"))),
             };
         }

@@ -11,6 +11,7 @@
 //! The connection sets its own `wal_sender_timeout`. A walsender that has heard nothing for so long gives up and frees
 //! the slot. This side asks for an answer when nothing has been said for a quarter of it; so both sides know in time.
 
+mod binding;
 mod feedback;
 pub mod frames;
 mod handshake;
@@ -24,14 +25,12 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{DatabaseSettings, SourceSettings};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, FOLLOW_STREAM, START_STREAMING, to_the_first};
 use crate::lsn::Lsn;
 use crate::outbox::POSTGRES_EPOCH_US;
 use feedback::{Feedback, terminate};
 use frames::{Frame, Frames};
 use handshake::Socket;
-
-const FOLLOW: &str = "follow the stream";
 
 /// The server at the other end (`IDENTIFY_SYSTEM`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +79,20 @@ impl Connection {
         database: &DatabaseSettings,
         timeout: Duration,
     ) -> Result<(Self, Server), DatabaseError> {
-        let place = database.to_string();
-        let connecting = async {
-            let mut socket = handshake::connect(database).await?;
-            let server = handshake::identify(&mut socket).await?;
-            Ok((socket, server))
-        };
-        let (socket, server) = within("connect for replication", &place, timeout, connecting).await?;
-        Ok((Self { socket, place, peer_timeout: database.peer_timeout }, server))
+        let database = &database.current();
+        let timeout = database.conninfo.connect_timeout.unwrap_or(timeout);
+        to_the_first(database, |address| async move {
+            let place = database.place_at(&address);
+            let connecting = async {
+                let mut socket = handshake::connect(database, &address).await?;
+                let server = handshake::identify(&mut socket).await?;
+                Ok((socket, server))
+            };
+            let (socket, server) = within("connect for replication", &place, timeout, connecting).await?;
+            let in_recovery = server.in_recovery;
+            Ok(((Self { socket, place, peer_timeout: database.peer_timeout }, server), in_recovery))
+        })
+        .await
     }
 
     /// Takes the slot and starts streaming from its own position.
@@ -100,7 +105,7 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Stream, DatabaseError> {
         let starting = handshake::start(&mut self.socket, source);
-        within("start streaming", &self.place, timeout, starting).await?;
+        within(START_STREAMING, &self.place, timeout, starting).await?;
         let (reading, writing) = tokio::io::split(self.socket);
         let feedback = Feedback::start(writing, self.peer_timeout);
         Ok(Stream { feedback, reading, frames: Frames::default(), place: self.place, sent: Lsn::ZERO })
@@ -133,7 +138,7 @@ impl Stream {
     /// The error of a server that has been silent for so long.
     #[must_use]
     pub fn silent(&self, silence: Duration) -> DatabaseError {
-        DatabaseError::no_answer(FOLLOW, &self.place, silence)
+        DatabaseError::no_answer(FOLLOW_STREAM, &self.place, silence)
     }
 
     /// Waits until the connection is known to be lost without reading from it. Safe to drop while it waits.
@@ -205,7 +210,9 @@ impl Stream {
 
     async fn fill(&mut self) -> Result<(), DatabaseError> {
         match self.reading.read_buf(self.frames.room()).await {
-            Ok(0) => Err(DatabaseError::of_stream(FOLLOW, &self.place, "the server closed the connection")),
+            Ok(0) => {
+                Err(DatabaseError::of_stream(FOLLOW_STREAM, &self.place, "the server closed the connection"))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(self.error(&error.into())),
         }
@@ -229,7 +236,7 @@ impl Stream {
                 StreamEvent::Keepalive(wal_end)
             }
             Some(Frame::Done) => {
-                return Err(DatabaseError::of_stream(FOLLOW, &self.place, "the server ended it"));
+                return Err(DatabaseError::of_stream(FOLLOW_STREAM, &self.place, "the server ended it"));
             }
         }))
     }
@@ -240,7 +247,7 @@ impl Stream {
     }
 
     fn error(&self, error: &PgWireError) -> DatabaseError {
-        DatabaseError::of_stream(FOLLOW, &self.place, &error.to_string())
+        DatabaseError::of_stream(FOLLOW_STREAM, &self.place, &error.to_string())
     }
 }
 

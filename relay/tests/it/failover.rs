@@ -201,3 +201,23 @@ async fn a_slot_that_came_to_the_standby_before_the_ledgers_row_goes_on_after_a_
     case.client().await?.execute(advance, &[&case.database.slot_name()]).await?;
     halts(&mut case.relay.run()?, &["ahead of"]).await
 }
+
+#[tokio::test]
+async fn of_several_hosts_the_primary_is_followed_before_and_after_a_failover() -> Result<()> {
+    let failover = Failover::with_standby(&["sync_replication_slots=on"]).await?;
+    let (primary, standby) = (failover.primary.addr()?, failover.standby.addr()?);
+    let nobody = harness::port::free()?;
+    let url = failover.case.database.relay_url_by(nobody)?;
+    let url = url.replacen(&nobody.to_string(), &format!("{nobody},{standby},{primary}"), 1);
+    let mut relay = failover.case.relay.clone().env("WALPOST_DATABASE_URL", &url).init_and_run().await?;
+    slot_is_copied(&failover).await?;
+    failover.case.commit(20, 5, 1).await?;
+    failover.case.audit().await?;
+
+    failover.fail_over().await?;
+    let (case, _servers) = failover.case_after()?;
+    relay.ready().await?;
+    case.commit(20, 5, 1).await?;
+    case.audit().await.with_context(|| relay.log_tail())?;
+    Ok(())
+}

@@ -148,6 +148,33 @@ async fn a_certificate_of_another_authority_or_another_name_is_refused() -> Resu
 }
 
 #[tokio::test]
+async fn a_certificate_is_verified_as_libpq_does_by_each_sslmode() -> Result<()> {
+    let (case, front, certificates) = with_tls("another.example").await?;
+    let other = Certificates::for_name("localhost")?;
+    let (right, wrong) = (certificates.authority(), other.authority());
+    let (right, wrong) = (right.display(), wrong.display());
+    for (asked, works) in [
+        // The name is none of its business.
+        (format!("sslmode=verify-ca&sslrootcert={right}"), true),
+        (format!("sslmode=verify-ca&sslrootcert={wrong}"), false),
+        // Who names an authority has it verified.
+        (format!("sslmode=require&sslrootcert={right}"), true),
+        (format!("sslmode=require&sslrootcert={wrong}"), false),
+        (format!("sslmode=verify-full&sslrootcert={right}"), false),
+        (format!("sslmode=prefer&sslrootcert={wrong}"), true),
+        ("sslrootcert=system".into(), false),
+        // A server behind somebody who ends the encryption cannot bind the password to it.
+        ("sslmode=require&channel_binding=require".into(), false),
+        ("sslmode=require&channel_binding=disable".into(), true),
+    ] {
+        let relay = case.relay.clone().env("WALPOST_DATABASE_URL", url(&case, &front, &asked));
+        let ended = relay.command(&["init"]).await?;
+        ensure!((ended.code() == 0) == works, "{asked}: {}{}", ended.stdout, ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_that_wants_tls_is_not_spoken_to_without() -> Result<()> {
     let (case, front, _certificates) = with_tls("localhost").await?;
     for (mode, works) in [("require", true), ("prefer", true), ("disable", false)] {
