@@ -1,6 +1,7 @@
 //! Everything that can end a session, and the one place that decides what follows from it.
 
 use crate::database::DatabaseError;
+use crate::lsn::Lsn;
 use crate::outbox::{OutboxError, REMEDY_FOR_A_ROW};
 use crate::pgoutput::DecodeError;
 use crate::preflight::{PreflightError, Unsafe};
@@ -24,6 +25,26 @@ pub enum Error {
             standby is promoted, or the address leads to the primary"
     )]
     Standby(String),
+    /// Commits of the application would wait for this program.
+    #[error(
+        "synchronous_standby_names of {place} is `{names}`, which takes walpost for a standby: commits would wait for \
+            Kafka, so nothing is streamed meanwhile; name the standbys there in place of `*` and of walpost, as in alter \
+            system set synchronous_standby_names = 'standby1', and select pg_reload_conf(): it then goes on by itself"
+    )]
+    Awaited {
+        /// The server.
+        place: String,
+        /// The setting.
+        names: String,
+    },
+    /// Postgres ends the stream at the same place each time.
+    #[error("the slot cannot be read on from {at}: {cause}")]
+    Unreadable {
+        /// Everything before is acknowledged.
+        at: Lsn,
+        /// What Postgres says to it.
+        cause: DatabaseError,
+    },
     /// A message does not decode.
     #[error("the replication stream does not decode: {0}")]
     Decode(#[from] DecodeError),
@@ -77,6 +98,7 @@ impl From<PreflightError> for Error {
         match error {
             PreflightError::Database(error) => Self::Database(error),
             PreflightError::Standby(place) => Self::Standby(place),
+            PreflightError::Awaited { place, names } => Self::Awaited { place, names },
             PreflightError::Unsafe(finding) => Self::Unsafe(finding),
         }
     }
@@ -131,6 +153,8 @@ impl Error {
             Self::Paused(_) | Self::Superseded | Self::Internal(_) => Peer::Own,
             Self::Database(_)
             | Self::Standby(_)
+            | Self::Awaited { .. }
+            | Self::Unreadable { .. }
             | Self::Unsafe(_)
             | Self::Decode(_)
             | Self::Outbox(_)
@@ -145,21 +169,30 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Database(error) => database_verdict(error),
-            Self::Standby(_) | Self::Paused(_) | Self::Superseded | Self::Unsettled(_) => Verdict::Retry,
+            Self::Standby(_)
+            | Self::Awaited { .. }
+            | Self::Paused(_)
+            | Self::Superseded
+            | Self::Unsettled(_) => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
                 sink_verdict(error)
             }
             Self::Publish(PublishError::InVain(..)) => Verdict::Retry,
+            Self::Unreadable { .. } => halt(
+                "if a file of pg_wal was moved away, which the log of Postgres names, put it back, and start walpost \
+                    again; else run `walpost recover --anew`: it makes a new slot, publishes what the table holds and \
+                    Kafka may lack, and goes on",
+            ),
             Self::Outbox(error) => Verdict::Halt { remedy: error.remedy() },
             Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(REMEDY_FOR_A_ROW),
             Self::Decode(_)
             | Self::Progress(_)
             | Self::Publish(PublishError::Progress(_))
             | Self::Internal(_) => halt(
-                "start walpost again: it goes on from the last confirmed position; if it halts again, report \
-                    it with this message",
+                "start walpost again: it goes on from the last confirmed position; if it halts again, report it with this \
+                    message, and leave the stream by `walpost recover --anew`, which publishes what the table holds",
             ),
         }
     }

@@ -196,6 +196,7 @@ impl Watch {
 /// looked for here, on a timer. What means that rows may have passed is written down before anything stops for it.
 async fn check(session: &Session, watched: &Watched) -> Result<SlotFacts, Error> {
     let Watched { source, server, holder } = watched;
+    preflight::check_not_awaited(session).await?;
     match preflight::verify(session, source, server).await {
         // Another relay may go on from what it found; what this one holds is not its to send any more.
         Ok(ground) if ground.memory.epoch != holder.epoch => Err(Error::Superseded),

@@ -99,6 +99,12 @@ impl State {
         matches!(self, Self::Backfilling | Self::Streaming)
     }
 
+    /// Whether events flow, or another relay sees to them.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.is_ready() || matches!(self, Self::Standby { .. })
+    }
+
     /// Why, where there is something to say.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {

@@ -58,6 +58,9 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     if let Err(error) = preflight::check_server(&asked.session).await {
         failed(side, "server", error.into());
     }
+    if let Err(error) = preflight::check_not_awaited(&asked.session).await {
+        failed(side, "standbys", error.into());
+    }
     asked.version(side);
     asked.wal_level(side);
     asked.senders(side).await;
@@ -77,6 +80,10 @@ fn failed(side: &mut Side<'_>, name: &'static str, error: Error) {
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
         _ if matches!(error, Error::Standby(_)) => "give the primary's address".to_owned(),
+        _ if matches!(error, Error::Awaited { .. }) => {
+            "name the standbys themselves in synchronous_standby_names, and select pg_reload_conf()"
+                .to_owned()
+        }
         Verdict::Retry | Verdict::StandBy => "start the server, or correct its address".to_owned(),
     };
     side.fail(name, error.to_string(), remedy);
@@ -151,7 +158,9 @@ impl Asked<'_> {
     async fn rights(&self, side: &mut Side<'_>) {
         let table = &self.settings.source.table;
         let table = format!("{}.{}", quoted(&table.schema), quoted(&table.table));
-        let sql = "select r.rolreplication or r.rolsuper, \
+        // Some services give the right by membership, and leave the attribute alone: those of Amazon by rds_replication.
+        let sql = "select r.rolreplication or r.rolsuper or exists (select from pg_roles m \
+                           where m.rolname = 'rds_replication' and pg_has_role(r.oid, m.oid, 'member')), \
                        coalesce(has_table_privilege(to_regclass($1), 'select'), false), \
                        coalesce(has_table_privilege(to_regclass($1), 'delete'), false), \
                        coalesce(has_schema_privilege(to_regnamespace('walpost'), 'usage'), \
@@ -164,7 +173,8 @@ impl Asked<'_> {
         let role: String = row.get(4);
         let has = |index| row.get::<_, bool>(index);
         let mut lacks = Vec::new();
-        if !has(0) {
+        // What another service may do in another way is seen by doing it.
+        if !has(0) && !self.streams().await {
             lacks.push(format!("alter role {role} replication"));
         }
         if !has(1) {
@@ -174,13 +184,20 @@ impl Asked<'_> {
             lacks.push(format!("grant delete on {table} to {role}"));
         }
         if !has(3) {
-            lacks.push(format!("grant create on database {} to {role}", self.settings.database.database));
+            lacks.push(format!(
+                "grant create on database {} to {role}",
+                self.settings.database.conninfo.database
+            ));
         }
         if lacks.is_empty() {
             side.ok("rights", format!("the role {role} has what it needs"));
         } else {
             side.fail("rights", format!("the role {role} lacks rights"), lacks.join("; "));
         }
+    }
+
+    async fn streams(&self) -> bool {
+        Connection::open(&self.settings.database, self.settings.timing.connect_timeout).await.is_ok()
     }
 
     /// The table's oid, where it is one to follow.

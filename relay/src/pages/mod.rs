@@ -1,4 +1,5 @@
-//! What is served on :9101: a page for people at `/`, and `/live`, `/ready`, `/status` and `/metrics` for programs.
+//! What is served on :9101: a page for people at `/`, and `/live`, `/ready`, `/healthy`, `/status` and `/metrics` for
+//! programs.
 //!
 //! Served by a thread of its own: the relay's thread rests under load, and one that hangs must not take with it what
 //! says so. Nothing is written here, and no payload of an event is ever shown.
@@ -7,7 +8,8 @@ mod connections;
 mod history;
 mod stream;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 
 use axum::extract::State as Shared;
@@ -15,10 +17,12 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use socket2::{Domain, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::snapshot::{Places, Snapshot};
+use crate::state::State;
 use crate::vitals::Vitals;
 use crate::{metrics, sample};
 use stream::Streams;
@@ -26,6 +30,9 @@ use stream::Streams;
 /// The page brings all it needs: nothing is loaded from elsewhere, and nothing in it runs that is not its own file.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -39,14 +46,18 @@ struct Shown {
 pub struct Pages(Option<JoinHandle<()>>);
 
 impl Pages {
-    /// Takes the address.
+    /// Takes the address. `[::]` is every address of the machine, also where it has no IPv6, and whatever
+    /// `net.ipv6.bindv6only` says.
     ///
     /// # Errors
     /// When it cannot be listened on.
     pub fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
-        let listener = TcpListener::bind(addr)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        listen(addr).or_else(|error| match addr {
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() && lacks_ipv6(&error) => {
+                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, v6.port())))
+            }
+            _ => Err(error),
+        })
     }
 
     /// Starts the thread. Without a listener it only asks Postgres.
@@ -74,6 +85,24 @@ impl Drop for Pages {
     }
 }
 
+fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// EAFNOSUPPORT where the kernel has no IPv6 at all, EADDRNOTAVAIL where it is switched off.
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
+}
+
 async fn observe(listener: Option<TcpListener>, settings: Settings, vitals: Vitals, stop: CancellationToken) {
     let places = Places::of(&settings);
     if let Some(every) = settings.timing.sampling() {
@@ -97,6 +126,7 @@ fn router(shown: Shown) -> Router {
         .route("/events", get(events))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
+        .route("/healthy", get(healthy))
         .route("/status", get(status))
         .route("/metrics", get(numbers))
         .with_state(shown)
@@ -118,9 +148,21 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
+/// Whether events flow.
 async fn ready(Shared(shown): Shared<Shown>) -> Response {
     let state = shown.vitals.judged();
-    let status = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(state.is_ready(), state)
+}
+
+/// The same, and 200 for a relay that stands by as well: what a rolling update asks, in which the new one waits for the
+/// old one, and the old one ends when the new one is well.
+async fn healthy(Shared(shown): Shared<Shown>) -> Response {
+    let state = shown.vitals.judged();
+    answer(state.is_healthy(), state)
+}
+
+fn answer(is_well: bool, state: State) -> Response {
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(state)).into_response()
 }
 

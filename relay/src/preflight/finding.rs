@@ -315,6 +315,14 @@ pub enum PreflightError {
     /// It answered from a standby.
     #[error("{0} is a standby")]
     Standby(String),
+    /// It would have commits wait for this program.
+    #[error("synchronous_standby_names of {place} is `{names}`")]
+    Awaited {
+        /// The server.
+        place: String,
+        /// The setting.
+        names: String,
+    },
     /// It did, and it is not safe to go on.
     #[error(transparent)]
     Unsafe(#[from] Unsafe),

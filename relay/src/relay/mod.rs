@@ -9,6 +9,7 @@ mod open;
 mod pace;
 mod session;
 mod unknown;
+mod unreadable;
 mod watchdog;
 
 use opentelemetry_sdk::trace::SdkTracer;
@@ -30,6 +31,7 @@ use crate::state::State;
 use crate::transaction::Transaction;
 use crate::vitals::Vitals;
 use unknown::UnknownTypes;
+use unreadable::Unreadable;
 use watchdog::Patience;
 
 /// The first wait after a failure.
@@ -70,6 +72,7 @@ pub struct Relay {
     epoch: Option<i64>,
     patience: Patience,
     unknown_types: UnknownTypes,
+    unreadable: Unreadable,
     /// How far the copy of the table is, while there is one.
     copied: Option<Copied>,
     /// Rows of the table are known to be left to publish.
@@ -102,6 +105,7 @@ impl Relay {
             epoch: None,
             patience,
             unknown_types: UnknownTypes::default(),
+            unreadable: Unreadable::default(),
             copied: None,
             has_rows_left: false,
             vitals,
@@ -134,6 +138,9 @@ impl Relay {
             if started.elapsed() > self.settings.timing.retry_max {
                 backoff.reset();
             }
+            let (reached, patience) =
+                (self.publisher.progress().confirmable(), self.settings.timing.stall_timeout);
+            let error = self.unreadable.judge(error, reached, Instant::now(), patience);
             let wait = self.after(&error, &mut backoff)?;
             tokio::select! {
                 () = stop.cancelled() => return Ok(self.stopped()),

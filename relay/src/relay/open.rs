@@ -50,6 +50,7 @@ impl Relay {
     async fn preflight(&self, session: &Session, server: &Server) -> Result<(Found, Types), Error> {
         let source = &self.settings.source;
         preflight::check_server(session).await?;
+        preflight::check_not_awaited(session).await?;
         ledger::upgrade(session).await?;
         let found = match preflight::verify(session, source, server).await {
             Err(PreflightError::Unsafe(finding)) => {

@@ -1,5 +1,5 @@
 use anyhow::{Context, Result, ensure};
-use harness::Finished;
+use harness::{Finished, PrivatePostgres};
 use serde_json::Value;
 
 use crate::case::Case;
@@ -90,4 +90,17 @@ async fn a_server_that_is_away_does_not_hide_the_other() -> Result<()> {
     let kafka = said["findings"].as_array().into_iter().flatten().find(|finding| finding["side"] == "kafka");
     ensure!(kafka.is_some_and(|finding| finding["verdict"] == "failure"), "{said}");
     Ok(())
+}
+
+/// As services of Amazon have it: the attribute stays off there.
+#[tokio::test]
+async fn the_right_to_replicate_may_come_by_membership() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    case.relay.init().await?;
+    let role = case.database.relay_role();
+    case.database.execute(&format!("alter role {role} noreplication")).await?;
+    is(&case, "rights", "failure", "replication").await?;
+    case.database.execute(&format!("create role rds_replication; grant rds_replication to {role}")).await?;
+    is(&case, "rights", "ok", "").await
 }

@@ -15,6 +15,7 @@ pub(crate) async fn halts(relay: &mut RelayProcess, names: &[&str]) -> Result<()
         ensure!(all.contains(name), "the halt does not name {name}: {all}");
     }
     ensure!(relay.get("/live").await?.status == 200, "a halted relay lives");
+    ensure!(relay.get("/healthy").await?.status == 503, "and is not well");
     let metrics = relay.get("/metrics").await?.body;
     ensure!(metrics.contains("walpost_state{state=\"halted\"} 1"), "the metrics do not say so: {metrics}");
     ensure!(

@@ -22,6 +22,9 @@ mod life;
 /// Kafka or Postgres goes away for a while.
 mod outage;
 
+/// What passes by itself needs no hand, and what does not is named.
+mod passing;
+
 /// A peer falls silent: no reset, no end, nothing.
 mod peer;
 

@@ -1,6 +1,9 @@
-use anyhow::Result;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use crate::case::Case;
+use anyhow::Result;
+use harness::{http, wait_until};
+
+use crate::case::{Case, SOON};
 
 #[tokio::test]
 async fn every_mistake_in_the_settings_is_told_at_once() -> Result<()> {
@@ -61,5 +64,42 @@ async fn a_missing_database_url_is_named() -> Result<()> {
     let ended = relay.command(&["run"]).await?;
     assert_ne!(ended.code(), 0);
     assert!(ended.stderr.contains("WALPOST_DATABASE_URL"), "{}", ended.stderr);
+    Ok(())
+}
+
+/// Other programs of the cluster speak OTLP over HTTP.
+#[tokio::test]
+async fn a_collector_for_the_whole_cluster_keeps_no_relay_from_its_work() -> Result<()> {
+    let case = Case::new().await?;
+    let case = case.with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318/v1/traces");
+    let relay = case.relay.init_and_run().await?;
+    case.commit_one(1).await?;
+    assert_eq!(case.audit().await?.published, 1);
+    assert!(relay.log().contains("no spans are sent"), "{}", relay.log_tail());
+    let own = case.with("WALPOST_OTLP_ENDPOINT", "http://otel:4318/v1/traces");
+    let ended = own.relay.command(&["run"]).await?;
+    assert!(ended.code() == 2 && ended.stderr.contains("WALPOST_OTLP_ENDPOINT"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_pages_are_served_to_ipv4_and_ipv6() -> Result<()> {
+    let case = Case::new().await?;
+    let port = harness::port::free()?.port();
+    let relay = case.relay.clone().at(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    relay.init().await?;
+    let mut relay = relay.run()?;
+    let by_ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    wait_until("the pages are served", SOON, async || {
+        relay.expect_running()?;
+        Ok(http::get(by_ipv4, "/live").await.is_ok_and(|answer| answer.status == 200))
+    })
+    .await?;
+    let by_ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return Ok(());
+    }
+    assert_eq!(http::get(by_ipv6, "/live").await?.status, 200);
     Ok(())
 }

@@ -17,6 +17,8 @@ async fn a_second_relay_on_the_slot_stands_by_and_takes_over() -> Result<()> {
     let mut second = case.relay.beside()?.run()?;
     second.status("the second relay stands by", stands_by).await?;
     assert_eq!(second.get("/live").await?.status, 200);
+    assert_eq!(second.get("/healthy").await?.status, 200, "a rolling update waits for it");
+    assert_eq!(first.get("/healthy").await?.status, 200);
     assert!(second.get("/status").await?.body.contains("\"standby\""));
     assert!(second.get("/metrics").await?.body.contains("walpost_state{state=\"standby\"} 1"));
 

@@ -1,0 +1,187 @@
+use anyhow::{Context, Result, ensure};
+use harness::database::{connect, with_database};
+use harness::http::Response;
+use harness::wait::holds_for;
+use harness::{PrivateKafka, PrivatePostgres, wait_until};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::case::{Case, SOON, insert};
+use crate::check::is;
+use crate::halt::halts;
+
+async fn on_the_server(case: &Case, statements: &str) -> Result<()> {
+    for statement in statements.split(';') {
+        case.database.execute(statement).await?;
+    }
+    Ok(())
+}
+
+fn says(text: &'static str) -> impl Fn(&Response) -> bool {
+    move |answer| answer.status == 503 && answer.body.contains(text)
+}
+
+/// What services do whose disk is nearly full.
+#[tokio::test]
+async fn a_database_that_was_made_read_only_is_published_and_confirmed() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    on_the_server(&case, "alter system set default_transaction_read_only = on;select pg_reload_conf()")
+        .await?;
+    let writer = case.client().await?;
+    writer.batch_execute("set default_transaction_read_only = off").await?;
+    let before = case.wal_end().await?;
+    insert(&writer, 1).await?;
+    case.audit().await?;
+    case.confirmed_to(before + 1).await?;
+
+    relay.terminate(SOON).await?;
+    let before = case.wal_end().await?;
+    insert(&writer, 1).await?;
+    let _relay = case.relay.run_ready().await?;
+    assert_eq!(case.audit().await?.published, 2);
+    case.confirmed_to(before + 1).await
+}
+
+/// A file as Kubernetes, Vault or a token refresher writes it.
+struct UrlFile(PathBuf);
+
+impl UrlFile {
+    fn write(name: &str, url: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("walpost-{name}.url"));
+        std::fs::write(&path, format!("{url}\n"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for UrlFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_rotated_is_read_anew_and_nobody_restarts_anything() -> Result<()> {
+    let case = Case::new().await?;
+    let (name, role) = (case.database.name(), case.database.relay_role());
+    let file = UrlFile::write(name, &case.database.relay_url)?;
+    let relay = case.relay.clone().without_env("WALPOST_DATABASE_URL");
+    let relay = relay.env("WALPOST_DATABASE_URL_FILE", file.0.as_os_str());
+    let mut relay = relay.init_and_run().await?;
+    case.commit_one(1).await?;
+    case.audit().await?;
+
+    let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'");
+    on_the_server(&case, &format!("alter role {role} password 'rotated';{end}")).await?;
+    relay.status("the refusal is said", says("28P01")).await?;
+    let (user, place) = case.database.relay_url.rsplit_once('@').context("a URL")?;
+    let user = user.rsplit_once(':').map_or(user, |(user, _)| user);
+    let _file = UrlFile::write(name, &format!("{user}:rotated@{place}"))?;
+    relay.ready().await?;
+    // What makes no sense leaves what it said last.
+    let _file = UrlFile::write(name, "")?;
+    case.database.execute(&end).await?;
+    relay.status("the sessions are gone", |answer| answer.status == 503).await?;
+    relay.ready().await?;
+    case.commit_one(2).await?;
+    assert_eq!(case.audit().await?.published, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_never_waits_for_the_relay_as_a_synchronous_standby() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let case = Case::of(case.database, kafka.brokers()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    let _standby = postgres.standby_with(&[]).await?;
+    kafka.pause().await?;
+    let server = connect(&with_database(postgres.url(), case.database.name())?).await?;
+    // Any of the two would do, so that the one which is meant need not be asked.
+    for statement in ["alter system set synchronous_standby_names = 'FIRST 2 (*)'", "select pg_reload_conf()"]
+    {
+        server.batch_execute(statement).await?;
+    }
+    relay.status("the relay names the setting", says("synchronous_standby_names")).await?;
+    let streams =
+        "select count(*) from pg_stat_replication where application_name = 'walpost' and state = 'streaming'";
+    holds_for("the relay does not stream", Duration::from_secs(2), async || {
+        Ok(server.query_one(streams, &[]).await?.get::<_, i64>(0) == 0)
+    })
+    .await?;
+    is(&case, "standbys", "failure", "name the standbys").await?;
+
+    for statement in ["alter system set synchronous_standby_names = '1 (*)'", "select pg_reload_conf()"] {
+        server.batch_execute(statement).await?;
+    }
+    let (committing, patience) = (case.commit_one(1), SOON);
+    tokio::time::timeout(patience, committing).await.context("the commit waits for Kafka")??;
+    kafka.resume().await?;
+    for statement in ["alter system set synchronous_standby_names = 'walreceiver'", "select pg_reload_conf()"]
+    {
+        server.batch_execute(statement).await?;
+    }
+    relay.ready().await?;
+    assert_eq!(case.audit().await?.published, 1);
+    Ok(())
+}
+
+/// What people do on a full disk.
+#[tokio::test]
+async fn wal_that_was_moved_away_halts_the_relay_and_recovery_anew_loses_no_event() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?.with("WALPOST_STALL_TIMEOUT_MS", "1000");
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    case.audit().await?;
+    relay.terminate(SOON).await?;
+    let sql = "select current_setting('data_directory') || '/pg_wal/' || pg_walfile_name(restart_lsn) \
+               from pg_replication_slots where slot_name = $1";
+    let segment: String = case.client().await?.query_one(sql, &[&case.database.slot_name()]).await?.get(0);
+    for _ in 0..3 {
+        case.commit(10, 3, 1).await?;
+        case.database.execute("select pg_switch_wal()").await?;
+    }
+    std::fs::rename(&segment, format!("{segment}.away"))?;
+
+    let mut relay = case.relay.run()?;
+    relay.status("it is tried again first", says("\"retrying\"")).await?;
+    halts(&mut relay, &["cannot be read on from", "58P01", "put it back", "walpost recover --anew"]).await?;
+    ensure!(case.audit_now().await?.published == 10, "nothing behind the gap is published");
+    relay.terminate(SOON).await?;
+
+    let mut relay = case.relay.recover_with(&["--anew"])?;
+    relay.status("the relay streams", |answer| answer.body.contains("\"streaming\"")).await?;
+    case.commit(10, 3, 1).await?;
+    assert_eq!(case.audit().await?.published, 50);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_role_whose_password_is_an_md5_hash_logs_in_on_both_connections() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let client = case.client().await?;
+    let rules: String = client.query_one("select current_setting('hba_file')", &[]).await?.get(0);
+    let role = case.database.relay_role();
+    let before = std::fs::read_to_string(&rules)?;
+    std::fs::write(&rules, format!("host all {role} 127.0.0.1/32 md5\n{before}"))?;
+    let (user, _) = case.database.relay_url.rsplit_once('@').context("a URL")?;
+    let password = user.rsplit_once(':').context("a password")?.1;
+    client.batch_execute("select pg_reload_conf(); set password_encryption = md5").await?;
+    client.batch_execute(&format!("alter role {role} password '{password}'")).await?;
+    wait_until("the rules are read", SOON, async || {
+        let sql = "select count(*) from pg_hba_file_rules where auth_method = 'md5' and error is null";
+        Ok(client.query_one(sql, &[]).await?.get::<_, i64>(0) == 1)
+    })
+    .await?;
+    let stored: String =
+        client.query_one("select rolpassword from pg_authid where rolname = $1", &[&role]).await?.get(0);
+    ensure!(stored.starts_with("md5"), "the server does not keep md5 hashes");
+    let _relay = case.relay.init_and_run().await?;
+    case.commit_one(1).await?;
+    assert_eq!(case.audit().await?.published, 1);
+    Ok(())
+}
