@@ -96,7 +96,7 @@ fn port(text: &str) -> Result<u16, String> {
         "" if text.is_empty() => Ok(PORT),
         number => match number.parse() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err(format!("`{text}` is no port")),
+            _ => Err("a port is no number from 1 to 65535".into()),
         },
     }
 }

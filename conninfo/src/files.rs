@@ -17,7 +17,7 @@ pub(crate) fn password(path: &Path, address: &Address, database: &str, user: &st
     let lines = if is_private { fs::read_to_string(path).ok()? } else { return None };
     let host = match &address.place {
         Place::Tcp { host, .. } => host.as_str(),
-        Place::Socket(_) => "localhost",
+        Place::Socket(folder) => folder.to_str()?,
     };
     let (port, asked) = (address.port.to_string(), |line: &str| !line.starts_with('#'));
     let mut lines = lines.lines().filter(|line| asked(line));
@@ -30,13 +30,14 @@ pub(crate) fn password(path: &Path, address: &Address, database: &str, user: &st
     })
 }
 
-/// `host:port:database:user:password`, with `\:` for a colon; in a password it may stand as it is.
+/// `host:port:database:user:password`, with `\:` for a colon; what comes behind one more is passed over.
 fn fields(line: &str) -> Option<[String; 5]> {
     let (mut fields, mut field) = (Vec::new(), String::new());
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
         match c {
-            ':' if fields.len() < 4 => fields.push(std::mem::take(&mut field)),
+            ':' if fields.len() == 4 => break,
+            ':' => fields.push(std::mem::take(&mut field)),
             '\\' => {
                 field.push(c);
                 field.extend(chars.next());

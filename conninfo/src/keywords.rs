@@ -1,6 +1,7 @@
 //! The words of a connection string, and the variables that stand for them (PostgreSQL, "Parameter Key Words").
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::{text, uri};
 
@@ -110,8 +111,15 @@ const KEYWORDS: [Keyword; 56] = [
 ];
 
 /// What a string and its surroundings say, by word. A word that is given twice has its last value.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Values(BTreeMap<&'static str, String>);
+
+impl fmt::Debug for Values {
+    /// The words alone: a password is among the values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Values {
     /// Reads a string alone.
@@ -121,6 +129,10 @@ impl Values {
     pub fn parse(text: &str) -> Result<Self, String> {
         match uri::after_scheme(text) {
             Some(rest) => uri::parse(rest),
+            // libpq takes it for words and values, and says the first of them, with the password in it.
+            None if text.split_once('=').map_or(text, |(first, _)| first).contains("://") => {
+                Err("a URI begins with postgres:// or postgresql://, with no quote or blank in front".into())
+            }
             None => text::parse(text),
         }
     }
@@ -143,7 +155,10 @@ impl Values {
             return self.set("sslmode", mode.to_owned());
         }
         let keyword = KEYWORDS.iter().find(|keyword| keyword.name == name);
-        let keyword = keyword.ok_or_else(|| format!("invalid connection option `{name}`"))?;
+        // Which one it is is not said: a word that stands where a name should may be a part of a password.
+        let keyword = keyword.ok_or_else(|| {
+            format!("a word in the connection string is no option of libpq's; what is known: {}", known())
+        })?;
         if let Use::Refused(why) = keyword.use_ {
             return Err(format!("the connection option {name}: {why}"));
         }
@@ -163,8 +178,19 @@ impl Values {
             }
             self.0.insert(keyword.name, value.to_owned());
         }
+        // As before there was PGSSLMODE.
+        if self.get("sslmode").is_none()
+            && variable_of(env, "PGREQUIRESSL").is_some_and(|on| on.starts_with('1'))
+        {
+            self.0.insert("sslmode", "require".to_owned());
+        }
         Ok(())
     }
+}
+
+fn known() -> String {
+    let read = KEYWORDS.iter().filter(|keyword| matches!(keyword.use_, Use::Read));
+    read.map(|keyword| keyword.name).collect::<Vec<_>>().join(", ")
 }
 
 pub(crate) fn variable_of<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {

@@ -1,7 +1,7 @@
 //! Connection strings of Postgres, read as libpq reads them (PostgreSQL, "Connection Strings"), or refused by name.
 //!
-//! Three stages, a file each: a string becomes words and values ([`text`], [`uri`]); the environment fills what it leaves
-//! out ([`keywords`]); and what all of it means is worked out, or refused ([`meaning`]). An option that these programs
+//! Three stages, a file each: a string becomes words and values (`text.rs`, `uri.rs`); the environment fills what it leaves
+//! out (`keywords.rs`); and what all of it means is worked out, or refused (`meaning.rs`). An option that these programs
 //! cannot honour is never dropped in silence: a connection that was to be verified, or to lead elsewhere, would be made
 //! all the same.
 

@@ -104,17 +104,28 @@ fn tls(values: &Values, home: Option<&str>) -> Result<Tls, String> {
     if roots == Roots::System && mode != SslMode::VerifyFull {
         return Err("sslrootcert=system trusts so many that a weaker sslmode than verify-full is none".into());
     }
+    // Whoever has a certificate of an authority that all trust would pass.
+    if mode == SslMode::VerifyCa && roots == Roots::Unnamed {
+        return Err(
+            "sslmode=verify-ca needs the authority's certificate: give sslrootcert, or verify-full".into()
+        );
+    }
     // As it was before there was verify-ca, and has to stay: who names an authority has it verified.
     let is_verified = mode == SslMode::Require && matches!(roots, Roots::File(_));
     let direct = one_of(values, "sslnegotiation", &[("postgres", false), ("direct", true)], false)?;
     if direct && mode < SslMode::Require {
         return Err("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full".into());
     }
+    if mode >= SslMode::Require && files::at_home(home, ".postgresql/root.crl").is_some() {
+        return Err(
+            "there is a list of revoked certificates (~/.postgresql/root.crl), which is not read here".into(),
+        );
+    }
     let (oldest, newest) = versions(values)?;
     Ok(Tls {
         mode: if is_verified { SslMode::VerifyCa } else { mode },
         roots,
-        client: client(values, home)?,
+        client: if mode == SslMode::Disable { None } else { client(values, home)? },
         direct,
         sni: one_of(values, "sslsni", &[("0", false), ("1", true)], true)?,
         oldest,
@@ -125,6 +136,9 @@ fn tls(values: &Values, home: Option<&str>) -> Result<Tls, String> {
 fn client(values: &Values, home: Option<&str>) -> Result<Option<(PathBuf, PathBuf)>, String> {
     let is_sent = one_of(values, "sslcertmode", &[("disable", false), ("allow", true)], true)
         .map_err(|error| format!("{error}: whether the server asked for a certificate is not known here"))?;
+    if !is_sent {
+        return Ok(None);
+    }
     let certificate = values.some("sslcert").map(PathBuf::from);
     let Some(certificate) = certificate.or_else(|| files::at_home(home, ".postgresql/postgresql.crt")) else {
         return Ok(None);
@@ -132,7 +146,7 @@ fn client(values: &Values, home: Option<&str>) -> Result<Option<(PathBuf, PathBu
     let key = values.some("sslkey").map(PathBuf::from);
     let key = key.or_else(|| files::at_home(home, ".postgresql/postgresql.key"));
     let key = key.ok_or("there is a client certificate (sslcert) and no key for it: give sslkey")?;
-    Ok(is_sent.then_some((certificate, key)))
+    Ok(Some((certificate, key)))
 }
 
 fn versions(values: &Values) -> Result<(TlsVersion, TlsVersion), String> {

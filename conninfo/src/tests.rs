@@ -88,12 +88,14 @@ fn what_is_verified_is_what_libpq_verifies() {
     assert_eq!(mode(""), SslMode::Prefer);
     assert_eq!(mode("sslmode=require"), SslMode::Require);
     assert_eq!(mode("sslmode=require sslrootcert=/a.pem"), SslMode::VerifyCa);
-    assert_eq!(mode("sslmode=verify-ca"), SslMode::VerifyCa);
+    assert_eq!(mode("sslmode=verify-ca sslrootcert=/a.pem"), SslMode::VerifyCa);
+    assert_eq!(mode("sslmode=verify-full"), SslMode::VerifyFull);
     assert_eq!(mode("sslrootcert=system"), SslMode::VerifyFull);
     assert_eq!(parsed("sslcert=/c sslkey=/k").unwrap().tls.client, Some(("/c".into(), "/k".into())));
     assert_eq!(parsed("sslcert=/c sslkey=/k sslcertmode=disable").unwrap().tls.client, None);
     for wrong in [
         "sslmode=",
+        "sslmode=verify-ca",
         "sslmode=''",
         "sslmode=Require",
         "sslmode=require sslrootcert=system",
@@ -129,6 +131,8 @@ fn the_environment_fills_what_is_left_out_and_no_more() {
     assert_eq!(conninfo.addresses[0].to_string(), "db:8");
     assert_eq!((conninfo.database.as_str(), conninfo.tls.mode), ("me", SslMode::Require));
     assert!(Conninfo::parse("user=me", &env(&[("PGSERVICE", "x")])).is_err());
+    let required = Conninfo::parse("user=me", &env(&[("PGREQUIRESSL", "1")])).unwrap();
+    assert_eq!(required.tls.mode, SslMode::Require);
     assert!(Conninfo::parse("host=db", &[]).unwrap_err().contains("PGUSER"));
 }
 
@@ -136,14 +140,14 @@ fn the_environment_fills_what_is_left_out_and_no_more() {
 fn a_file_of_passwords_has_the_password_of_each_host() {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::temp_dir().join(format!("conninfo-{}.pgpass", std::process::id()));
-    std::fs::write(&path, "# a comment\nb:*:*:me:of b\n*:7:shop:me:a\\:b\\\\:c\n").unwrap();
+    std::fs::write(&path, "# a comment\nb:*:*:me:of b\n*:7:shop:me:a\\:b\\\\:passed over\n").unwrap();
     let text = format!("host=a,b,c port=7,7,8 dbname=shop passfile={}", path.display());
     let of = |text: &str| -> Vec<Option<String>> {
         let passwords = parsed(text).unwrap().addresses.into_iter().map(|address| address.password);
         passwords.map(|password| password.map(|password| password.expose_secret().to_owned())).collect()
     };
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(of(&text), [Some("a:b\\:c".into()), Some("of b".into()), None]);
+    assert_eq!(of(&text), [Some("a:b\\".into()), Some("of b".into()), None]);
     assert_eq!(of(&format!("{text} password=x")), vec![Some("x".to_owned()); 3]);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(of(&text), [None, None, None], "others may read it");
@@ -158,7 +162,16 @@ fn no_mistake_tells_a_password() {
         "postgres://u:hunter2%zz@h/x",
         "postgres://u:hunter2%00@h/x",
         "hunter2",
+        "password=correct hunter2",
+        "password=correct hunter2=x",
         "postgres://u:hunter2 x@h/",
+        "\"postgres://u:hunter2@h/db?sslmode=require\"",
+        "\npostgres://u:hunter2@h/db?sslmode=require",
+        "postgresql+psycopg://u:hunter2@h/db?sslmode=require",
+        "postgres://u:p@hunter2@h/db",
+        "postgres://h:hunter2/x@h/db",
+        "postgres://h/db?hunter2=x",
+        "postgres://h/db?options=hunter2=x",
     ] {
         let error = parsed(text).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");

@@ -3,7 +3,7 @@
 use crate::keywords::Values;
 
 /// What C's `isspace` takes for a blank.
-fn is_blank(c: char) -> bool {
+pub(crate) fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
 
@@ -14,7 +14,9 @@ pub(crate) fn parse(text: &str) -> Result<Values, String> {
         let end = rest.find(|c| c == '=' || is_blank(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
         let after = after.trim_start_matches(is_blank);
-        let missing = || format!("there is no `=` after `{}` in the connection string", shown(name));
+        // Which word it is is not said: it may be a part of a password with a blank in it.
+        let missing =
+            || "a word in the connection string has no `=` behind it; a value with blanks stands in quotes";
         let after = after.strip_prefix('=').ok_or_else(missing)?.trim_start_matches(is_blank);
         let (value, after) = match after.strip_prefix('\'') {
             Some(quoted) => in_quotes(quoted)?,
@@ -24,11 +26,6 @@ pub(crate) fn parse(text: &str) -> Result<Values, String> {
         rest = after.trim_start_matches(is_blank);
     }
     Ok(values)
-}
-
-/// A word that stands where a name should may be a part of a password.
-fn shown(name: &str) -> &str {
-    if name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && name.len() < 30 { name } else { "…" }
 }
 
 /// Up to the next blank; a backslash takes the next character as it is.

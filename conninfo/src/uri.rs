@@ -1,6 +1,7 @@
 //! URIs: `postgresql://user:password@host1:5432,host2/dbname?sslmode=require` (`conninfo_uri_parse_options` of libpq).
 
 use crate::keywords::Values;
+use crate::text::is_blank;
 
 /// What stands behind the scheme, where the text is a URI.
 pub(crate) fn after_scheme(text: &str) -> Option<&str> {
@@ -53,6 +54,10 @@ fn hosts<'a>(values: &mut Values, text: &'a str) -> Result<&'a str, String> {
         ports.push(',');
         rest = next;
     }
+    // libpq takes it for a part of the name, and says it in every error.
+    if hosts.contains('@') {
+        return Err("there is an `@` in a host of the URI: in a user or a password it is written %40".into());
+    }
     if !hosts.is_empty() {
         values.set("host", decoded(&hosts, "host")?)?;
     }
@@ -86,9 +91,9 @@ fn query(values: &mut Values, text: &str) -> Result<(), String> {
         let (name, value) = one.split_once('=').ok_or("a parameter of the URI has no `=`")?;
         let name = decoded(name, "name of a parameter")?;
         if value.contains('=') {
-            return Err(format!("the parameter {name} of the URI has another `=`: write it %3D"));
+            return Err("a parameter of the URI has another `=` in its value: write it %3D".into());
         }
-        let value = decoded(value, &name)?;
+        let value = decoded(value, "value of a parameter")?;
         // As JDBC writes it.
         let (name, value) = match (name.as_str(), value.as_str()) {
             ("ssl", "true") => ("sslmode", "require".to_owned()),
@@ -102,10 +107,12 @@ fn query(values: &mut Values, text: &str) -> Result<(), String> {
 /// Replaces `%xy`. Blanks at either end are passed over, and none may stand inside, as from libpq 18 on.
 fn decoded(text: &str, what: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.trim_matches(' ').bytes();
+    let mut rest = text.trim_matches(is_blank).bytes();
     while let Some(byte) = rest.next() {
         match byte {
-            b' ' => return Err(format!("the {what} of the URI has a blank: write it %20")),
+            byte if is_blank(byte.into()) => {
+                return Err(format!("the {what} of the URI has a blank: write it %20"));
+            }
             b'%' => {
                 let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
                 let byte = digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());

@@ -38,7 +38,7 @@ pub enum Error {
         names: String,
     },
     /// Postgres ends the stream at the same place each time.
-    #[error("the slot cannot be read on from {at}: {cause}")]
+    #[error("the slot cannot be read on (all before {at} is in Kafka): {cause}")]
     Unreadable {
         /// Everything before is acknowledged.
         at: Lsn,
@@ -80,6 +80,11 @@ pub enum Error {
     #[error("a fault in walpost: {0}; please report it")]
     Internal(&'static str),
 }
+
+/// What helps where the stream cannot be read.
+const UNREADABLE: &str = "if a file of pg_wal was moved away, which the log of Postgres names, put it back, and start walpost \
+    again; else run `walpost recover --anew`: it makes a new slot, publishes what the table holds and Kafka may lack, and \
+    goes on";
 
 /// A row of the outbox that is not an event.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +137,9 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> String {
         let code = match self {
+            Self::Unreadable { .. } if self.verdict() == Verdict::Retry => {
+                return format!("{self}; if it stays so: {UNREADABLE}");
+            }
             Self::Database(error) => error.sqlstate(),
             _ => None,
         };
@@ -180,11 +188,9 @@ impl Error {
                 sink_verdict(error)
             }
             Self::Publish(PublishError::InVain(..)) => Verdict::Retry,
-            Self::Unreadable { .. } => halt(
-                "if a file of pg_wal was moved away, which the log of Postgres names, put it back, and start walpost \
-                    again; else run `walpost recover --anew`: it makes a new slot, publishes what the table holds and \
-                    Kafka may lack, and goes on",
-            ),
+            // A file that is gone does not come back by itself. Other errors, of a file system that is away say, may pass.
+            Self::Unreadable { cause, .. } if cause.sqlstate() == Some("58P01") => halt(UNREADABLE),
+            Self::Unreadable { .. } => Verdict::Retry,
             Self::Outbox(error) => Verdict::Halt { remedy: error.remedy() },
             Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(REMEDY_FOR_A_ROW),
             Self::Decode(_)
@@ -204,8 +210,9 @@ fn halt(remedy: &str) -> Verdict {
 
 /// By SQLSTATE (PostgreSQL, "Error Codes"); without one the server did not answer.
 fn database_verdict(error: &DatabaseError) -> Verdict {
+    // A certificate and its key are not written at the same moment: what does not go together now may in a while.
     if error.settings_at_fault() {
-        return halt("correct the setting, then start walpost again");
+        return Verdict::Retry;
     }
     let Some(code) = error.sqlstate() else { return Verdict::Retry };
     match code {

@@ -218,11 +218,7 @@ impl Holder {
     /// When the database refuses.
     pub async fn remember(&self, session: &Session, confirmed: Lsn) -> Result<bool, DatabaseError> {
         let (set, confirmed) = ("confirmed_lsn = greatest(confirmed_lsn, $5)", PgLsn::from(confirmed.0));
-        // Durable here, and not waited for elsewhere: where Postgres takes this program for a synchronous standby, the
-        // commit would wait for a confirmation that only comes behind it. An older row beside a slot that a failover
-        // brought along is told by the timeline's history.
-        let only =
-            "and republish_why is null and set_config('synchronous_commit', 'local', true) is not null";
+        let only = "and republish_why is null";
         let doing = "remember the position in walpost.slot";
         self.write(session, set, only, &confirmed, doing).await
     }

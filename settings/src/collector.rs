@@ -20,7 +20,7 @@ impl Values {
         let Some(text) = self.text(name) else { return Some(Collector::Absent) };
         match parse(&text) {
             Err(reason) if self.is_from(name, "OTEL_") => {
-                Some(Collector::Unusable(format!("OTEL_EXPORTER_OTLP_ENDPOINT `{text}`: {reason}")))
+                Some(Collector::Unusable(format!("OTEL_EXPORTER_OTLP_ENDPOINT: {reason}")))
             }
             parsed => self.parse_with(name, |_| parsed).map(Collector::At),
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use conninfo::{Address, Conninfo, Target, Values as Words};
+use secrecy::{ExposeSecret, SecretString};
 use settings::Values;
 
 /// Where Postgres is, and how to connect.
@@ -15,24 +16,44 @@ pub struct DatabaseSettings {
     pub conninfo: Conninfo,
     /// How long the server may be silent until it counts as gone.
     pub peer_timeout: Duration,
-    /// Where all this is written, when a variable names a file.
-    file: Option<Arc<UrlFile>>,
+    source: Arc<Source>,
 }
 
-/// A file with a connection string, which may be written anew at any time: passwords are rotated, and tokens run out.
-#[derive(Debug)]
-struct UrlFile {
-    path: PathBuf,
+/// Where all this is written. It is read again for each connection: passwords are rotated, and tokens run out, be they in
+/// the connection string or in a file of passwords.
+struct Source {
+    text: Text,
     /// The variables of libpq, for what it leaves out.
     env: Vec<(String, String)>,
     /// What it said last.
     last: Mutex<Option<Conninfo>>,
 }
 
-impl UrlFile {
+enum Text {
+    Given(SecretString),
+    File(PathBuf),
+}
+
+impl fmt::Debug for Source {
+    /// Passwords are in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+impl Source {
     fn read(&self) -> Result<Conninfo, String> {
-        let text = settings::read_secret(&self.path).map_err(|error| error.to_string())?;
-        parse(&text, &self.env)
+        match &self.text {
+            Text::Given(text) => parse(text.expose_secret(), &self.env),
+            Text::File(path) => {
+                let text = settings::read_secret(path).map_err(|error| error.to_string())?;
+                // A file that is being written: with no words at all the defaults would lead anywhere.
+                if text.trim().is_empty() {
+                    return Err("it is empty".into());
+                }
+                parse(&text, &self.env)
+            }
+        }
     }
 
     /// What it says now or, where it cannot be read or makes no sense, what it said last.
@@ -41,8 +62,7 @@ impl UrlFile {
         match self.read() {
             Ok(conninfo) => *last = Some(conninfo),
             Err(error) => {
-                let path = self.path.display();
-                tracing::warn!(%path, error, "the file that says where Postgres is cannot be read: what it said last counts");
+                tracing::warn!(error, "what says where Postgres is cannot be read: what it said last counts")
             }
         }
         last.clone()
@@ -77,7 +97,7 @@ impl DatabaseSettings {
             return None;
         }
         let conninfo = parse("", env).map_err(|mistake| values.mistake(mistake)).ok()?;
-        Some(Self { conninfo, peer_timeout, file: None })
+        Some(Self { conninfo, peer_timeout, source: source(Text::Given(String::new().into()), env) })
     }
 
     /// The database by the role that asks how things are, which is given.
@@ -96,11 +116,6 @@ impl DatabaseSettings {
         peer_timeout: Duration,
     ) -> Option<Self> {
         let is_public = values.from_flag(name);
-        let file = values.file(name).map(|path| {
-            let env =
-                env.iter().filter(|(name, _)| name.starts_with("PG") || name == "HOME").cloned().collect();
-            Arc::new(UrlFile { path, env, last: Mutex::default() })
-        });
         let conninfo = values.parse_with(name, |text| {
             let conninfo = parse(text, env)?;
             if is_public && Words::parse(text)?.get("password").is_some_and(|password| !password.is_empty()) {
@@ -112,14 +127,16 @@ impl DatabaseSettings {
             }
             Ok(conninfo)
         })?;
-        Some(Self { conninfo, peer_timeout, file })
+        let given = || values.text(name).map(|text| Text::Given(text.into()));
+        let text = values.file(name).map(Text::File).or_else(given)?;
+        Some(Self { conninfo, peer_timeout, source: source(text, env) })
     }
 
-    /// As they are now: a file that they came from is read again.
+    /// As they are now: the files that they came from are read again.
     #[must_use]
     pub fn current(&self) -> Self {
-        let conninfo = self.file.as_ref().and_then(|file| file.current());
-        Self { conninfo: conninfo.unwrap_or_else(|| self.conninfo.clone()), ..self.clone() }
+        let conninfo = self.source.current().unwrap_or_else(|| self.conninfo.clone());
+        Self { conninfo, ..self.clone() }
     }
 
     /// The addresses in the order in which they are tried now.
@@ -144,6 +161,11 @@ impl DatabaseSettings {
     pub fn wants_primary(&self) -> bool {
         self.conninfo.target != Target::Any || self.conninfo.addresses.len() > 1
     }
+}
+
+fn source(text: Text, env: &[(String, String)]) -> Arc<Source> {
+    let env = env.iter().filter(|(name, _)| name.starts_with("PG") || name == "HOME").cloned().collect();
+    Arc::new(Source { text, env, last: Mutex::default() })
 }
 
 /// A connection string, with what it leaves out. walpost follows the primary: of several servers it takes that one.

@@ -3,10 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What is asked of Postgres to have the slot's stream, as errors name it.
-pub(crate) const START_STREAMING: &str = "start streaming";
-
-/// What is done with the stream then, as errors name it.
+/// What is done with a stream, as errors name it.
 pub(crate) const FOLLOW_STREAM: &str = "follow the stream";
 
 /// A five-character error code (PostgreSQL, "Error Codes").
@@ -81,10 +78,10 @@ impl DatabaseError {
         }
     }
 
-    /// Whether it is about the stream of the slot: its beginning, or what came of it.
+    /// Whether a stream that had begun ended with it.
     #[must_use]
-    pub fn is_about_stream(&self) -> bool {
-        [START_STREAMING, FOLLOW_STREAM].contains(&self.doing)
+    pub fn is_of_followed_stream(&self) -> bool {
+        self.doing == FOLLOW_STREAM
     }
 
     /// The same error with words that say more.

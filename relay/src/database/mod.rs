@@ -16,8 +16,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
 pub(crate) use dial::{Encryption, depends_on_encryption, dial, to_the_first, tries};
+pub(crate) use error::FOLLOW_STREAM;
 pub use error::{DatabaseError, SqlState};
-pub(crate) use error::{FOLLOW_STREAM, START_STREAMING};
 
 /// How the relay's connections are named in `pg_stat_activity` and `pg_stat_replication`.
 pub const APPLICATION_NAME: &str = "walpost";
@@ -140,7 +140,11 @@ impl ConnectError {
     /// Whether it may be otherwise with, or without, encryption.
     fn depends_on_encryption(&self) -> bool {
         match self {
-            Self::Postgres(error) => error.code().is_none_or(|code| depends_on_encryption(code.code())),
+            Self::Postgres(error) => match error.code() {
+                Some(code) => depends_on_encryption(code.code()),
+                // Its kind is not to be had otherwise.
+                None => error.to_string().starts_with("error performing TLS handshake"),
+            },
             Self::Tcp(_) | Self::Tls(_) => false,
         }
     }

@@ -139,7 +139,7 @@ impl Relay {
                 backoff.reset();
             }
             let (reached, patience) =
-                (self.publisher.progress().confirmable(), self.settings.timing.stall_timeout);
+                (self.publisher.progress().acknowledged(), self.settings.timing.stall_timeout);
             let error = self.unreadable.judge(error, reached, Instant::now(), patience);
             let wait = self.after(&error, &mut backoff)?;
             tokio::select! {

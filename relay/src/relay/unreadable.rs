@@ -8,12 +8,22 @@ use crate::lsn::Lsn;
 /// So often it is tried at least.
 const TRIES: u32 = 5;
 
+/// Between two failures that have to do with each other no more than so many times the patience passes.
+const APART: u32 = 10;
+
 /// A stream that Postgres ends with the same kind of error each time, while nothing gets on. A segment of the WAL is gone
 /// though the slot says that it is whole, or does not decode: only reading it tells, and no later try helps.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
-    /// Since when, and where.
-    since: Option<(Instant, Lsn)>,
+    streak: Option<Streak>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Streak {
+    since: Instant,
+    last: Instant,
+    /// Everything before is acknowledged.
+    at: Lsn,
     tries: u32,
 }
 
@@ -22,19 +32,17 @@ impl Unreadable {
     /// the same place again and again, for `patience` and longer.
     pub(super) fn judge(&mut self, error: Error, reached: Lsn, now: Instant, patience: Duration) -> Error {
         let Error::Database(cause) = error else { return error };
-        if !cause.is_about_stream() || !cause.sqlstate().is_some_and(is_about_wal) {
+        if !cause.is_of_followed_stream() || !cause.sqlstate().is_some_and(is_about_wal) {
             return cause.into();
         }
-        let since = match self.since {
-            Some((since, at)) if at == reached => since,
-            _ => {
-                self.tries = 0;
-                now
-            }
+        let goes_on = |streak: &Streak| {
+            streak.at == reached && now.saturating_duration_since(streak.last) <= APART * patience
         };
-        self.since = Some((since, reached));
-        self.tries += 1;
-        if self.tries < TRIES || now.saturating_duration_since(since) < patience {
+        let begun = Streak { since: now, last: now, at: reached, tries: 0 };
+        let before = self.streak.filter(goes_on).unwrap_or(begun);
+        let streak = Streak { last: now, tries: before.tries + 1, ..before };
+        self.streak = Some(streak);
+        if streak.tries < TRIES || now.saturating_duration_since(streak.since) < patience {
             return cause.into();
         }
         Error::Unreadable { at: reached, cause }
@@ -85,5 +93,15 @@ mod tests {
     fn one_that_gets_on_or_has_another_reason_is_not() {
         assert!(!is_given_up(&mut Unreadable::default(), 200, "58P01", |second| second / 50));
         assert!(!is_given_up(&mut Unreadable::default(), 200, "57P01", |_| 7));
+    }
+
+    #[test]
+    fn failures_that_are_hours_apart_have_nothing_to_do_with_each_other() {
+        let (mut unreadable, start) = (Unreadable::default(), Instant::now());
+        for hour in 0..20 {
+            let now = start + Duration::from_secs(3_600 * hour);
+            let judged = unreadable.judge(error("58P01"), Lsn(7), now, PATIENCE);
+            assert!(matches!(judged, Error::Database(_)));
+        }
     }
 }

@@ -124,11 +124,13 @@ async fn connect_by(
         ("options", options.trim_start()),
     ];
     write_startup_message(&mut socket, PROTOCOL, &parameters).await?;
+    let mut login = Login::default();
     loop {
         let message = answer(&mut socket).await?;
         match message.tag {
-            b'R' => authenticate(&mut socket, database, address, &message).await?,
-            b'Z' => return Ok(socket),
+            b'R' => authenticate(&mut socket, database, address, &message, &mut login).await?,
+            b'Z' if login.done => return Ok(socket),
+            b'Z' => return Err(PgWireError::Protocol("the server is ready before it let anyone in".into())),
             // Parameters, the key to cancel with, notices.
             _ => {}
         }
@@ -180,22 +182,36 @@ async fn answer(socket: &mut Socket) -> Result<BackendMessage, PgWireError> {
     Ok(message)
 }
 
+/// How far the login has come.
+#[derive(Debug, Default)]
+struct Login {
+    /// The proof was bound to the channel, and so was the server's.
+    bound: bool,
+    /// The server has let the role in.
+    done: bool,
+}
+
 async fn authenticate(
     socket: &mut Socket,
     database: &DatabaseSettings,
     address: &Address,
     request: &BackendMessage,
+    login: &mut Login,
 ) -> Result<(), PgWireError> {
     let password = address.password.as_ref().map_or("", |password| password.expose_secret());
     let (method, data) = parse_auth_request(&request.payload)?;
     if method == 10 {
-        return scram(socket, database.conninfo.channel_binding, password, data).await;
+        login.bound = scram(socket, database.conninfo.channel_binding, password, data).await?;
+        return Ok(());
     }
-    if database.conninfo.channel_binding == ChannelBinding::Require {
+    if database.conninfo.channel_binding == ChannelBinding::Require && !login.bound {
         return Err(unbound());
     }
     match method {
-        0 => Ok(()),
+        0 => {
+            login.done = true;
+            Ok(())
+        }
         3 => write_password_message(socket, format!("{password}\0").as_bytes()).await,
         // Roles whose password was set before SCRAM was the default, and not since.
         5 => {
@@ -214,13 +230,13 @@ fn unbound() -> PgWireError {
     )
 }
 
-/// SCRAM (RFC 5802, RFC 7677), bound to the channel where both sides can.
+/// SCRAM (RFC 5802, RFC 7677), bound to the channel where both sides can; says whether it is.
 async fn scram(
     socket: &mut Socket,
     wanted: ChannelBinding,
     password: &str,
     mechanisms: &[u8],
-) -> Result<(), PgWireError> {
+) -> Result<bool, PgWireError> {
     let offers = |name: &str| mechanisms.split(|&byte| byte == 0).any(|offered| offered == name.as_bytes());
     let end_point = socket.end_point().filter(|_| wanted != ChannelBinding::Disable);
     let (mechanism, binding) = match end_point {
@@ -243,7 +259,8 @@ async fn scram(
     write_password_message(socket, &first).await?;
     scram.update(&step(socket, 11).await?).map_err(refused)?;
     write_password_message(socket, scram.message()).await?;
-    scram.finish(&step(socket, 12).await?).map_err(refused)
+    scram.finish(&step(socket, 12).await?).map_err(refused)?;
+    Ok(mechanism == SCRAM_SHA_256_PLUS)
 }
 
 impl Socket {

@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{DatabaseSettings, SourceSettings};
-use crate::database::{DatabaseError, FOLLOW_STREAM, START_STREAMING, to_the_first};
+use crate::database::{DatabaseError, FOLLOW_STREAM, to_the_first};
 use crate::lsn::Lsn;
 use crate::outbox::POSTGRES_EPOCH_US;
 use feedback::{Feedback, terminate};
@@ -105,7 +105,7 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Stream, DatabaseError> {
         let starting = handshake::start(&mut self.socket, source);
-        within(START_STREAMING, &self.place, timeout, starting).await?;
+        within("start streaming", &self.place, timeout, starting).await?;
         let (reading, writing) = tokio::io::split(self.socket);
         let feedback = Feedback::start(writing, self.peer_timeout);
         Ok(Stream { feedback, reading, frames: Frames::default(), place: self.place, sent: Lsn::ZERO })

@@ -148,7 +148,7 @@ async fn wal_that_was_moved_away_halts_the_relay_and_recovery_anew_loses_no_even
 
     let mut relay = case.relay.run()?;
     relay.status("it is tried again first", says("\"retrying\"")).await?;
-    halts(&mut relay, &["cannot be read on from", "58P01", "put it back", "walpost recover --anew"]).await?;
+    halts(&mut relay, &["cannot be read on", "58P01", "put it back", "walpost recover --anew"]).await?;
     ensure!(case.audit_now().await?.published == 10, "nothing behind the gap is published");
     relay.terminate(SOON).await?;
 
