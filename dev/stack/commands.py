@@ -5,6 +5,7 @@ import threading
 from contextlib import suppress
 
 import fetch as fetching
+import disk
 import given
 from cluster import chosen
 from instance import DEFAULT, Instance, everything, is_free
@@ -27,6 +28,7 @@ def up(options):
         for server in wanted:
             if not server.is_initialised() and not server.pid():
                 instance.choose_ports(server)  # before any starts: the nodes of a cluster name each other's
+        _mount_disks(wanted, options.disk_mb)
         _side_by_side([lambda server=server: _bring_up(server, changed) for server in wanted])
         instance.write_env({**instance.own_urls(), **foreign})
     for server in instance.servers:
@@ -43,6 +45,13 @@ def _set_brokers(instance, brokers):
             raise Failure(f"instance {instance.name} has {instance.brokers} already: choose another --instance NAME, or "
                           f"stack.py remove --instance {instance.name}")
         instance.brokers = brokers
+
+
+def _mount_disks(servers, megabytes):
+    """A small disk for each new server."""
+    for server in servers if megabytes else []:
+        if not server.is_initialised():
+            disk.mount(server.home, megabytes)
 
 
 def _bring_up(server, settings_changed):
@@ -152,6 +161,18 @@ def resume(options):
     _on_each(options, lambda server: server.resume())
 
 
+def fill(options):
+    _on_each(options, lambda server: disk.fill(server.home))
+
+
+def free(options):
+    _on_each(options, lambda server: disk.free(server.home))
+
+
+def disks(options):
+    disk.try_out(state_dir())
+
+
 def _on_each(options, action):
     _on_servers(options, lambda servers: [action(server) for server in servers])
 
@@ -171,8 +192,7 @@ def _on_servers(options, action):
 def _start(server):
     """On the port it had: clients know it."""
     _wake(server)
-    if server.pid():
-        server.await_answer()
+    if server.pid() and server.outlives_its_start():
         return
     for name in server.port_names:
         port = server.instance.ports[name]

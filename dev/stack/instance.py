@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import cluster
+import disk
 from kafka import Kafka, new_cluster_id
 from places import locked, write_private
 from postgres import Postgres
@@ -104,6 +105,7 @@ class Instance:
             if server.pids():
                 server.kill()
                 server.clear_leftovers()
+            disk.unmount(server.home)
         shutil.rmtree(self.folder)
 
 

@@ -89,6 +89,13 @@ class Server:
         raise Failure(f"{problem}. The end of {self.log}:\n{tail(self.log, since=since)}\n"
                       f"  If its data is beyond repair: stack.py remove --instance {self.instance.name}")
 
+    def outlives_its_start(self):
+        """Waits until a process that runs answers. False: it ended before, of a full disk for example."""
+        if wait_until(lambda: self.answers() or not self.pid(), START_MAX_S) and not self.pid():
+            return False
+        self.await_answer()
+        return True
+
     def clear_leftovers(self):
         """Called while no main process runs: ends what a crash left, which would block a start."""
         orphans = self.pids()

@@ -35,14 +35,16 @@ def parser():
                     help="a Postgres setting for this instance, kept; NAME= drops it again; repeatable")
     up.add_argument("--kafka-set", action="append", default=[], metavar="NAME=VALUE",
                     help="a property of Kafka for this instance, kept, used from its next start on; {broker} and "
-                         "{controller} stand for its ports; N:NAME=VALUE is for broker N alone; NAME= drops it again; "
-                         "repeatable")
+                         "{controller} stand for its ports; N:NAME=VALUE is for broker N alone, 100:NAME=VALUE for the "
+                         "controller beside three; NAME= drops it again; repeatable")
     up.add_argument("--brokers", type=int, choices=(1, 3),
                     help="how many brokers Kafka has: 3 have a controller beside them, three replicas of each topic, and "
                          "min.insync.replicas=2; for a new instance")
     up.add_argument("--standby-of", metavar="INSTANCE",
                     help="Postgres is made as a physical standby of that running instance's, with a slot there named "
                          "standby; promote it to fail over")
+    up.add_argument("--disk-mb", type=int, metavar="N",
+                    help="each new server has a disk of its own of so many megabytes, which `fill` fills; for root")
     for name, text in (
         ("down", "stop the servers, keep their data"),
         ("remove", "stop the servers, delete their data"),
@@ -55,10 +57,13 @@ def parser():
         ("kill", "end a server as a crash would (SIGKILL to all its processes)"),
         ("pause", "freeze all processes of a server (SIGSTOP)"),
         ("resume", "let a paused server go on (SIGCONT)"),
+        ("fill", "fill up the small disk of a server"),
+        ("free", "make room on it again"),
     ):
         one = _named(add(name, text))
         one.add_argument("server", choices=SERVERS)
         one.add_argument("--broker", type=int, metavar="N", help="this broker of a cluster alone; else all, one by one")
+    add("disks", "whether --disk-mb is possible here: it fails where not, and says why")
     _named(add("status", "what runs where"), default=None)
     _named(add("env", "print the env file"))
     tool = _named(add("tool", "run one of Kafka's own tools against an instance, by its class, such as "

@@ -143,8 +143,22 @@ impl PrivatePostgres {
     /// # Errors
     /// When it does not come up.
     pub async fn start_with(settings: &[&str]) -> Result<Self> {
-        let extra: Vec<&str> = settings.iter().flat_map(|setting| ["--pg-set", *setting]).collect();
-        Ok(Self(Instance::up("postgres", "DATABASE_URL", &extra).await?))
+        Self::start_on(None, settings).await
+    }
+
+    /// The same on a disk of its own, of so many megabytes, where that is said.
+    ///
+    /// # Errors
+    /// When it does not come up, or the machine makes no such disks.
+    pub async fn start_on(disk_mb: Option<u32>, settings: &[&str]) -> Result<Self> {
+        Self::up(disk_mb, settings, &[]).await
+    }
+
+    async fn up(disk_mb: Option<u32>, settings: &[&str], more: &[&str]) -> Result<Self> {
+        let disk_mb = disk_mb.map(|megabytes| megabytes.to_string());
+        let mut extra: Vec<&str> = settings.iter().flat_map(|setting| ["--pg-set", *setting]).collect();
+        extra.extend(disk_mb.iter().flat_map(|megabytes| ["--disk-mb", megabytes]));
+        Ok(Self(Instance::up("postgres", "DATABASE_URL", &[&extra, more].concat()).await?))
     }
 
     /// Starts a physical standby of `self`, with the slot `standby` on `self`, and `settings` of its own.
@@ -152,10 +166,32 @@ impl PrivatePostgres {
     /// # Errors
     /// When it does not come up.
     pub async fn standby_with(&self, settings: &[&str]) -> Result<Self> {
+        self.standby_on(None, settings).await
+    }
+
+    /// The same on a disk of its own, of so many megabytes, where that is said.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn standby_on(&self, disk_mb: Option<u32>, settings: &[&str]) -> Result<Self> {
         let settings = [&["hot_standby_feedback=on", "primary_slot_name=standby"], settings].concat();
-        let mut extra: Vec<&str> = settings.iter().flat_map(|setting| ["--pg-set", *setting]).collect();
-        extra.extend(["--standby-of", &self.0.name]);
-        Ok(Self(Instance::up("postgres", "DATABASE_URL", &extra).await?))
+        Self::up(disk_mb, &settings, &["--standby-of", &self.0.name]).await
+    }
+
+    /// Fills up its disk, which must be its own: not one block is left.
+    ///
+    /// # Errors
+    /// When it has none of its own.
+    pub async fn fill_disk(&self) -> Result<()> {
+        self.0.act("fill", &[]).await
+    }
+
+    /// Makes room on its disk again. A server that has ended meanwhile is to be started.
+    ///
+    /// # Errors
+    /// When the script cannot.
+    pub async fn free_disk(&self) -> Result<()> {
+        self.0.act("free", &[]).await
     }
 
     /// Where it listens.
