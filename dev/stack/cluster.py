@@ -39,8 +39,11 @@ class Controller(Node):
     node_id, role = CONTROLLER_ID, CONTROLLER_ROLE
 
     def _own_settings(self):
-        """What is set is for brokers."""
-        return ()
+        """What is set is for brokers, unless it names this node."""
+        named = f"{self.node_id}:"
+        for name, value in self.instance.kafka_settings.items():
+            if name.startswith(named):
+                yield name[len(named):], value
 
 
 class Broker(Node):

@@ -12,6 +12,23 @@ use crate::proxy::Proxy;
 /// The numbers of the brokers.
 pub const BROKERS: RangeInclusive<i32> = 1..=3;
 
+/// Who may come by [`PrivateKafkaCluster::proxied`]: with SASL's PLAIN and this name, so that rights can be taken from him
+/// ([`crate::rights`]). Who comes straight may do everything.
+pub const USER: &str = "relay";
+
+/// His password.
+pub const PASSWORD: &str = "of-a-test";
+
+/// Who has no name is the brokers, the controller or a test. Without any rule everybody else may do everything as well.
+const RULES: [&str; 3] = [
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users=User:ANONYMOUS",
+    "allow.everyone.if.no.acl.found=true",
+];
+
+/// The controller's number, as `dev/stack` gives it: what is set without a number is for brokers.
+const CONTROLLER: u8 = 100;
+
 /// The way to one broker, for clients that come by [`PrivateKafkaCluster::proxied`]. What comes passes both proxies.
 #[derive(Debug)]
 pub struct Way {
@@ -49,8 +66,16 @@ impl PrivateKafkaCluster {
             ));
             ways.push(Way { connections, requests });
         }
-        let map = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT";
-        settings.push(map.to_owned());
+        let by_name = [
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:SASL_PLAINTEXT",
+            "listener.name.proxied.sasl.enabled.mechanisms=PLAIN",
+            &format!(
+                "listener.name.proxied.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
+                 required user_{USER}=\"{PASSWORD}\";"
+            ),
+        ];
+        settings.extend(by_name.iter().chain(&RULES).map(ToString::to_string));
+        settings.extend(RULES.map(|rule| format!("{CONTROLLER}:{rule}")));
         let mut extra = vec!["--brokers", "3"];
         extra.extend(settings.iter().flat_map(|setting| ["--kafka-set", setting]));
         Ok(Self { instance: Instance::up("kafka", "KAFKA_BROKERS", &extra).await?, ways })

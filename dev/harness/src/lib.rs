@@ -46,6 +46,9 @@ pub mod cluster;
 /// Leaders that move.
 pub mod leaders;
 
+/// Rights on a topic that are taken and given back.
+pub mod rights;
+
 /// A database of a test's own, with or without the outbox in it.
 pub mod database;
 
@@ -68,6 +71,7 @@ pub mod relay;
 pub mod events;
 
 mod cleanup;
+mod raw_admin;
 
 pub use browser::Browser;
 pub use cluster::PrivateKafkaCluster;
