@@ -49,6 +49,9 @@ pub mod leaders;
 /// Rights on a topic that are taken and given back.
 pub mod rights;
 
+/// A program whose clock is off.
+pub mod clock;
+
 /// A database of a test's own, with or without the outbox in it.
 pub mod database;
 
@@ -74,6 +77,7 @@ mod cleanup;
 mod raw_admin;
 
 pub use browser::Browser;
+pub use clock::OffClock;
 pub use cluster::PrivateKafkaCluster;
 pub use database::Database;
 pub use events::{Audit, Committed};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::clock::OffClock;
 use crate::database::Database;
 use crate::process::Process;
 use crate::program::{Finished, Program};
@@ -76,6 +77,12 @@ impl Relay {
     pub fn at(mut self, http_addr: SocketAddr) -> Self {
         self.http_addr = http_addr;
         self.env("WALPOST_HTTP_ADDR", http_addr.to_string())
+    }
+
+    /// Its clock is so many hours ahead, or behind.
+    #[must_use]
+    pub fn with_clock_off_by(self, hours: i32, clock: &OffClock) -> Self {
+        self.with_program(|program| program.with_clock_off_by(hours, clock))
     }
 
     /// Changes how the program is started.
