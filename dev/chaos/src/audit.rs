@@ -10,7 +10,8 @@
 //! transaction whose bound is at or below the position must have been seen: else the relay told Postgres "done" before
 //! Kafka had it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use harness::{Received, events};
@@ -32,13 +33,31 @@ pub(crate) struct Sample {
     pub(crate) ends: BTreeMap<i32, i64>,
 }
 
+/// What is known of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// And not seen yet.
+    Committed,
+    /// And nobody has said yet that it was committed.
+    Seen,
+    /// Both.
+    Arrived,
+}
+
+impl Fate {
+    fn is_seen(self) -> bool {
+        self != Self::Committed
+    }
+}
+
 /// Everything that is known so far.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
-    committed: HashSet<Uuid>,
-    /// Committed and not seen yet.
-    missing: HashSet<Uuid>,
-    seen: HashSet<Uuid>,
+    /// In a long run these are millions: nothing but the id is kept of each.
+    fates: HashMap<Uuid, Fate>,
+    /// How many are committed, and how many of those are not seen yet.
+    committed: usize,
+    missing: usize,
     /// By bound, those that no sample has judged.
     unjudged: BTreeMap<u64, Vec<Uuid>>,
     /// The highest position that a sample has judged.
@@ -55,9 +74,13 @@ pub(crate) struct Audit {
 impl Audit {
     pub(crate) fn committed(&mut self, written: Written) {
         for event in &written.events {
-            self.committed.insert(*event);
-            if !self.seen.contains(event) {
-                self.missing.insert(*event);
+            self.committed += 1;
+            match self.fates.entry(*event) {
+                Entry::Vacant(unknown) => {
+                    unknown.insert(Fate::Committed);
+                    self.missing += 1;
+                }
+                Entry::Occupied(mut seen) => drop(seen.insert(Fate::Arrived)),
             }
         }
         if written.bound <= self.judged {
@@ -72,10 +95,16 @@ impl Audit {
         self.read.insert(record.partition, record.offset + 1);
         let id = record.header("ce_id").context("a record without ce_id")?;
         let event: Uuid = id.parse().with_context(|| format!("ce_id {id}"))?;
-        self.missing.remove(&event);
-        if !self.seen.insert(event) {
-            self.duplicates += 1;
-            return Ok(());
+        match self.fates.entry(event) {
+            Entry::Vacant(unknown) => drop(unknown.insert(Fate::Seen)),
+            Entry::Occupied(mut known) if *known.get() == Fate::Committed => {
+                known.insert(Fate::Arrived);
+                self.missing -= 1;
+            }
+            Entry::Occupied(_) => {
+                self.duplicates += 1;
+                return Ok(());
+            }
         }
         // Writers of one key wait for each other, so the order of its ids is the order of its commits.
         let row = events::decode(record)?.id;
@@ -106,27 +135,27 @@ impl Audit {
     }
 
     fn judge(&mut self, events: &[Uuid]) {
-        for event in events.iter().filter(|event| !self.seen.contains(event)) {
+        for event in events.iter().filter(|event| !self.fates.get(event).is_some_and(|fate| fate.is_seen())) {
             self.unsafe_confirms
                 .push(format!("{event} is confirmed below {:X} and not in Kafka", self.judged));
         }
     }
 
     pub(crate) fn has_seen(&self, event: Uuid) -> bool {
-        self.seen.contains(&event)
+        self.fates.get(&event).is_some_and(|fate| fate.is_seen())
     }
 
     pub(crate) fn missing(&self) -> usize {
-        self.missing.len()
+        self.missing
     }
 
     pub(crate) fn events(&self) -> usize {
-        self.committed.len()
+        self.committed
     }
 
     /// Events that arrived and that nobody committed. Only when all writers have said what they know.
     pub(crate) fn never_committed(&self) -> usize {
-        self.seen.difference(&self.committed).count()
+        self.fates.values().filter(|fate| **fate == Fate::Seen).count()
     }
 }
 

@@ -124,6 +124,7 @@ async fn befall(
         while let Some(ended) = writers.try_join_next() {
             ended.context("a writer panicked")?.context("a writer ended")?;
         }
+        let begun = Instant::now();
         fault.befall(world).await.with_context(|| format!("bringing about: {name}"))?;
         let healed = Instant::now();
         let marker = mark(&world.database, tell).await?;
@@ -136,8 +137,9 @@ async fn befall(
         let took = healed.elapsed();
         let repeated = with(audit, |audit| audit.duplicates) - repeated;
         println!(
-            "{:>7.1} s  {name:<36} flows again after {:.2} s, {repeated} repeated, {} halts",
+            "{:>7.1} s  {name:<42} healed after {:>5.2} s, flows again after {:.2} s, {repeated} repeated, {} halts",
             started.elapsed().as_secs_f64(),
+            (healed - begun).as_secs_f64(),
             took.as_secs_f64(),
             halts.len()
         );
@@ -215,7 +217,7 @@ async fn read(reader: harness::Reader, audit: Shared) {
 
 async fn sample(database: Arc<Database>, topic: Arc<Topic>, audit: Shared) {
     let sql = "select max(confirmed_flush_lsn) from pg_replication_slots";
-    let mut client = None;
+    let (mut client, mut asker) = (None, None);
     loop {
         tokio::time::sleep(SAMPLE_INTERVAL).await;
         if client.is_none() {
@@ -226,7 +228,12 @@ async fn sample(database: Arc<Database>, topic: Arc<Topic>, audit: Shared) {
             Ok(row) => {
                 let confirmed = u64::from(row.get::<_, Option<PgLsn>>(0).unwrap_or(PgLsn::from(0)));
                 // The slot first, then the topic.
-                if let Ok(ends) = topic.ends().await {
+                if asker.is_none() {
+                    asker = topic.asker().ok();
+                }
+                if let Some(asker) = &asker
+                    && let Ok(ends) = topic.ends_by(asker).await
+                {
                     with(&audit, |audit| audit.sampled(Sample { confirmed, ends }));
                 }
             }

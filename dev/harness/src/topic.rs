@@ -29,6 +29,9 @@ pub struct Topic {
     pub partitions: i32,
 }
 
+/// A client that asks where the partitions end.
+pub struct Asker(Arc<StreamConsumer>);
+
 impl Topic {
     /// A new topic; every partition has its leader when this returns.
     ///
@@ -157,8 +160,23 @@ impl Topic {
     /// # Errors
     /// When Kafka does not say.
     pub async fn ends(&self) -> Result<BTreeMap<i32, i64>> {
-        let (reader, name, partitions) = (self.reader()?, self.name.clone(), self.partitions);
-        let consumer = Arc::clone(&reader.consumer);
+        self.ends_by(&self.asker()?).await
+    }
+
+    /// A client that asks for the ends again and again, and reads nothing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn asker(&self) -> Result<Asker> {
+        Ok(Asker(Arc::new(consumer(&self.brokers)?)))
+    }
+
+    /// The same as [`Topic::ends`], by a client that was made before.
+    ///
+    /// # Errors
+    /// When Kafka does not say.
+    pub async fn ends_by(&self, asker: &Asker) -> Result<BTreeMap<i32, i64>> {
+        let (consumer, name, partitions) = (Arc::clone(&asker.0), self.name.clone(), self.partitions);
         let ends = tokio::task::spawn_blocking(move || -> Result<_> {
             let held = |partition| {
                 let (first, end) = consumer.fetch_watermarks(&name, partition, ADMIN_DEADLINE)?;
