@@ -3,7 +3,7 @@
 //! Two relays, one standing by, reach a Postgres with a standby and three brokers of Kafka, all their own, through proxies;
 //! writers and the audit go straight. Where a relay halts, its remedy is followed. Faults come one after the other; after each an event that is committed once it is healed must arrive.
 //!
-//! `CHAOS_MINUTES` (5), `CHAOS_FAULTS` (no limit), `CHAOS_ONLY` (kinds with one of these, divided by commas, in their
+//! `CHAOS_MINUTES` (5; no limit where the faults have one), `CHAOS_FAULTS` (no limit), `CHAOS_ONLY` (kinds with one of these, divided by commas, in their
 //! name), `CHAOS_WITHOUT` (none of those with one of these) and `CHAOS_SEED` (drawn, and printed) say how long and which:
 //! a seed gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside
 //! this program.
@@ -25,18 +25,25 @@ use anyhow::{Context, Result, ensure};
 use kinds::Kind;
 use run::Limits;
 
+/// A week: as good as no limit.
+const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
+
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let minutes: f64 = setting("CHAOS_MINUTES", 5.0)?;
     let faults = setting("CHAOS_FAULTS", usize::MAX)?;
+    let minutes: f64 = setting("CHAOS_MINUTES", if faults == usize::MAX { 5.0 } else { MINUTES_MAX })?;
     let only: String = setting("CHAOS_ONLY", String::new())?;
     let seed: u64 = setting("CHAOS_SEED", rand::random())?;
     let without: String = setting("CHAOS_WITHOUT", String::new())?;
     let kinds = Kind::named(&only, &without);
     ensure!(!kinds.is_empty(), "CHAOS_ONLY={only} CHAOS_WITHOUT={without} leaves no kind of fault");
+    let (kinds, left_out) = Kind::possible(kinds).await;
+    left_out.iter().for_each(|left_out| println!("{left_out}"));
+    ensure!(!kinds.is_empty(), "nothing that is wanted is possible here");
     let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, kinds };
-    println!("seed {seed}, {minutes} minutes; again with: CHAOS_SEED={seed} make chaos");
+    println!("seed {seed}; again with: CHAOS_SEED={seed} make chaos");
     let report = run::run(seed, limits).await.with_context(|| format!("seed {seed}"))?;
+    left_out.iter().for_each(|left_out| println!("{left_out}"));
     println!("\n{report}\nseed {seed}, {} faults", report.faults());
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

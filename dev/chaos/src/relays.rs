@@ -1,7 +1,9 @@
 //! The two relays: one streams, one stands by, and who does which changes.
 
-use anyhow::{Context, Result};
-use harness::{Relay, RelayProcess, http, wait_for};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, ensure};
+use harness::{OffClock, Relay, RelayProcess, http, wait_for, wait_until};
 use serde_json::Value;
 
 use crate::world::DEADLINE;
@@ -10,6 +12,8 @@ use crate::world::DEADLINE;
 pub(crate) struct Relays {
     settings: [Relay; 2],
     running: [RelayProcess; 2],
+    /// As soon as one of them needs it.
+    clock: Option<OffClock>,
 }
 
 /// What a halted relay says of itself.
@@ -20,10 +24,23 @@ pub(crate) struct Halt {
     pub(crate) remedy: String,
 }
 
+/// Fails when the relay's clock is not off by so many hours, as when it is linked statically.
+async fn is_off_by(relay: &RelayProcess, hours: i32) -> Result<()> {
+    let status: Value = serde_json::from_str(&relay.get("/status").await?.body)?;
+    let its_seconds = status["now_ms"].as_i64().context("/status has no now_ms")? / 1_000;
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let off = its_seconds - i64::try_from(since_1970)?;
+    ensure!(
+        (off - i64::from(hours) * 3_600).abs() < 600,
+        "the relay's clock is off by {off} s, not by {hours} h"
+    );
+    Ok(())
+}
+
 impl Relays {
     pub(crate) fn start(settings: [Relay; 2]) -> Result<Self> {
         let running = [settings[0].run()?, settings[1].run()?];
-        Ok(Self { settings, running })
+        Ok(Self { settings, running, clock: None })
     }
 
     /// The relay that streams, as soon as one does.
@@ -64,6 +81,55 @@ impl Relays {
         let recovers = halt.remedy.contains("walpost recover");
         self.running[halt.index] = if recovers { settings.recover()? } else { settings.run()? };
         Ok(())
+    }
+
+    /// Waits until one of them says this of itself.
+    ///
+    /// # Errors
+    /// When none does: with what they say instead.
+    pub(crate) async fn say(&self, words: &str) -> Result<()> {
+        let what = format!("a relay says: {words}");
+        let waited = wait_until(&what, DEADLINE, async || {
+            for relay in &self.running {
+                if http::get(relay.http_addr(), "/ready")
+                    .await
+                    .is_ok_and(|answer| answer.body.contains(words))
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        });
+        match waited.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(self.logs().await)),
+        }
+    }
+
+    /// Kills both, starts `index` again with its clock off by so many hours, and the other when this one has published.
+    ///
+    /// # Errors
+    /// When it does not publish.
+    pub(crate) async fn stream_with_clock_off(&mut self, index: usize, hours: i32) -> Result<()> {
+        self.running.iter_mut().try_for_each(|relay| relay.kill())?;
+        if self.clock.is_none() {
+            self.clock = Some(OffClock::make()?);
+        }
+        let off =
+            self.clock.as_ref().map(|clock| self.settings[index].clone().with_clock_off_by(hours, clock));
+        self.running[index] = off.context("no clock")?.run()?;
+        let relay = &self.running[index];
+        let waited = wait_until("a relay publishes whose clock is off", DEADLINE, async || {
+            let published = relay.metric("walpost_events_total").await.is_ok_and(|events| events > 0.0);
+            if published {
+                is_off_by(relay, hours).await?;
+            }
+            Ok(published)
+        });
+        if let Err(error) = waited.await {
+            return Err(error.context(self.logs().await));
+        }
+        self.start_again(1 - index)
     }
 
     pub(crate) fn at(&mut self, index: usize) -> &mut RelayProcess {

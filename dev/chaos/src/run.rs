@@ -57,7 +57,7 @@ fn with<T>(audit: &Shared, look: impl FnOnce(&mut Audit) -> T) -> T {
 /// # Errors
 /// When the world cannot be started, or does not recover: with the fault, and the ends of the relays' logs.
 pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
-    let mut world = World::start().await?;
+    let mut world = World::start(&limits.kinds).await?;
     world.database.execute(writer::TOKENS).await?;
     let audit = Shared::default();
     let (tell, told) = mpsc::unbounded_channel();

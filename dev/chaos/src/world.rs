@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use harness::cluster::{PASSWORD, USER};
 use harness::database::{by_way_of, connect};
 use harness::program::sibling;
-use harness::{Database, PrivateKafkaCluster, PrivatePostgres, Proxy, Relay, Topic, wait_until};
+use harness::{Database, PrivateKafkaCluster, PrivatePostgres, Proxy, Relay, Topic, rights, wait_until};
 
+use crate::kinds::{Kind, Need};
 use crate::relays::Relays;
 
 /// More than one, so that order per key means something, and each broker leads some.
@@ -23,6 +25,12 @@ pub(crate) const SLOW: Duration = Duration::from_millis(100);
 /// Nothing takes longer to come back; if it does, it does not come back.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
+/// The disk of each Postgres, where it has one of its own: several times what a long run needs, and filled in a moment.
+const DISK_MB: u32 = 512;
+
+/// Far below the size of the disk.
+const SETTINGS: [&str; 1] = ["max_wal_size=256MB"];
+
 /// A primary and its standby. What is committed is on both, and what is published, too: no failover takes it back.
 pub(crate) struct Pair {
     pub(crate) primary: PrivatePostgres,
@@ -30,9 +38,9 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    async fn start() -> Result<Self> {
-        let primary = PrivatePostgres::start().await?;
-        let standby = standby_of(&primary).await?;
+    async fn start(disk_mb: Option<u32>) -> Result<Self> {
+        let primary = PrivatePostgres::start_on(disk_mb, &SETTINGS).await?;
+        let standby = standby_of(&primary, disk_mb).await?;
         let pair = Self { primary, standby };
         pair.tie().await?;
         Ok(pair)
@@ -61,8 +69,10 @@ impl Pair {
     }
 }
 
-async fn standby_of(primary: &PrivatePostgres) -> Result<PrivatePostgres> {
-    primary.standby_with(&["sync_replication_slots=on"]).await
+async fn standby_of(primary: &PrivatePostgres, disk_mb: Option<u32>) -> Result<PrivatePostgres> {
+    // No commit is answered before the standby has come back to a primary that has: by default it tries every 5 s.
+    let own = ["sync_replication_slots=on", "wal_retrieve_retry_interval=200ms"];
+    primary.standby_on(disk_mb, &[&SETTINGS[..], &own].concat()).await
 }
 
 /// The world. Fields are dropped in this order: what uses a server before the server.
@@ -74,28 +84,31 @@ pub(crate) struct World {
     /// The address of whichever Postgres is the primary, for writers and the audit.
     address: Proxy,
     pub(crate) postgres: Pair,
+    disk_mb: Option<u32>,
     pub(crate) kafka: PrivateKafkaCluster,
 }
 
 impl World {
-    /// Starts it all; both relays run when this returns, and one is ready.
+    /// Starts it all, for these kinds of fault; both relays run when this returns, and one is ready.
     ///
     /// # Errors
     /// When anything does not start.
-    pub(crate) async fn start() -> Result<Self> {
-        let (postgres, kafka) = tokio::try_join!(Pair::start(), PrivateKafkaCluster::start())?;
+    pub(crate) async fn start(kinds: &[Kind]) -> Result<Self> {
+        let disk_mb = kinds.iter().any(|kind| kind.needs() == Some(Need::Disk)).then_some(DISK_MB);
+        let (postgres, kafka) = tokio::try_join!(Pair::start(disk_mb), PrivateKafkaCluster::start())?;
         let primary = postgres.primary.addr()?;
         let address = Proxy::start(primary).await?;
         let url = by_way_of(postgres.primary.url(), address.addr())?;
         let database = Arc::new(Database::with_outbox(&url).await?);
         let way_to_postgres = Proxy::start(primary).await?;
         let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
+        rights::open_to(USER, &topic).await?;
         let url = database.relay_url_by(way_to_postgres.addr())?;
         let relay = relay(&database, &topic, &url, &kafka.proxied())?;
         relay.init().await?;
         let relays = Relays::start([relay.clone(), relay.beside()?])?;
         relays.active().await?;
-        Ok(Self { relays, topic, database, way_to_postgres, address, postgres, kafka })
+        Ok(Self { relays, topic, database, way_to_postgres, address, postgres, disk_mb, kafka })
     }
 
     /// Executes `statement` on the primary, however often it takes.
@@ -110,6 +123,37 @@ impl World {
         })
         .await;
         done.map_err(|error| last.map_or(error, |last| last.context("Postgres does not take a statement")))
+    }
+
+    /// Waits until the primary's full disk has shown: it refuses what needs room; or, `of_log`, is led on through its log
+    /// until it has no room for the next segment, which it does not survive.
+    ///
+    /// # Errors
+    /// When there is room.
+    pub(crate) async fn disk_is_full(&self, of_log: bool) -> Result<()> {
+        let sql = if of_log {
+            "select pg_create_restore_point('chaos'), pg_switch_wal()"
+        } else {
+            "create temporary table chaos_room as select 1"
+        };
+        wait_until("the disk is full", DEADLINE, async || match self.database.client().await {
+            Ok(client) => Ok(client.batch_execute(sql).await.is_err() && !of_log),
+            Err(_) => Ok(true),
+        })
+        .await
+    }
+
+    /// What an operator does when there is room again. A postmaster that met the full disk may have gone on, ended of it, or
+    /// neither: one of PostgreSQL 18.6 whose startup process had failed was seen to wait, and to start no other.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) async fn restart_primary_unless_it_answers(&self) -> Result<()> {
+        if connect(self.postgres.primary.url()).await.is_err() {
+            self.postgres.primary.kill().await?;
+            self.postgres.primary.start_again().await?;
+        }
+        Ok(())
     }
 
     /// Kills the primary, promotes the standby, lets every address lead to it, and gives it a standby of its own.
@@ -127,7 +171,7 @@ impl World {
             proxy.lead_to(addr);
             proxy.reset();
         }
-        let spare = standby_of(&self.postgres.standby).await?;
+        let spare = standby_of(&self.postgres.standby, self.disk_mb).await?;
         let primary = std::mem::replace(&mut self.postgres.standby, spare);
         self.postgres.primary = primary;
         self.postgres.tie().await
@@ -141,6 +185,10 @@ fn relay(database: &Database, topic: &Topic, url: &str, brokers: &str) -> Result
     let settings = [
         ("WALPOST_DATABASE_URL", url),
         ("WALPOST_KAFKA_BROKERS", brokers),
+        ("WALPOST_KAFKA_PROPERTY_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("WALPOST_KAFKA_PROPERTY_SASL_MECHANISM", "PLAIN"),
+        ("WALPOST_KAFKA_PROPERTY_SASL_USERNAME", USER),
+        ("WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", PASSWORD),
         ("WALPOST_PEER_TIMEOUT_MS", &PEER_TIMEOUT.as_millis().to_string()),
         ("WALPOST_CONFIRM_INTERVAL_MS", "100"),
         ("WALPOST_WATCH_INTERVAL_MS", "500"),

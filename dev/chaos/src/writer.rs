@@ -111,10 +111,10 @@ async fn connection<'a>(database: &Database, client: &'a mut Option<Client>) -> 
     client.as_ref()
 }
 
-/// Whether the server is away or going (classes 08 and 57 of its codes), rather than asked for nonsense.
+/// Whether the server is away, going or full (classes 08, 57 and 53 of its codes), rather than asked for nonsense.
 fn is_away(error: &anyhow::Error) -> bool {
     let Some(error) = error.downcast_ref::<tokio_postgres::Error>() else { return false };
-    error.code().is_none_or(|code| code.code().starts_with("08") || code.code().starts_with("57"))
+    error.code().is_none_or(|code| ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)))
 }
 
 async fn insert(client: &Client, shape: &Shape) -> Result<(Vec<Uuid>, Uuid)> {

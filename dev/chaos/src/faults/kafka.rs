@@ -1,16 +1,22 @@
 //! What befalls brokers and the ways to them.
 
-use anyhow::Result;
-use harness::cluster::BROKERS;
-use harness::kafka_proxy::{Which, code};
-use harness::leaders;
+use std::time::Duration;
 
-use super::Fault;
+use anyhow::Result;
+use harness::cluster::{BROKERS, USER};
+use harness::kafka_proxy::{Which, code};
+use harness::rights::Right;
+use harness::{leaders, rights};
+
+use super::{Fault, restart};
 use crate::kinds::Kind;
 use crate::world::{SLOW, World};
 
 /// How many requests in a row meet with the fault, on each broker.
 const REFUSED: u32 = 3;
+
+/// By then each broker has heard from the controller who may do what.
+const SPREAD: Duration = Duration::from_millis(300);
 
 impl Fault {
     pub(super) async fn befall_kafka(self, world: &mut World) -> Result<()> {
@@ -69,6 +75,20 @@ impl Fault {
             }
         }
         Ok(())
+    }
+
+    /// Denies a right on the topic to the relays for a while, which begins when one of them says that it lacks it.
+    pub(super) async fn deny(self, world: &mut World, active: usize) -> Result<()> {
+        let right = if self.kind == Kind::WriteDenied { Right::Write } else { Right::Describe };
+        rights::deny(USER, &world.topic, right).await?;
+        if right == Right::Describe {
+            // Who publishes asks for it now and then only; who takes over, at once.
+            tokio::time::sleep(SPREAD).await;
+            restart(world, active, Kind::RelayKilled).await?;
+        }
+        world.relays.say("Kafka denies access").await?;
+        self.lasts().await;
+        rights::deny_no_longer(USER, &world.topic, right).await
     }
 
     /// Refuses the next first requests of producers, on every broker.

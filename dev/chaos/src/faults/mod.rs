@@ -14,6 +14,9 @@ use rand::rngs::StdRng;
 use crate::kinds::Kind;
 use crate::world::{DEADLINE, World};
 
+/// A clock set to another time zone's, and one that is a day off: behind and ahead.
+const HOURS_OFF: [i32; 4] = [-26, -3, 3, 26];
+
 /// A fault of a run: drawn before anything is done, so that a seed gives the same ones again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
@@ -24,6 +27,8 @@ pub(crate) struct Fault {
     pub(crate) after: Duration,
     /// The broker that it befalls, or the one that is left.
     broker: i32,
+    /// By how much a clock is off.
+    hours: i32,
 }
 
 impl Fault {
@@ -35,13 +40,17 @@ impl Fault {
         let kind = left.swap_remove(rng.random_range(0..left.len()));
         let millis = match kind {
             Kind::RelayPausedBriefly => 50..900,
-            Kind::RelayPausedForLong | Kind::PostgresBlackHole => 9_000..12_000,
+            Kind::RelayPausedForLong | Kind::PostgresBlackHole => 8_500..10_500,
             Kind::KafkaBlackHole | Kind::BrokerPaused | Kind::BrokerUnreachable => 500..5_000,
+            // Long enough for what is tried again, and for Postgres to fail at its own start.
+            Kind::DiskFull | Kind::DiskFullOfLog => 1_000..2_500,
             _ => 300..2_000,
         };
         let lasts = Duration::from_millis(rng.random_range(millis));
         let after = Duration::from_millis(rng.random_range(100..1_500));
-        Self { kind, lasts, after, broker: rng.random_range(BROKERS) }
+        let broker = rng.random_range(BROKERS);
+        let hours = HOURS_OFF[rng.random_range(0..HOURS_OFF.len())];
+        Self { kind, lasts, after, broker, hours }
     }
 
     /// Brings it about, lets it last, and heals it.
@@ -51,6 +60,11 @@ impl Fault {
             Kind::RelayKilled => restart(world, active, Kind::RelayKilled).await,
             Kind::StandbyKilled => restart(world, 1 - active, Kind::RelayKilled).await,
             Kind::RelayTerminated => restart(world, active, Kind::RelayTerminated).await,
+            Kind::ClockOff => {
+                world.relays.stream_with_clock_off(active, self.hours).await?;
+                self.lasts().await;
+                restart(world, active, Kind::RelayTerminated).await
+            }
             Kind::RelayPausedBriefly | Kind::RelayPausedForLong => {
                 world.relays.at(active).pause().await?;
                 self.lasts().await;
@@ -60,10 +74,12 @@ impl Fault {
             | Kind::PostgresRestarted
             | Kind::PostgresFailedOver
             | Kind::WalsenderTerminated
+            | Kind::DiskFull
+            | Kind::DiskFullOfLog
             | Kind::PostgresReset
             | Kind::PostgresBlackHole
             | Kind::PostgresSlow
-            | Kind::PostgresAddressOfStandby => self.befall_postgres(world).await,
+            | Kind::PostgresAddressOfStandby => self.befall_postgres(world, active).await,
             Kind::FirstRequestsRefused | Kind::FirstRequestsOvertaken => {
                 self.refuse_first(world);
                 // A new producer, whose every first request is one.
@@ -72,6 +88,7 @@ impl Fault {
                 world.kafka.ways().iter().for_each(|way| way.requests.heal());
                 Ok(())
             }
+            Kind::WriteDenied | Kind::DescribeDenied => self.deny(world, active).await,
             Kind::BrokerKilled
             | Kind::BrokerPaused
             | Kind::BrokersRolled

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::Fault;
+use super::{Fault, restart};
 use crate::kinds::Kind;
 use crate::world::{SLOW, World};
 
 impl Fault {
-    pub(super) async fn befall_postgres(self, world: &mut World) -> Result<()> {
+    pub(super) async fn befall_postgres(self, world: &mut World, active: usize) -> Result<()> {
         let way = &world.way_to_postgres;
         match self.kind {
             Kind::PostgresKilled => {
@@ -15,6 +15,17 @@ impl Fault {
                 world.postgres.primary.start_again().await?;
             }
             Kind::PostgresRestarted => world.postgres.primary.restart().await?,
+            Kind::DiskFull | Kind::DiskFullOfLog => {
+                world.postgres.primary.fill_disk().await?;
+                world.disk_is_full(self.kind == Kind::DiskFullOfLog).await?;
+                if self.kind == Kind::DiskFull {
+                    // Who streams needs no room; who takes over, some.
+                    restart(world, active, Kind::RelayKilled).await?;
+                }
+                self.lasts().await;
+                world.postgres.primary.free_disk().await?;
+                world.restart_primary_unless_it_answers().await?;
+            }
             Kind::PostgresFailedOver => world.fail_over().await?,
             Kind::PostgresReset => way.reset(),
             Kind::PostgresBlackHole => {
