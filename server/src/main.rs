@@ -85,7 +85,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn migrate(settings: Settings) -> anyhow::Result<()> {
-    store::migrate(&settings.database, settings.pool.acquire_timeout).await?;
+    let newer = store::migrate(&settings.database, settings.pool.acquire_timeout).await?;
+    if !newer.is_empty() {
+        let newer = newer.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        println!(
+            "{} is newer than this build, which does not know its migrations {newer}: nothing to do",
+            settings.database.place()
+        );
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Migrated, Standing, Store, StoreError};
 use crate::version::Version;
 
 /// Whoever asks for readiness waits no longer, whatever the database does: probes give up after a second or so.
@@ -43,9 +43,12 @@ async fn ready(State(Ready { store, shutdown }): State<Ready>) -> Response {
     if shutdown.is_cancelled() {
         return unavailable("stopping\n");
     }
-    match tokio::time::timeout(READY_TIMEOUT, store.is_migrated()).await {
-        Ok(Ok(true)) => "ready\n".into_response(),
-        Ok(Ok(false)) => unavailable("the database lacks migrations of this build: migrate it\n"),
+    match tokio::time::timeout(READY_TIMEOUT, store.standing()).await {
+        Ok(Ok(Standing::Good)) => "ready\n".into_response(),
+        Ok(Ok(standing)) => {
+            tracing::warn!(?standing, "not ready");
+            unavailable(reason(&standing))
+        }
         // It takes what it can: to be taken out of service would load the others more.
         Ok(Err(StoreError::Overloaded(_))) => "ready, and overloaded\n".into_response(),
         Ok(Err(error)) => {
@@ -56,6 +59,17 @@ async fn ready(State(Ready { store, shutdown }): State<Ready>) -> Response {
             tracing::warn!(timeout_ms = READY_TIMEOUT.as_millis(), "not ready: the database does not answer");
             unavailable("the database does not answer\n")
         }
+    }
+}
+
+/// Why calls cannot be taken, or not all of them.
+fn reason(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Good => "ready\n",
+        Standing::NotMigrated(Migrated::Other(_)) => {
+            "the database belongs to another version of this program: run that one, or a newer one\n"
+        }
+        Standing::NotMigrated(_) => "the database lacks migrations of this build: migrate it\n",
     }
 }
 

@@ -35,7 +35,8 @@ use crate::telemetry::trace::SPANS;
 
 pub use connect::{Database, PoolSettings, StartError};
 pub use error::StoreError;
-pub use migrations::{MigrateFailed, migrate};
+pub use kinds::Standing;
+pub use migrations::{MigrateFailed, Migrated, Newer, migrate};
 pub use once::Outcome;
 
 /// The packages.
@@ -176,12 +177,12 @@ impl Store {
         self.ask(Once { key, request, change, ttl: self.idempotency_ttl }).await
     }
 
-    /// Whether the database answers, and has every migration of this build; a newer database is as good.
+    /// What the database is good for now.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
-        Ok(self.ask(Ping).await?.is_none_or(|version| version >= migrations::last_version()))
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        self.ask(Ping).await
     }
 
     /// How it is used now.

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
 
+use super::migrations::{self, Migrated};
 use super::queue::{Line, Lines};
 use super::statement::Statement;
 use super::statements;
@@ -213,28 +214,41 @@ impl Statement for List {
     }
 }
 
-/// Whether the database answers, and its last migration where that may be read.
+/// What the database is good for now.
 #[derive(Debug)]
 pub(super) struct Ping;
 
+/// What a database is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// For every call.
+    Good,
+    /// Its migrations are not those that this build needs.
+    NotMigrated(Migrated),
+}
+
 impl Statement for Ping {
-    type Answer = Option<i64>;
+    type Answer = Standing;
     const NAME: &str = "ping";
-    const TEXT: &str = statements::VERSION;
+    const TEXT: &str = statements::MIGRATIONS;
     const SAFE_TO_REPEAT: bool = true;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.pings
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
-        match sqlx::query_scalar(statements::VERSION).fetch_one(&mut *connection).await {
-            Ok(version) => Ok(Some(version)),
+    async fn one(&self, connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
+        let applied = sqlx::query(statements::MIGRATIONS).fetch_all(&mut *connection).await;
+        match applied {
+            Ok(rows) => Ok(match migrations::judge(&migrations::applied(&rows)?) {
+                Migrated::Whole { .. } => Standing::Good,
+                other => Standing::NotMigrated(other),
+            }),
             // The tables were made in another way, or the role sees only its own: the start has looked at them.
             Err(sqlx::Error::Database(refusal))
                 if matches!(refusal.code().as_deref(), Some("42P01" | "42501")) =>
             {
-                sqlx::query(statements::PING).execute(connection).await.map(|_| None)
+                sqlx::query(statements::PING).execute(connection).await.map(|_| Standing::Good)
             }
             Err(error) => Err(error),
         }

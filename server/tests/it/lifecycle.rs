@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use harness::{Database, PrivatePostgres, wait_until};
+use logistic_package_api::store;
 use logistic_package_proto::package_api::DescribePackageV1Request;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -34,17 +35,40 @@ async fn the_status_port_says_live_ready_and_which_version() -> Result<()> {
     Ok(())
 }
 
+/// Readiness and the migrator are of one mind.
 #[tokio::test]
-async fn a_database_that_lacks_a_migration_is_not_ready() -> Result<()> {
+async fn a_database_is_ready_when_it_has_the_migrations_of_this_build() -> Result<()> {
     let setup = Setup::new().await?;
-    assert_eq!(setup.server.status("/ready").await?.0, 200);
-    setup.database.execute("update _sqlx_migrations set version = -version where version = 5").await?;
-    let (code, text) = setup.server.status("/ready").await?;
+    let ready = async || setup.server.status("/ready").await;
+    let migrate = async || store::migrate(&settings(&setup.database.url, &[]).database, DEADLINE).await;
+    assert_eq!(ready().await?.0, 200);
+
+    // A newer build has been here: the release before serves on.
+    setup.database.execute(LATER).await?;
+    assert_eq!(ready().await?.0, 200);
+    let newer: Vec<_> = migrate().await?.iter().map(ToString::to_string).collect();
+    assert_eq!(newer, ["9999 (later)"]);
+    let beside = TestServer::start(settings(&setup.database.url, &[])).await?;
+    assert_eq!(beside.status("/ready").await?.0, 200);
+
+    // One that is of neither.
+    let odd = "update _sqlx_migrations set checksum = checksum || '\\x00' where version = 1";
+    setup.database.execute(odd).await?;
+    let (code, text) = ready().await?;
+    assert!(code == 503 && text.contains("another version of this program"), "{code} {text}");
+    assert!(migrate().await.unwrap_err().to_string().contains("another version of this program"));
+
+    setup.database.execute("delete from _sqlx_migrations where version in (1, 9999)").await?;
+    let (code, text) = ready().await?;
     assert!(code == 503 && text.contains("lacks migrations"), "{code} {text}");
-    setup.database.execute("update _sqlx_migrations set version = 500 where version = -5").await?;
-    assert_eq!(setup.server.status("/ready").await?.0, 200);
+    migrate().await?;
+    assert_eq!(ready().await?.0, 200);
     Ok(())
 }
+
+/// A migration of a build that is newer than this one.
+const LATER: &str = "insert into _sqlx_migrations(version, description, success, checksum, execution_time)
+    values (9999, 'later', true, '\\x00', 0)";
 
 #[tokio::test]
 async fn calls_are_counted() -> Result<()> {

@@ -103,6 +103,22 @@ async fn a_missing_table_leads_to_the_migrations() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_newer_database_is_left_as_it_is_and_named() -> Result<()> {
+    let database = support::database().await?;
+    assert_eq!(run(&["migrate"], &database.url).await?, (0, String::new()));
+    let later = "insert into _sqlx_migrations(version, description, success, checksum, execution_time)
+        values (9999, 'later', true, '\\x00', 0)";
+    database.execute(later).await?;
+    let (code, text) = run(&["migrate"], &database.url).await?;
+    assert_eq!(code, 0);
+    assert!(
+        text.contains("is newer than this build") && text.contains("9999 (later): nothing to do"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_is_named() -> Result<()> {
     let database = support::database().await?;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
