@@ -11,7 +11,7 @@ use settings::{MapSetting, Mistakes, Setting, Table, Values};
 use crate::calls::{CallSettings, Token};
 use crate::rest::{Origins, RestSettings};
 use crate::serve::{ClientSettings, DrainSettings, TlsSettings};
-use crate::store::{Database, PoolSettings};
+use crate::store::{Database, PoolSettings, Pooling};
 use crate::telemetry::{TelemetrySettings, TraceSettings};
 
 /// The settings: flags, `PACKAGE_API_*` variables, keys of the file, defaults and documentation.
@@ -22,7 +22,7 @@ pub const TABLE: Table = Table {
     maps: &[] as &[MapSetting],
 };
 
-const SETTINGS: [Setting; 33] = [
+const SETTINGS: [Setting; 34] = [
     Setting::optional(
         "database-url",
         "URL",
@@ -30,6 +30,12 @@ const SETTINGS: [Setting; 33] = [
     )
     .secret()
     .or_env(&["DATABASE_URL"]),
+    Setting::new(
+        "database-pooling",
+        "session|transaction",
+        "session",
+        "What the way to the database keeps between transactions: `session`, by Postgres itself and by poolers in session mode, or `transaction`, which is nothing: by poolers in transaction mode. Migrations then need another way.",
+    ),
     Setting::new("database-connections", "N", "10", "Connections to the database at most, 1 to 1000."),
     Setting::new("database-acquire-timeout-ms", "MS", "3000", "How long a call waits for a free connection, 1 to 600000."),
     Setting::new(
@@ -336,6 +342,7 @@ fn endpoint(text: &str) -> Result<String, String> {
 }
 
 fn database(values: &mut Values) -> Option<Database> {
+    let pooling: Option<Pooling> = values.parse("database-pooling");
     let Some(url) = values.secret("database-url") else {
         values.missing(
             "database-url",
@@ -343,7 +350,8 @@ fn database(values: &mut Values) -> Option<Database> {
         );
         return None;
     };
-    values.parse_with("database-url", |_| Database::parse(url.expose_secret()))
+    let database = values.parse_with("database-url", |_| Database::parse(url.expose_secret()));
+    Some(database?.pooled(pooling?))
 }
 
 fn address(values: &mut Values, name: &str) -> Option<SocketAddr> {

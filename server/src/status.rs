@@ -53,7 +53,8 @@ async fn ready(State(Ready { store, shutdown }): State<Ready>) -> Response {
         Ok(Err(StoreError::Overloaded(_))) => "ready, and overloaded\n".into_response(),
         Ok(Err(error)) => {
             tracing::warn!(%error, "not ready");
-            unavailable("the database is away\n")
+            let shared = error.is_of_shared_backend();
+            unavailable(if shared { reason(&Standing::SharedBackend) } else { "the database is away\n" })
         }
         Err(_) => {
             tracing::warn!(timeout_ms = READY_TIMEOUT.as_millis(), "not ready: the database does not answer");
@@ -70,6 +71,9 @@ fn reason(standing: &Standing) -> &'static str {
             "the database belongs to another version of this program: run that one, or a newer one\n"
         }
         Standing::NotMigrated(_) => "the database lacks migrations of this build: migrate it\n",
+        Standing::SharedBackend => {
+            "a pooler in transaction mode is on the way: set database-pooling=transaction, or go directly\n"
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod lane;
 mod migrations;
 mod once;
 mod queue;
+mod session;
 mod statement;
 pub mod statements;
 
@@ -33,7 +34,7 @@ use statement::Statement;
 
 use crate::telemetry::trace::SPANS;
 
-pub use connect::{Database, PoolSettings, StartError};
+pub use connect::{Database, PoolSettings, Pooling, StartError};
 pub use error::StoreError;
 pub use kinds::Standing;
 pub use migrations::{MigrateFailed, Migrated, Newer, migrate};
@@ -177,7 +178,7 @@ impl Store {
         self.ask(Once { key, request, change, ttl: self.idempotency_ttl }).await
     }
 
-    /// What the database is good for now.
+    /// What the database is good for now, by a connection such as calls have.
     ///
     /// # Errors
     /// When it does not answer.

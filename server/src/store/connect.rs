@@ -1,14 +1,16 @@
 //! Where the database is, connections to it, and why a start fails.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::session::{Lasting, Session, set_config};
 use super::{StoreError, statements};
 
 /// A connection that was used within this time is taken to be alive. A ping would be a second round trip for every
@@ -31,6 +33,29 @@ const CANCELS_UNDER_WAY: usize = 2;
 #[derive(Clone)]
 pub struct Database {
     options: PgConnectOptions,
+    pub(super) pooling: Pooling,
+}
+
+/// What a connection keeps between two transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// A session, with its backend, its settings and its prepared statements: Postgres itself, or a pooler that gives a
+    /// client a backend for as long as it stays.
+    Session,
+    /// Nothing: a pooler gives each transaction whatever backend is free.
+    Transaction,
+}
+
+impl FromStr for Pooling {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "session" => Ok(Self::Session),
+            "transaction" => Ok(Self::Transaction),
+            _ => Err("expected session or transaction".to_owned()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Database {
@@ -73,7 +98,15 @@ impl Database {
             Some(_) => options,
             None => options.application_name(env!("CARGO_PKG_NAME")),
         };
-        Ok(Self { options })
+        // Poolers refuse a startup parameter that they do not follow, and this one is such. See `Session::SETTINGS`.
+        let options = options.extra_float_digits(None).disable_statement_logging();
+        Ok(Self { options, pooling: Pooling::Session })
+    }
+
+    /// The same database by way of a pooler that keeps so much.
+    #[must_use]
+    pub fn pooled(self, pooling: Pooling) -> Self {
+        Self { pooling, ..self }
     }
 
     /// `database \`name\` at host:port as \`user\``.
@@ -88,19 +121,21 @@ impl Database {
         format!("database `{name}` at {host}:{} as `{}`", options.get_port(), options.get_username())
     }
 
-    /// One connection of its own, with `parameters` of the session.
+    /// One connection of its own. Its statements are not logged: what the migrations do stands in their files.
     ///
     /// # Errors
     /// Why it is not to be had, and what to do about it.
-    pub(super) async fn connect(
+    pub(super) async fn connect(&self, timeout: Duration) -> Result<PgConnection, StartError> {
+        self.within(timeout, self.options.connect()).await
+    }
+
+    async fn within<T>(
         &self,
         timeout: Duration,
-        parameters: &[(&str, &str)],
-    ) -> Result<PgConnection, StartError> {
-        // What the migrations do stands in their files; the log of each statement would repeat them whole.
-        let options = self.options.clone().options(parameters.iter().copied()).disable_statement_logging();
-        match tokio::time::timeout(timeout, options.connect()).await {
-            Ok(connected) => connected.map_err(|error| self.unusable(error.into())),
+        doing: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StartError> {
+        match tokio::time::timeout(timeout, doing).await {
+            Ok(done) => done.map_err(|error| self.unusable(error.into())),
             Err(_) => Err(self.unusable(StoreError::NoAnswer(timeout))),
         }
     }
@@ -110,34 +145,60 @@ impl Database {
     /// # Errors
     /// With what is missing, and what to do about it.
     pub async fn check_schema(&self, timeout: Duration) -> Result<(), StartError> {
-        let mut connection = self.connect(timeout, &[]).await?;
+        let mut connection = self.connect(timeout).await?;
         let probing = async {
             for probe in statements::PROBES {
-                sqlx::query(probe).execute(&mut connection).await?;
+                // Unprepared, so that it passes through any pooler.
+                sqlx::raw_sql(probe).execute(&mut connection).await?;
             }
             connection.close().await
         };
-        match tokio::time::timeout(timeout, probing).await {
-            Ok(probed) => probed.map_err(|error| self.unusable(error.into())),
-            Err(_) => Err(self.unusable(StoreError::NoAnswer(timeout))),
-        }
+        self.within(timeout, probing).await
     }
 
-    /// Whether the database lets one in.
+    /// Whether the database lets one in, and keeps as much of a session as the settings say.
     ///
     /// # Errors
     /// Why not, and what to do about it.
     pub async fn check(&self, timeout: Duration) -> Result<(), StartError> {
-        let connection = self.connect(timeout, &[]).await?;
+        let mut connection = self.connect(timeout).await?;
+        let shared = match self.pooling {
+            Pooling::Session => self.shares_backend(timeout, &mut connection).await,
+            Pooling::Transaction => false,
+        };
         let _ = tokio::time::timeout(timeout, connection.close()).await;
-        Ok(())
+        if shared { Err(self.unusable(StoreError::SharedBackend)) } else { Ok(()) }
+    }
+
+    /// Whether another session, open at the same time, is served by the same backend. Not every pooler can be found out
+    /// so: readiness looks again, at each connection in use.
+    async fn shares_backend(&self, timeout: Duration, one: &mut PgConnection) -> bool {
+        let comparing = async {
+            let first = backend_of(one).await?;
+            let mut other = self.options.connect().await?;
+            let second = backend_of(&mut other).await?;
+            let _ = other.close().await;
+            Ok::<_, sqlx::Error>(first == second)
+        };
+        // One more connection than there is room for, say: what matters of it fails elsewhere.
+        matches!(tokio::time::timeout(timeout, comparing).await, Ok(Ok(true)))
     }
 
     pub(super) fn unusable(&self, cause: StoreError) -> StartError {
-        let code = cause.sqlstate().unwrap_or_default();
-        StartError { place: self.place(), remedy: remedy(&code), cause }
+        let remedy = match cause {
+            StoreError::SharedBackend => DIRECT_OR_TRANSACTION,
+            _ => remedy(&cause.sqlstate().unwrap_or_default()),
+        };
+        StartError { place: self.place(), remedy, cause }
     }
 }
+
+async fn backend_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+}
+
+const DIRECT_OR_TRANSACTION: &str = "set PACKAGE_API_DATABASE_POOLING=transaction, or let \
+    PACKAGE_API_DATABASE_URL lead to Postgres itself or to a pool in session mode";
 
 /// Why the service cannot start on this database: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +231,9 @@ fn remedy(code: &str) -> &'static str {
         }
         "53300" => "raise max_connections of Postgres, or lower `database-connections`",
         "25006" => "this is a standby or a read-only database: connect to the primary",
+        "08P01" => {
+            "a pooler on the way refuses it: leave `options` out of PACKAGE_API_DATABASE_URL, or go directly"
+        }
         "57P03" => "it is starting up or shutting down: try again shortly",
         "" => "is Postgres running there, and does PACKAGE_API_DATABASE_URL name it?",
         _ => "see the log of Postgres for more",
@@ -180,6 +244,11 @@ fn remedy(code: &str) -> &'static str {
 #[derive(Debug)]
 pub(super) struct Connector {
     options: PgConnectOptions,
+    pooling: Pooling,
+    /// What a new session is told, and asked: its backend.
+    entering: Arc<str>,
+    /// What each transaction is told.
+    begin: Arc<str>,
     connect_timeout: Duration,
     /// Longer than Postgres lets a statement run, so it strikes only when the connection is dead.
     answer_timeout: Duration,
@@ -189,9 +258,7 @@ pub(super) struct Connector {
 
 /// A connection, and what its lane has to know of it.
 pub(super) struct Connected {
-    pub(super) connection: PgConnection,
-    /// The backend that serves it: whom to cancel.
-    pub(super) process: i32,
+    pub(super) session: Session,
     pub(super) used: Instant,
     since: Instant,
     _counted: Counted,
@@ -215,7 +282,7 @@ impl Drop for Counted {
 
 impl Connected {
     pub(super) async fn close(self) {
-        let _ = timeout(CLOSE_TIMEOUT, self.connection.close()).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.session.connection.close()).await;
     }
 }
 
@@ -223,19 +290,20 @@ impl Connector {
     pub(super) fn new(database: &Database, settings: &PoolSettings) -> Self {
         let statement_timeout = settings.statement_timeout.as_millis().to_string();
         let lock_timeout = settings.lock_timeout.as_millis().to_string();
-        let options = database.options.clone().options([
-            ("statement_timeout", statement_timeout.as_str()),
-            ("lock_timeout", lock_timeout.as_str()),
-            // Under another level concurrent updates of a package would fail instead of waiting for their turn.
-            ("default_transaction_isolation", "read committed"),
-            // Every statement goes by a primary key. A plan that was made while the table was small must not stay a
-            // scan, or a hash of the whole table, when it has grown.
-            ("enable_seqscan", "off"),
-            ("enable_hashjoin", "off"),
-            ("enable_mergejoin", "off"),
-        ]);
+        let bounds = [("statement_timeout", &*statement_timeout), ("lock_timeout", &*lock_timeout)];
+        let all = |lasting| set_config(bounds.iter().chain(&Session::SETTINGS).copied(), lasting);
+        let begin = match database.pooling {
+            Pooling::Session => "begin".to_owned(),
+            // Nothing of the session is there to rely on, not even its default level.
+            Pooling::Transaction => {
+                format!("begin isolation level read committed; {}", all(Lasting::Transaction))
+            }
+        };
         Self {
-            options: options.disable_statement_logging(),
+            options: database.options.clone(),
+            pooling: database.pooling,
+            entering: format!("{}; select pg_backend_pid()", all(Lasting::Session)).into(),
+            begin: begin.into(),
             connect_timeout: settings.acquire_timeout,
             answer_timeout: settings.statement_timeout.saturating_add(NETWORK_GRACE),
             cancels: Semaphore::new(CANCELS_UNDER_WAY),
@@ -258,7 +326,10 @@ impl Connector {
             if connected.since.elapsed() > LIFETIME_MAX {
                 connected.close().await;
             } else if connected.used.elapsed() < TRUSTED_IDLE
-                || matches!(timeout(self.connect_timeout, connected.connection.ping()).await, Ok(Ok(())))
+                || matches!(
+                    timeout(self.connect_timeout, connected.session.connection.ping()).await,
+                    Ok(Ok(()))
+                )
             {
                 return Ok(connected);
             }
@@ -268,9 +339,17 @@ impl Connector {
 
     async fn connect(&self) -> Result<Connected, sqlx::Error> {
         let mut connection = self.options.connect().await?;
-        let process = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await?;
+        let process = match self.pooling {
+            Pooling::Session => Some(enter(&mut connection, &self.entering).await?),
+            Pooling::Transaction => None,
+        };
         let now = Instant::now();
-        Ok(Connected { connection, process, used: now, since: now, _counted: Counted::new(&self.open) })
+        Ok(Connected {
+            session: Session::new(connection, process, self.begin.clone()),
+            used: now,
+            since: now,
+            _counted: Counted::new(&self.open),
+        })
     }
 
     /// Asks Postgres to cancel what a backend runs. Best effort: the statement timeout ends it as well.
@@ -278,10 +357,8 @@ impl Connector {
         let cancelling = async {
             let _permit = self.cancels.acquire().await;
             let mut connected = self.connect().await?;
-            sqlx::query("select pg_cancel_backend($1)")
-                .bind(process)
-                .execute(&mut connected.connection)
-                .await?;
+            let cancel = sqlx::query("select pg_cancel_backend($1)").bind(process);
+            cancel.execute(&mut connected.session.connection).await?;
             connected.close().await;
             Ok(())
         };
@@ -299,4 +376,10 @@ impl Connector {
             Err(_) => Err(StoreError::NoAnswer(self.connect_timeout)),
         }
     }
+}
+
+/// Says what a session is told first, all of it in one round trip, and gives the backend that serves it.
+async fn enter(connection: &mut PgConnection, entering: &str) -> Result<i32, sqlx::Error> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(entering)).fetch_all(connection).await?;
+    rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
 }

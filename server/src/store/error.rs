@@ -18,6 +18,9 @@ pub enum StoreError {
     /// So many statements wait already that one more would only wait too.
     #[error("{0} statements wait for the database already")]
     Overloaded(usize),
+    /// A session has no backend of its own, and the settings say that it has.
+    #[error("two sessions share a backend: a pooler in transaction mode is on the way")]
+    SharedBackend,
     /// The server stops.
     #[error("the store is closed")]
     Closed,
@@ -45,7 +48,11 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::NoAnswer(_) | Self::Waited(_) | Self::Overloaded(_) | Self::Closed => true,
+            Self::NoAnswer(_)
+            | Self::Waited(_)
+            | Self::Overloaded(_)
+            | Self::Closed
+            | Self::SharedBackend => true,
             Self::Driver(error) => match &**error {
                 sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
                 sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| is_unavailable(&code)),
@@ -57,7 +64,14 @@ impl StoreError {
     /// Whether the statement was refused, and so rolled back. After anything else nobody knows: the answer may have
     /// been lost behind the commit.
     pub(super) fn changed_nothing(&self) -> bool {
-        self.sqlstate().is_some()
+        self.sqlstate().is_some_and(|code| is_refusal(&code))
+    }
+
+    /// Whether a session has lost what it prepared, each time again: it has no backend of its own.
+    #[must_use]
+    pub fn is_of_shared_backend(&self) -> bool {
+        let lost = |code: String| matches!(code.as_str(), "26000" | "42P05");
+        matches!(self, Self::SharedBackend) || self.sqlstate().is_some_and(lost)
     }
 
     /// Whether the connection can go on after it.
@@ -75,6 +89,12 @@ impl StoreError {
             None => safe && matches!(self.driver(), Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_))),
         }
     }
+}
+
+/// Class 08 is no word of Postgres about the statement: a pooler says so when it has lost Postgres, whatever became of
+/// what it passed on.
+fn is_refusal(code: &str) -> bool {
+    !code.starts_with("08")
 }
 
 /// By SQLSTATE, see the appendix "PostgreSQL Error Codes".
@@ -115,5 +135,6 @@ mod tests {
         for code in ["23514", "42P01", "42501", "22021", "25P02", "XX000", ""] {
             assert!(!is_unavailable(code), "{code}");
         }
+        assert!(is_refusal("23514") && !is_refusal("08P01"));
     }
 }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row};
+use sqlx::{Postgres, Row};
 
 use super::migrations::{self, Migrated};
 use super::queue::{Line, Lines};
+use super::session::Session;
 use super::statement::Statement;
 use super::statements;
 use crate::domain::{Changes, NewPackage, Package, PackageId, Traceparent};
@@ -43,29 +44,28 @@ impl Statement for Create {
         &mut lines.creates
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<PackageId, sqlx::Error> {
-        let statement = sqlx::query(statements::CREATE)
+    async fn one(&self, session: &mut Session) -> Result<PackageId, sqlx::Error> {
+        let statement = session
+            .query(statements::CREATE)
             .bind(&self.new.title)
             .bind(&self.new.material)
             .bind(self.new.maximum_volume)
             .bind(self.new.reusable)
             .bind(self.trace.as_ref().map(Traceparent::as_str));
-        let row = statement.fetch_one(connection).await?;
+        let row = statement.fetch_one(&mut session.connection).await?;
         Ok(PackageId::from_row(row.try_get(0)?))
     }
 
-    async fn together(
-        these: &[Self],
-        connection: &mut PgConnection,
-    ) -> Result<Vec<Option<PackageId>>, sqlx::Error> {
-        let statement = sqlx::query(statements::CREATE_MANY)
+    async fn together(these: &[Self], session: &mut Session) -> Result<Vec<Option<PackageId>>, sqlx::Error> {
+        let statement = session
+            .query(statements::CREATE_MANY)
             .bind(column(these, |this| this.new.title.as_str()))
             .bind(column(these, |this| this.new.material.as_str()))
             .bind(column(these, |this| this.new.maximum_volume))
             .bind(column(these, |this| this.new.reusable))
             .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)));
         let mut ids = vec![None; these.len()];
-        for row in statement.fetch_all(connection).await? {
+        for row in statement.fetch_all(&mut session.connection).await? {
             let place: i64 = row.try_get(1)?;
             let place = usize::try_from(place - 1).ok().and_then(|place| ids.get_mut(place));
             *place.ok_or(sqlx::Error::RowNotFound)? = Some(PackageId::from_row(row.try_get(0)?));
@@ -99,22 +99,21 @@ impl Statement for Update {
         &mut lines.updates
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let statement = sqlx::query(statements::UPDATE)
+    async fn one(&self, session: &mut Session) -> Result<bool, sqlx::Error> {
+        let statement = session
+            .query(statements::UPDATE)
             .bind(self.id.as_i64())
             .bind(&self.changes.title)
             .bind(&self.changes.material)
             .bind(self.changes.maximum_volume)
             .bind(self.changes.reusable)
             .bind(self.trace.as_ref().map(Traceparent::as_str));
-        found(statement, connection).await
+        found(statement, session).await
     }
 
-    async fn together(
-        these: &[Self],
-        connection: &mut PgConnection,
-    ) -> Result<Vec<Option<bool>>, sqlx::Error> {
-        let statement = sqlx::query(statements::UPDATE_MANY)
+    async fn together(these: &[Self], session: &mut Session) -> Result<Vec<Option<bool>>, sqlx::Error> {
+        let statement = session
+            .query(statements::UPDATE_MANY)
             .bind(column(these, |this| this.id.as_i64()))
             .bind(column(these, |this| this.changes.title.as_deref()))
             .bind(column(these, |this| this.changes.material.as_deref()))
@@ -122,7 +121,7 @@ impl Statement for Update {
             .bind(column(these, |this| this.changes.reusable))
             .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)));
         let mut changed = Vec::with_capacity(these.len());
-        for row in statement.fetch_all(connection).await? {
+        for row in statement.fetch_all(&mut session.connection).await? {
             changed.push(PackageId::from_row(row.try_get(0)?));
         }
         // One that was not changed is locked or not there: alone it waits, or learns that.
@@ -147,9 +146,9 @@ impl Statement for Remove {
         &mut lines.removes
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    async fn one(&self, session: &mut Session) -> Result<bool, sqlx::Error> {
         let trace = self.trace.as_ref().map(Traceparent::as_str);
-        found(sqlx::query(statements::REMOVE).bind(self.id.as_i64()).bind(trace), connection).await
+        found(session.query(statements::REMOVE).bind(self.id.as_i64()).bind(trace), session).await
     }
 }
 
@@ -171,17 +170,22 @@ impl Statement for Describe {
         &mut lines.describes
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<Option<Package>, sqlx::Error> {
-        let row = sqlx::query(statements::DESCRIBE).bind(self.id.as_i64()).fetch_optional(connection).await?;
+    async fn one(&self, session: &mut Session) -> Result<Option<Package>, sqlx::Error> {
+        let row = session
+            .query(statements::DESCRIBE)
+            .bind(self.id.as_i64())
+            .fetch_optional(&mut session.connection)
+            .await?;
         row.as_ref().map(package).transpose()
     }
 
     async fn together(
         these: &[Self],
-        connection: &mut PgConnection,
+        session: &mut Session,
     ) -> Result<Vec<Option<Self::Answer>>, sqlx::Error> {
         let ids: Vec<i64> = these.iter().map(|this| this.id.as_i64()).collect();
-        let rows = sqlx::query(statements::DESCRIBE_MANY).bind(ids).fetch_all(connection).await?;
+        let rows =
+            session.query(statements::DESCRIBE_MANY).bind(ids).fetch_all(&mut session.connection).await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             let package = package(row)?;
@@ -208,9 +212,9 @@ impl Statement for List {
         &mut lines.lists
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<Vec<Package>, sqlx::Error> {
-        let statement = sqlx::query(statements::LIST).bind(i64::from(self.limit)).bind(self.offset);
-        statement.fetch_all(connection).await?.iter().map(package).collect()
+    async fn one(&self, session: &mut Session) -> Result<Vec<Package>, sqlx::Error> {
+        let statement = session.query(statements::LIST).bind(i64::from(self.limit)).bind(self.offset);
+        statement.fetch_all(&mut session.connection).await?.iter().map(package).collect()
     }
 }
 
@@ -225,20 +229,27 @@ pub enum Standing {
     Good,
     /// Its migrations are not those that this build needs.
     NotMigrated(Migrated),
+    /// A pooler gives a session another backend from one statement to the next, and the settings say that it does not.
+    SharedBackend,
 }
 
 impl Statement for Ping {
     type Answer = Standing;
     const NAME: &str = "ping";
-    const TEXT: &str = statements::MIGRATIONS;
+    const TEXT: &str = statements::STANDING;
     const SAFE_TO_REPEAT: bool = true;
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.pings
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
-        let applied = sqlx::query(statements::MIGRATIONS).fetch_all(&mut *connection).await;
+    async fn one(&self, session: &mut Session) -> Result<Standing, sqlx::Error> {
+        let row = session.query(statements::STANDING).fetch_one(&mut session.connection).await?;
+        let backend: i32 = row.try_get(0)?;
+        if session.process().is_some_and(|process| process != backend) {
+            return Ok(Standing::SharedBackend);
+        }
+        let applied = session.query(statements::MIGRATIONS).fetch_all(&mut session.connection).await;
         match applied {
             Ok(rows) => Ok(match migrations::judge(&migrations::applied(&rows)?) {
                 Migrated::Whole { .. } => Standing::Good,
@@ -248,15 +259,15 @@ impl Statement for Ping {
             Err(sqlx::Error::Database(refusal))
                 if matches!(refusal.code().as_deref(), Some("42P01" | "42501")) =>
             {
-                sqlx::query(statements::PING).execute(connection).await.map(|_| Standing::Good)
+                Ok(Standing::Good)
             }
             Err(error) => Err(error),
         }
     }
 }
 
-async fn found(statement: Bound<'_>, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    Ok(statement.fetch_optional(connection).await?.is_some())
+async fn found(statement: Bound<'_>, session: &mut Session) -> Result<bool, sqlx::Error> {
+    Ok(statement.fetch_optional(&mut session.connection).await?.is_some())
 }
 
 fn column<'a, S, T>(these: &'a [S], value: impl Fn(&'a S) -> T) -> Vec<T> {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 use super::connect::{Connected, Connector};
 use super::queue::{Ask, Next, Queue};
+use super::session::Session;
 use super::statement::Statement;
 
 /// A statement that takes longer waits for something: a row's lock, a disk. Others of its kind may pass it, and it is
@@ -72,7 +72,7 @@ impl Lane {
         &mut self,
         line: usize,
         gone: impl Future<Output = ()> + Send,
-        ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+        ask: impl AsyncFnOnce(&mut Session) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
         let mut connected = match self.connector.ready(self.connected.take()).await {
             Ok(connected) => connected,
@@ -81,9 +81,9 @@ impl Lane {
                 return Err(error);
             }
         };
-        let process = connected.process;
+        let process = connected.session.process();
         let answer = {
-            let mut asking = std::pin::pin!(ask(&mut connected.connection));
+            let mut asking = std::pin::pin!(connected.session.run(ask));
             match timeout(SLOW, &mut asking).await {
                 Ok(answer) => {
                     self.queue.done(line);
@@ -107,7 +107,7 @@ impl Lane {
         &self,
         mut asking: Pin<&mut impl Future<Output = Result<T, sqlx::Error>>>,
         gone: impl Future<Output = ()>,
-        process: i32,
+        process: Option<i32>,
     ) -> Result<T, StoreError> {
         let answer_timeout = self.connector.answer_timeout();
         let no_answer = |_| StoreError::NoAnswer(answer_timeout);
@@ -116,7 +116,10 @@ impl Lane {
             answer = timeout(answer_timeout, &mut asking) => return Ok(answer.map_err(no_answer)??),
             () = gone => {}
         }
-        self.connector.cancel(process).await;
+        // Without a backend of its own it runs until Postgres' own timeout: to cancel whoever has it would be wrong.
+        if let Some(process) = process {
+            self.connector.cancel(process).await;
+        }
         Ok(timeout(answer_timeout, asking).await.map_err(no_answer)??)
     }
 }
@@ -141,7 +144,7 @@ impl<S: Statement> Run for Vec<Ask<S>> {
 
 async fn alone<S: Statement>(mut asks: Vec<Ask<S>>, lane: &mut Lane, line: usize) {
     let Some(Ask { statement, mut answer, since, tries, .. }) = asks.pop() else { return };
-    let run = async |connection: &mut PgConnection| statement.one(connection).await;
+    let run = async |session: &mut Session| statement.one(session).await;
     let result = lane.answered(line, answer.closed(), run).await;
     match result {
         Err(error) if tries + 1 < TRIES_MAX && error.is_worth_repeating(S::SAFE_TO_REPEAT) => {
@@ -160,7 +163,7 @@ async fn together<S: Statement>(asks: Vec<Ask<S>>, lane: &mut Lane, line: usize)
         callers.push((ask.answer, ask.since, ask.tries));
     }
     let gone = everybody_gone(&mut callers);
-    let run = async |connection: &mut PgConnection| S::together(&statements, connection).await;
+    let run = async |session: &mut Session| S::together(&statements, session).await;
     let result = lane.answered(line, gone, run).await;
     let asks = statements.into_iter().zip(callers);
     match result {

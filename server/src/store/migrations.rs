@@ -9,6 +9,8 @@ use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+use super::connect::Pooling;
+use super::session::{Lasting, set_config};
 use super::{Database, StartError, StoreError, statements};
 
 /// It applies what is missing; what it may be applied to is judged here, for it and for readiness alike.
@@ -34,6 +36,18 @@ pub enum MigrateFailed {
         place: String,
         /// Which migration.
         why: String,
+    },
+    /// There is something to apply, and no session to do it in.
+    #[error(
+        "{place}: it lacks migrations ({}), and they are not applied through a pooler in transaction mode; run \
+         `logistic-package-api migrate` with a PACKAGE_API_DATABASE_URL that leads to Postgres itself",
+        numbers(lacks)
+    )]
+    Pooled {
+        /// Where.
+        place: String,
+        /// Which.
+        lacks: Vec<i64>,
     },
     /// A migration failed and was rolled back.
     #[error("{place}: migration {version} was rolled back: {cause}; when that is put right, migrate again")]
@@ -139,10 +153,16 @@ fn numbers(versions: &[i64]) -> String {
 /// # Errors
 /// What failed, where, and what to do about it.
 pub async fn migrate(database: &Database, connect_timeout: Duration) -> Result<Vec<Newer>, MigrateFailed> {
-    let session = [("lock_timeout", OTHER_INSTANCE_TIMEOUT)];
-    let mut connection = database.connect(connect_timeout, &session).await?;
+    let mut connection = database.connect(connect_timeout).await?;
     let newer = match standing(database, &mut connection).await? {
-        Migrated::Lacks(_) => apply(database, &mut connection).await?,
+        Migrated::Lacks(lacks) if database.pooling == Pooling::Transaction => {
+            return Err(MigrateFailed::Pooled { place: database.place(), lacks });
+        }
+        Migrated::Lacks(_) => {
+            // It locks for its session: a pooler that shares backends would keep that lock, and lose it.
+            database.check(connect_timeout).await?;
+            apply(database, &mut connection).await?
+        }
         Migrated::Whole { newer } => newer,
         Migrated::Other(why) => return Err(MigrateFailed::OtherVersion { place: database.place(), why }),
     };
@@ -157,6 +177,10 @@ pub async fn migrate(database: &Database, connect_timeout: Duration) -> Result<V
 
 /// Alone, and only what is still missing by then.
 async fn apply(database: &Database, connection: &mut PgConnection) -> Result<Vec<Newer>, MigrateFailed> {
+    let unusable = |error: sqlx::Error| MigrateFailed::Database(database.unusable(error.into()));
+    let waiting = [("lock_timeout", OTHER_INSTANCE_TIMEOUT)];
+    let waiting = set_config(waiting.into_iter(), Lasting::Session);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(waiting)).execute(&mut *connection).await.map_err(unusable)?;
     connection.lock().await.map_err(|error| failed(database, error))?;
     let newer = match standing(database, connection).await? {
         Migrated::Other(why) => return Err(MigrateFailed::OtherVersion { place: database.place(), why }),
@@ -172,6 +196,7 @@ async fn apply(database: &Database, connection: &mut PgConnection) -> Result<Vec
 }
 
 async fn standing(database: &Database, connection: &mut PgConnection) -> Result<Migrated, MigrateFailed> {
+    // Unprepared, so that it passes through any pooler.
     match sqlx::raw_sql(statements::MIGRATIONS).fetch_all(connection).await {
         Ok(rows) => {
             let applied = applied(&rows).map_err(|error| database.unusable(error.into()))?;

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::Row;
 
 use super::kinds::{Create, Remove, Update};
 use super::queue::{Line, Lines};
+use super::session::Session;
 use super::statement::Statement;
 use super::statements;
 use crate::domain::{IdempotencyKey, PackageId};
@@ -53,11 +54,11 @@ impl Change {
         }
     }
 
-    async fn make(&self, connection: &mut PgConnection) -> Result<Option<PackageId>, sqlx::Error> {
+    async fn make(&self, session: &mut Session) -> Result<Option<PackageId>, sqlx::Error> {
         match self {
-            Self::Create(create) => create.one(connection).await.map(Some),
-            Self::Update(update) => Ok(update.one(connection).await?.then_some(update.id)),
-            Self::Remove(remove) => Ok(remove.one(connection).await?.then_some(remove.id)),
+            Self::Create(create) => create.one(session).await.map(Some),
+            Self::Update(update) => Ok(update.one(session).await?.then_some(update.id)),
+            Self::Remove(remove) => Ok(remove.one(session).await?.then_some(remove.id)),
         }
     }
 }
@@ -72,29 +73,30 @@ impl Statement for Once {
         &mut lines.onces
     }
 
-    async fn one(&self, connection: &mut PgConnection) -> Result<Outcome, sqlx::Error> {
-        let mut transaction = connection.begin().await?;
-        let claim = sqlx::query(statements::CLAIM_KEY)
+    async fn one(&self, session: &mut Session) -> Result<Outcome, sqlx::Error> {
+        session.begin().await?;
+        let claim = session
+            .query(statements::CLAIM_KEY)
             .bind(self.key.as_str())
             .bind(self.change.rpc())
             .bind(&self.request)
             .bind(self.ttl.as_secs_f64());
-        if claim.fetch_optional(&mut *transaction).await?.is_none() {
-            let kept = sqlx::query(statements::KEPT_ANSWER).bind(self.key.as_str());
-            let kept = kept.fetch_one(&mut *transaction).await?;
-            transaction.rollback().await?;
+        if claim.fetch_optional(&mut session.connection).await?.is_none() {
+            let kept = session.query(statements::KEPT_ANSWER).bind(self.key.as_str());
+            let kept = kept.fetch_one(&mut session.connection).await?;
+            session.rollback().await?;
             let same = kept.try_get::<&str, _>(0)? == self.change.rpc()
                 && kept.try_get::<&[u8], _>(1)? == self.request;
             let id = PackageId::from_row(kept.try_get(2)?);
             return Ok(if same { Outcome::MadeBefore(id) } else { Outcome::OtherRequest });
         }
-        let Some(id) = self.change.make(&mut transaction).await? else {
-            transaction.rollback().await?;
+        let Some(id) = self.change.make(session).await? else {
+            session.rollback().await?;
             return Ok(Outcome::Missing);
         };
-        let keep = sqlx::query(statements::KEEP_ANSWER).bind(self.key.as_str()).bind(id.as_i64());
-        keep.execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        let keep = session.query(statements::KEEP_ANSWER).bind(self.key.as_str()).bind(id.as_i64());
+        keep.execute(&mut session.connection).await?;
+        session.commit().await?;
         Ok(Outcome::Made(id))
     }
 }

@@ -1,8 +1,7 @@
 //! What a kind of statement has to say about itself to be queued, shared and repeated.
 
-use sqlx::PgConnection;
-
 use super::queue::{Line, Lines};
+use super::session::Session;
 
 /// A statement with its values.
 pub(super) trait Statement: std::fmt::Debug + Send + Sync + Sized + 'static {
@@ -29,17 +28,14 @@ pub(super) trait Statement: std::fmt::Debug + Send + Sync + Sized + 'static {
     fn line(lines: &mut Lines) -> &mut Line<Self>;
 
     /// Runs it for one call.
-    fn one(
-        &self,
-        connection: &mut PgConnection,
-    ) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
+    fn one(&self, session: &mut Session) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
 
     /// Runs it for several calls at once. `None` is for one that must be run alone.
     fn together(
         these: &[Self],
-        connection: &mut PgConnection,
+        session: &mut Session,
     ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>, sqlx::Error>> + Send {
-        let _ = connection;
+        let _ = session;
         let nothing = these.iter().map(|_| None).collect();
         std::future::ready(Ok(nothing))
     }

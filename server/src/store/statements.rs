@@ -99,12 +99,12 @@ pub const KEPT_ANSWER: &str = "select rpc, request, package_id from package_requ
 /// Key, the package's id.
 pub const KEEP_ANSWER: &str = "update package_request set package_id = $2 where key = $1";
 
+/// The backend.
+pub const STANDING: &str = "select pg_backend_pid()";
+
 /// The migrations that the database has had.
 pub const MIGRATIONS: &str =
     "select version, description, checksum, success from _sqlx_migrations order by version";
-
-/// Whether the database answers, for a role that may not read the above.
-pub const PING: &str = "select 0::bigint";
 
 /// They read and write nothing, but need every table, column and right that the statements above need.
 pub const PROBES: [&str; 5] = [

@@ -12,6 +12,7 @@ mod migrations;
 mod observed;
 mod once;
 mod page;
+mod pooler;
 mod publication;
 mod rest;
 mod sharing;

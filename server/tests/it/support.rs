@@ -101,15 +101,17 @@ impl Setup {
 
     /// With further settings.
     pub async fn with(arguments: &[&str]) -> Result<Self> {
-        let database = database().await?;
-        let server = TestServer::start(settings(&database.url, arguments)).await?;
-        let client = Client::new(server.channel().await?);
-        Ok(Self { client, server, database })
+        Self::over_with(database().await?, arguments).await
     }
 
     /// Over a database that is there.
     pub async fn over(database: Database) -> Result<Self> {
-        let server = TestServer::start(settings(&database.url, &[])).await?;
+        Self::over_with(database, &[]).await
+    }
+
+    /// Over a database that is there, with further settings.
+    pub async fn over_with(database: Database, arguments: &[&str]) -> Result<Self> {
+        let server = TestServer::start(settings(&database.url, arguments)).await?;
         let client = Client::new(server.channel().await?);
         Ok(Self { client, server, database })
     }
