@@ -25,7 +25,8 @@ struct Ready {
     shutdown: CancellationToken,
 }
 
-/// `/live`: the process runs. `/ready`: it takes calls, and the database answers and has the migrations. `/version`: what it is.
+/// `/live`: the process runs. `/ready`: it takes calls, and the database answers, has the migrations and can be written.
+/// `/version`: what it is.
 pub fn status_router(store: Store, shutdown: CancellationToken, version: Version) -> Router {
     Router::new()
         .route("/live", get(async || "live\n"))
@@ -67,6 +68,8 @@ async fn ready(State(Ready { store, shutdown }): State<Ready>) -> Response {
 fn reason(standing: &Standing) -> &'static str {
     match standing {
         Standing::Good => "ready\n",
+        Standing::Standby => "the database is a standby: nothing can be written\n",
+        Standing::ReadOnly => "the database is read-only: nothing can be written\n",
         Standing::NotMigrated(Migrated::Other(_)) => {
             "the database belongs to another version of this program: run that one, or a newer one\n"
         }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
@@ -16,6 +16,10 @@ use super::{StoreError, statements};
 /// A connection that was used within this time is taken to be alive. A ping would be a second round trip for every
 /// call; what it finds is a server that was restarted, and a busy pool finds that out by the first call that fails.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// What a connection of this age says of the whole database ("read-only") may have been true of the past only: of the
+/// role's settings when it was made, or of a primary that has been demoted since.
+const MAY_BE_OUTDATED: Duration = Duration::from_secs(1);
 
 /// A backend keeps what it has cached of the catalogue; a connection of this age makes room for a new one.
 const LIFETIME_MAX: Duration = Duration::from_mins(30);
@@ -252,6 +256,8 @@ pub(super) struct Connector {
     connect_timeout: Duration,
     /// Longer than Postgres lets a statement run, so it strikes only when the connection is dead.
     answer_timeout: Duration,
+    /// Of the connections that may be used. It rises when one of them learnt what holds for all of that age.
+    generation: AtomicU64,
     cancels: Semaphore,
     open: Arc<AtomicUsize>,
 }
@@ -261,6 +267,7 @@ pub(super) struct Connected {
     pub(super) session: Session,
     pub(super) used: Instant,
     since: Instant,
+    generation: u64,
     _counted: Counted,
 }
 
@@ -306,6 +313,7 @@ impl Connector {
             begin: begin.into(),
             connect_timeout: settings.acquire_timeout,
             answer_timeout: settings.statement_timeout.saturating_add(NETWORK_GRACE),
+            generation: AtomicU64::new(0),
             cancels: Semaphore::new(CANCELS_UNDER_WAY),
             open: Arc::default(),
         }
@@ -323,7 +331,7 @@ impl Connector {
     /// A connection that answers: this one, or a new one.
     pub(super) async fn ready(&self, connected: Option<Connected>) -> Result<Connected, StoreError> {
         if let Some(mut connected) = connected {
-            if connected.since.elapsed() > LIFETIME_MAX {
+            if connected.since.elapsed() > LIFETIME_MAX || connected.generation != self.generation() {
                 connected.close().await;
             } else if connected.used.elapsed() < TRUSTED_IDLE
                 || matches!(
@@ -337,7 +345,28 @@ impl Connector {
         self.within(self.connect()).await
     }
 
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Has every connection that is as old as this one made anew before it is used again, unless this one is so new that it
+    /// tells how things are now.
+    pub(super) fn renew_if_outdated(&self, like: &Connected) {
+        if like.since.elapsed() < MAY_BE_OUTDATED {
+            return;
+        }
+        // Where another one said so before, those that were made since are not given up for it.
+        let of = like.generation;
+        let renewed =
+            self.generation.compare_exchange(of, of + 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if renewed {
+            tracing::debug!(generation = of + 1, "connections are made anew before they are used again");
+        }
+    }
+
     async fn connect(&self) -> Result<Connected, sqlx::Error> {
+        // Read first: what is learnt while it is made holds for it too.
+        let generation = self.generation();
         let mut connection = self.options.connect().await?;
         let process = match self.pooling {
             Pooling::Session => Some(enter(&mut connection, &self.entering).await?),
@@ -348,6 +377,7 @@ impl Connector {
             session: Session::new(connection, process, self.begin.clone()),
             used: now,
             since: now,
+            generation,
             _counted: Counted::new(&self.open),
         })
     }

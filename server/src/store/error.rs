@@ -67,6 +67,11 @@ impl StoreError {
         self.sqlstate().is_some_and(|code| is_refusal(&code))
     }
 
+    /// Whether nothing can be written there: a standby, or a database or role that was made read-only.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code == "25006")
+    }
+
     /// Whether a session has lost what it prepared, each time again: it has no backend of its own.
     #[must_use]
     pub fn is_of_shared_backend(&self) -> bool {

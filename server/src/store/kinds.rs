@@ -227,6 +227,10 @@ pub(super) struct Ping;
 pub enum Standing {
     /// For every call.
     Good,
+    /// It is a standby: nothing can be written.
+    Standby,
+    /// It was made read-only: by an operator, or by a service whose disk is nearly full.
+    ReadOnly,
     /// Its migrations are not those that this build needs.
     NotMigrated(Migrated),
     /// A pooler gives a session another backend from one statement to the next, and the settings say that it does not.
@@ -245,9 +249,14 @@ impl Statement for Ping {
 
     async fn one(&self, session: &mut Session) -> Result<Standing, sqlx::Error> {
         let row = session.query(statements::STANDING).fetch_one(&mut session.connection).await?;
-        let backend: i32 = row.try_get(0)?;
+        let (standby, read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let backend: i32 = row.try_get(2)?;
         if session.process().is_some_and(|process| process != backend) {
             return Ok(Standing::SharedBackend);
+        }
+        if standby || read_only {
+            session.is_read_only();
+            return Ok(if standby { Standing::Standby } else { Standing::ReadOnly });
         }
         let applied = session.query(statements::MIGRATIONS).fetch_all(&mut session.connection).await;
         match applied {

@@ -96,10 +96,18 @@ impl Lane {
             }
         };
         connected.used = Instant::now();
+        self.learn(&mut connected, answer.as_ref().err());
         if answer.as_ref().err().is_none_or(StoreError::leaves_connection) {
             self.connected = Some(connected);
         }
         answer
+    }
+
+    /// What a statement has seen may hold for every connection that is there.
+    fn learn(&self, connected: &mut Connected, error: Option<&StoreError>) {
+        if connected.session.was_read_only() || error.is_some_and(StoreError::is_read_only) {
+            self.connector.renew_if_outdated(connected);
+        }
     }
 
     /// Waits for a slow statement as long as anybody wants its answer.

@@ -26,6 +26,8 @@ pub(super) struct Session {
     begin: Arc<str>,
     /// A transaction was begun and not ended.
     open: bool,
+    /// It was seen that nothing can be written here.
+    read_only: bool,
 }
 
 impl Session {
@@ -44,7 +46,7 @@ impl Session {
     ];
 
     pub(super) fn new(connection: PgConnection, process: Option<i32>, begin: Arc<str>) -> Self {
-        Self { connection, process, begin, open: false }
+        Self { connection, process, begin, open: false, read_only: false }
     }
 
     pub(super) fn process(&self) -> Option<i32> {
@@ -97,6 +99,16 @@ impl Session {
             sqlx::raw_sql(how).execute(&mut self.connection).await?;
         }
         Ok(())
+    }
+
+    /// Nothing can be written here, as a statement that succeeded has seen.
+    pub(super) fn is_read_only(&mut self) {
+        self.read_only = true;
+    }
+
+    /// Whether the last statement has seen that.
+    pub(super) fn was_read_only(&mut self) -> bool {
+        std::mem::take(&mut self.read_only)
     }
 }
 

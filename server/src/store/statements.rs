@@ -99,8 +99,9 @@ pub const KEPT_ANSWER: &str = "select rpc, request, package_id from package_requ
 /// Key, the package's id.
 pub const KEEP_ANSWER: &str = "update package_request set package_id = $2 where key = $1";
 
-/// The backend.
-pub const STANDING: &str = "select pg_backend_pid()";
+/// Whether it is a standby, whether it is read-only, and the backend.
+pub const STANDING: &str =
+    "select pg_is_in_recovery(), current_setting('transaction_read_only')::boolean, pg_backend_pid()";
 
 /// The migrations that the database has had.
 pub const MIGRATIONS: &str =

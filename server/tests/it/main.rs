@@ -14,6 +14,7 @@ mod once;
 mod page;
 mod pooler;
 mod publication;
+mod read_only;
 mod rest;
 mod sharing;
 mod startup;
