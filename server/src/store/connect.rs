@@ -349,18 +349,22 @@ impl Connector {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Has every connection that is as old as this one made anew before it is used again, unless this one is so new that it
-    /// tells how things are now.
-    pub(super) fn renew_if_outdated(&self, like: &Connected) {
-        if like.since.elapsed() < MAY_BE_OUTDATED {
-            return;
-        }
+    /// Has every connection that is as old as this one made anew before it is used again: its prepared statements are of
+    /// another table, and so are theirs.
+    pub(super) fn renew(&self, like: &Connected) {
         // Where another one said so before, those that were made since are not given up for it.
         let of = like.generation;
         let renewed =
             self.generation.compare_exchange(of, of + 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if renewed {
             tracing::debug!(generation = of + 1, "connections are made anew before they are used again");
+        }
+    }
+
+    /// The same, unless this one is so new that it tells how things are now.
+    pub(super) fn renew_if_outdated(&self, like: &Connected) {
+        if like.since.elapsed() >= MAY_BE_OUTDATED {
+            self.renew(like);
         }
     }
 

@@ -72,6 +72,12 @@ impl StoreError {
         self.sqlstate().is_some_and(|code| code == "25006")
     }
 
+    /// Whether the statement that was prepared is not what it was: its columns have other types by now ("cached plan must
+    /// not change result type", raised before anything is run), or it is gone, or another one has its name (a pooler).
+    pub(super) fn is_of_stale_statement(&self) -> bool {
+        self.sqlstate().is_some_and(|code| is_of_stale_statement(&code))
+    }
+
     /// Whether a session has lost what it prepared, each time again: it has no backend of its own.
     #[must_use]
     pub fn is_of_shared_backend(&self) -> bool {
@@ -90,7 +96,8 @@ impl StoreError {
     pub(super) fn is_worth_repeating(&self, safe: bool) -> bool {
         match self.sqlstate() {
             // A serialization failure or a deadlock; a backend that was terminated, which tells so.
-            Some(code) => matches!(code.as_str(), "40001" | "40P01" | "57P01" | "57P02"),
+            Some(code) if matches!(code.as_str(), "40001" | "40P01" | "57P01" | "57P02") => true,
+            Some(code) => is_of_stale_statement(&code),
             None => safe && matches!(self.driver(), Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_))),
         }
     }
@@ -100,6 +107,10 @@ impl StoreError {
 /// what it passed on.
 fn is_refusal(code: &str) -> bool {
     !code.starts_with("08")
+}
+
+fn is_of_stale_statement(code: &str) -> bool {
+    matches!(code, "0A000" | "26000" | "42P05")
 }
 
 /// By SQLSTATE, see the appendix "PostgreSQL Error Codes".

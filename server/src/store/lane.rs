@@ -105,7 +105,9 @@ impl Lane {
 
     /// What a statement has seen may hold for every connection that is there.
     fn learn(&self, connected: &mut Connected, error: Option<&StoreError>) {
-        if connected.session.was_read_only() || error.is_some_and(StoreError::is_read_only) {
+        if error.is_some_and(StoreError::is_of_stale_statement) {
+            self.connector.renew(connected);
+        } else if connected.session.was_read_only() || error.is_some_and(StoreError::is_read_only) {
             self.connector.renew_if_outdated(connected);
         }
     }

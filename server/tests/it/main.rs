@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod altered;
 mod calls;
 mod contract;
 mod events;
