@@ -6,6 +6,7 @@
 //! is, and what it asked of the database is cancelled.
 
 mod deadline;
+pub(crate) mod receiving;
 mod rpc;
 mod token;
 
@@ -30,12 +31,18 @@ use tracing::Instrument;
 use crate::grpc::PackageApi;
 use crate::metrics::{Metrics, Watched};
 use crate::telemetry::{level, trace};
+use receiving::Receiving;
 
 pub use rpc::{RPCS, Rpc, SERVICE};
 pub use token::Token;
 
 /// The health service answers without a token and whatever the load: probes have to know.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// Marks an answer that is a stream: of health, or of reflection. It may take as long as it likes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streamed;
 
 /// Bounds on calls, and who may make them.
 #[derive(Debug, Clone)]
@@ -63,6 +70,7 @@ pub struct Calls {
 struct Gate {
     settings: CallSettings,
     room: Semaphore,
+    receiving: Receiving,
     metrics: Metrics,
     cut_off: CancellationToken,
 }
@@ -80,8 +88,26 @@ impl Calls {
         cut_off: CancellationToken,
     ) -> Self {
         let room = Semaphore::new(settings.calls_max.min(Semaphore::MAX_PERMITS));
-        let gate = Gate { settings, room, metrics, cut_off };
+        let gate = Gate { settings, room, receiving: Receiving::default(), metrics, cut_off };
         Self { api: LogisticPackageApiServiceServer::new(api), others, gate: Arc::new(gate) }
+    }
+}
+
+impl Calls {
+    /// The room for the bodies of requests, which REST shares.
+    pub(crate) fn receiving(&self) -> &Receiving {
+        &self.gate.receiving
+    }
+
+    /// Messages come and go as long as the client likes.
+    fn streamed(&mut self, request: Request<Body>) -> Answering {
+        let room = &self.gate.receiving;
+        let answering = self.others.call(request.map(|body| Body::new(room.at_leisure(body))));
+        Box::pin(async move {
+            let mut response = answering.await?;
+            response.extensions_mut().insert(Streamed);
+            Ok(response)
+        })
     }
 }
 
@@ -101,11 +127,15 @@ impl Service<Request<Body>> for Calls {
             Some(rpc) => {
                 let watched = gate.metrics.rpc(rpc.number).started();
                 let api = self.api.clone();
+                let request = request.map(|body| Body::new(gate.receiving.in_time(body)));
                 Box::pin(async move { Ok(gate.pass(rpc, api, request, watched).await) })
             }
-            None if path.starts_with(HEALTH) => Box::pin(self.others.call(request)),
+            None if path == HEALTH_CHECK => {
+                Box::pin(self.others.call(request.map(|body| Body::new(gate.receiving.in_time(body)))))
+            }
+            None if path.starts_with(HEALTH) => self.streamed(request),
             None => match gate.know(request.headers()) {
-                Ok(()) => Box::pin(self.others.call(request)),
+                Ok(()) => self.streamed(request),
                 Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
             },
         }

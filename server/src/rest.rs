@@ -142,12 +142,10 @@ impl Gateway {
             Ok(found) => found,
             Err(status) => return answer::error(&shared.pool, &status),
         };
-        let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        let arriving = self.calls.receiving().in_time(body);
+        let body = match Limited::new(arriving, BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => {
-                let status = Status::resource_exhausted(format!("the body was not read: {error}"));
-                return answer::error(&shared.pool, &status);
-            }
+            Err(error) => return answer::not_received(&shared.pool, &*error),
         };
         let message = match binding.message(&ids, head.uri.query().unwrap_or_default(), &body) {
             Ok(message) => message,

@@ -4,7 +4,9 @@
 //! is told to stop. In between, [`Server::addresses`] says where it listens.
 
 mod connections;
+mod delivery;
 mod drain;
+mod patience;
 mod tls;
 
 use std::io;
@@ -12,7 +14,7 @@ use std::net::SocketAddr;
 
 use std::time::Duration;
 
-use connections::{Door, Ending, Limits, Protocol};
+use connections::{Door, Ending, Limits, Protocol, WhenFull};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,8 +35,17 @@ use crate::version::Version;
 pub use drain::DrainSettings;
 pub use tls::{TlsError, TlsSettings};
 
-/// Of the two ports for operators: probes and Prometheus.
-const OPERATORS: Limits = Limits { connections_max: 100, age_max: Duration::from_mins(10) };
+/// Of the two ports for operators: probes and Prometheus. A probe that is refused would have the server restarted, so
+/// the connection that is there longest makes room for it.
+const OPERATORS: Limits = Limits {
+    connections_max: 100,
+    age_max: Duration::from_mins(10),
+    grace: Duration::from_secs(10),
+    when_full: WhenFull::EndOldest,
+};
+
+/// On top of what a call may take, for its answer to be read.
+const ANSWER_GRACE: Duration = Duration::from_secs(15);
 
 /// Why the server does not start, or stops by itself.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +159,8 @@ impl Server {
         let clients = Ending { stop: CancellationToken::new(), open: TaskTracker::new() };
         let door = |listener, protocol, alpn: &[&str]| -> Result<Door, ServeError> {
             let tls = settings.tls.as_ref().map(|settings| tls::acceptor(settings, alpn)).transpose()?;
-            Ok(Door { listener, tls, protocol, limits: settings.clients.into() })
+            let limits = settings.clients.limits(settings.calls.timeout);
+            Ok(Door { listener, tls, protocol, limits })
         };
         let grpc = door(listeners.grpc, Protocol::Http2, &["h2"])?;
         let gateway = door(listeners.rest, Protocol::Any, &["h2", "http/1.1"])?;
@@ -180,9 +192,14 @@ pub struct ClientSettings {
     pub age_max: Duration,
 }
 
-impl From<ClientSettings> for Limits {
-    fn from(settings: ClientSettings) -> Self {
-        Self { connections_max: settings.connections_max, age_max: settings.age_max }
+impl ClientSettings {
+    fn limits(self, call_timeout: Duration) -> Limits {
+        Limits {
+            connections_max: self.connections_max,
+            age_max: self.age_max,
+            grace: call_timeout.saturating_add(ANSWER_GRACE),
+            when_full: WhenFull::Refuse,
+        }
     }
 }
 

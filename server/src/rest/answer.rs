@@ -1,5 +1,7 @@
 //! Answers as grpc-gateway v2 writes them.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -70,6 +72,24 @@ pub(super) fn error(pool: &DescriptorPool, status: &Status) -> Response<Full<Byt
     let mut response = respond(http_status(status.code()), JSON, Bytes::from(body.to_string()));
     if status.code() == Code::Unauthenticated {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// A body that did not arrive, or not as a whole. The connection ends with the answer: what may still come of the body is
+/// nobody's request.
+pub(super) fn not_received(
+    pool: &DescriptorPool,
+    cause: &(dyn Error + Send + Sync + 'static),
+) -> Response<Full<Bytes>> {
+    let status = match cause.downcast_ref::<Status>() {
+        Some(status) => status.clone(),
+        None => Status::resource_exhausted(format!("the body was not read: {cause}")),
+    };
+    let mut response = error(pool, &status);
+    // RFC 9110, section 15.5.9: the request came too slowly. 504 would blame the database.
+    if status.code() == Code::DeadlineExceeded {
+        *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     }
     response
 }

@@ -1,9 +1,23 @@
 //! Connections of clients: accepted, bounded in number and age, and told to go when the server stops.
+//!
+//! A client may stop anywhere: before its first byte, in its TLS, in the head of a request, in its body, before it has read
+//! the answer. Its place is free again within half a minute; what waits for which of these says so.
+//!
+//! | it stops | who lets it go | after |
+//! |---|---|---|
+//! | before or in the TLS handshake | here | 10 s |
+//! | before HTTP is told from HTTP/2 | `patience` | 10 s |
+//! | before or in the head of a request over HTTP/1, between two requests | hyper | 10 s |
+//! | in a body | `calls::receiving` | 15 s |
+//! | anywhere, over HTTP/2 | pings that are not answered | 20 s |
+//! | in the answer: takes no bytes | `patience` | 15 s |
+//! | in the answer: opens no window | `delivery` | 20 s at most |
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +29,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -23,18 +37,27 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::delivery::{Answers, Watched};
+use super::patience::Patient;
+
 /// A client that takes longer to begin, with its TLS or the head of its request, does not mean to.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that answers no ping for so long is gone, and its calls with it.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Streams of one connection at once at most; the bound on all calls is another.
 const STREAMS_MAX: u32 = 1_000;
 
 /// Headers are a few hundred bytes; the largest that gRPC's own servers take.
 const HEADERS_BYTES_MAX: u32 = 16 * 1_024;
+
+/// What is read ahead of a connection over HTTP/1; what is larger is read piece by piece.
+const READ_AHEAD_BYTES_MAX: usize = 64 * 1_024;
+
+/// For a connection that is told to end to be gone.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// After the system refuses a connection (no more files, say), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,6 +78,19 @@ pub(super) struct Limits {
     pub(super) connections_max: usize,
     /// After so long a client is asked to connect anew, so that load spreads over servers that came later.
     pub(super) age_max: Duration,
+    /// For the calls that are under way then.
+    pub(super) grace: Duration,
+    /// What becomes of one more.
+    pub(super) when_full: WhenFull,
+}
+
+/// What is done where connections are as many as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// The new one is closed.
+    Refuse,
+    /// The one that is there longest is closed for it.
+    EndOldest,
 }
 
 /// Where connections come in.
@@ -80,11 +116,11 @@ impl Door {
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
-        B: Body + Send + 'static,
+        B: Body + Send + Unpin + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let room = Arc::new(Semaphore::new(self.limits.connections_max));
+        let mut places = Places::new(self.limits);
         let builder = builder(self.protocol);
         loop {
             let accepted = tokio::select! {
@@ -100,19 +136,69 @@ impl Door {
                     continue;
                 }
             };
-            let Ok(permit) = room.clone().try_acquire_owned() else {
+            let Some(place) = places.take().await else {
                 tracing::warn!(max = self.limits.connections_max, "too many connections: one is closed");
                 continue;
             };
             let (tls, builder, service) = (self.tls.clone(), builder.clone(), service.clone());
-            let (stop, age_max) = (ending.stop.clone(), jittered(self.limits.age_max));
+            let (stop, limits) = (ending.stop.clone(), self.limits);
             ending.open.spawn(async move {
-                let _permit = permit;
-                if let Err(error) = connection(stream, tls, &builder, service, stop, age_max).await {
+                // All of it, or a block takes only what it names, and the place is free at once.
+                let Place { end, permit: _permit } = place;
+                let serving = connection(stream, tls, &builder, service, stop, limits);
+                let served = tokio::select! {
+                    served = serving => served,
+                    () = end.notified() => Err("it made room for a new one".into()),
+                };
+                if let Err(error) = served {
                     tracing::debug!(%error, "a connection ended");
                 }
             });
         }
+    }
+}
+
+/// The places that connections have, those that came first at the front.
+struct Places {
+    limits: Limits,
+    room: Arc<Semaphore>,
+    taken: VecDeque<Weak<Notify>>,
+}
+
+/// Of one connection, as long as it is there.
+struct Place {
+    /// Tells it to end.
+    end: Arc<Notify>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(limits: Limits) -> Self {
+        let room = Arc::new(Semaphore::new(limits.connections_max));
+        Self { limits, room, taken: VecDeque::new() }
+    }
+
+    /// A place for one more, if there is one.
+    async fn take(&mut self) -> Option<Place> {
+        match self.room.clone().try_acquire_owned() {
+            Ok(permit) => Some(self.place(permit)),
+            Err(_) if self.limits.when_full == WhenFull::EndOldest => {
+                let oldest = std::iter::from_fn(|| self.taken.pop_front()).find_map(|end| end.upgrade())?;
+                oldest.notify_one();
+                let permit = timeout(END_TIMEOUT, self.room.clone().acquire_owned()).await.ok()?.ok()?;
+                Some(self.place(permit))
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn place(&mut self, permit: OwnedSemaphorePermit) -> Place {
+        let end = Arc::new(Notify::new());
+        if self.limits.when_full == WhenFull::EndOldest {
+            self.taken.retain(|end| end.strong_count() > 0);
+            self.taken.push_back(Arc::downgrade(&end));
+        }
+        Place { end, permit }
     }
 }
 
@@ -121,7 +207,11 @@ fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
     if protocol == Protocol::Http2 {
         builder = builder.http2_only();
     }
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_TIMEOUT)
+        .max_buf_size(READ_AHEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -143,12 +233,12 @@ async fn connection<S, B>(
     builder: &Builder<TokioExecutor>,
     service: S,
     stop: CancellationToken,
-    age_max: Duration,
+    limits: Limits,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -157,17 +247,26 @@ where
         None => Stream::Plain(stream),
         Some(tls) => Stream::Tls(Box::new(timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??)),
     };
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
+    let (stream, answers) = (Patient::new(stream, HANDSHAKE_TIMEOUT), Answers::default());
+    let service = TowerToHyperService::new(Watched::new(service, answers.clone()));
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut not_taken = std::pin::pin!(answers.are_not_taken());
+    let stopping = tokio::select! {
         biased;
         served = serving.as_mut() => return served,
-        () = stop.cancelled() => {}
-        () = sleep(age_max) => {}
-    }
-    // The calls that are under way are finished.
+        () = stop.cancelled() => true,
+        () = sleep(jittered(limits.age_max)) => false,
+        () = not_taken.as_mut() => return Err("its client does not take its answers".into()),
+    };
+    // The calls that are under way are finished. Those that do not end are cut off by whoever stops the server, who knows
+    // how long it may take.
     serving.as_mut().graceful_shutdown();
-    serving.await
+    tokio::select! {
+        biased;
+        served = serving => served,
+        () = not_taken => Err("its client does not take its answers".into()),
+        () = sleep(limits.grace), if !stopping => Err("it is too old, and does not end".into()),
+    }
 }
 
 /// A client's bytes, encrypted or not.

@@ -19,4 +19,5 @@ mod read_only;
 mod rest;
 mod sharing;
 mod startup;
+mod stopped;
 mod support;
