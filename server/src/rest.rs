@@ -6,6 +6,8 @@
 mod answer;
 mod binding;
 mod cors;
+mod form;
+mod json;
 mod openapi;
 
 use std::convert::Infallible;
@@ -27,6 +29,7 @@ use tower_http::cors::{Cors, CorsLayer};
 use crate::calls::Calls;
 use crate::metrics::Metrics;
 use binding::{Binding, Bindings};
+use form::Form;
 
 pub use binding::DescriptorError;
 pub use cors::Origins;
@@ -138,7 +141,8 @@ impl Gateway {
                 _ => {}
             }
         }
-        let (binding, ids) = match shared.bindings.find(&head.method, head.uri.path()) {
+        let form = Form::of(&head);
+        let (binding, ids) = match shared.bindings.find(form.verb(&head), head.uri.path(), form) {
             Ok(found) => found,
             Err(status) => return answer::error(&shared.pool, &status),
         };
@@ -147,7 +151,8 @@ impl Gateway {
             Ok(body) => body.to_bytes(),
             Err(error) => return answer::not_received(&shared.pool, &*error),
         };
-        let message = match binding.message(&ids, head.uri.query().unwrap_or_default(), &body) {
+        let query = head.uri.query().unwrap_or_default();
+        let message = match binding.message(&ids, query, &body, form) {
             Ok(message) => message,
             Err(status) => return answer::error(&shared.pool, &status),
         };

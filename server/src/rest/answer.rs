@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use super::binding::Binding;
+use super::json;
 
 /// 64-bit numbers as strings, and every field, set or not.
 const OPTIONS: SerializeOptions =
@@ -46,18 +47,25 @@ pub(super) fn message(binding: &Binding, metadata: &HeaderMap, bytes: Bytes) -> 
 
 fn json_of(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
     let mut json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS)?;
-    write_absent(&mut json, &message.descriptor());
+    write_as_go(&mut json, &message.descriptor());
     Ok(json)
 }
 
-/// Messages that are absent are null, as Go's protojson writes them.
-fn write_absent(json: &mut Value, descriptor: &MessageDescriptor) {
+/// Messages that are absent are null and floats are short, as Go's protojson writes them.
+fn write_as_go(json: &mut Value, descriptor: &MessageDescriptor) {
     let Value::Object(fields) = json else { return };
     for field in descriptor.fields() {
-        let Kind::Message(of) = field.kind() else { continue };
-        match fields.entry(field.json_name()).or_insert(Value::Null) {
-            Value::Array(items) => items.iter_mut().for_each(|item| write_absent(item, &of)),
-            inner => write_absent(inner, &of),
+        let kind = field.kind();
+        let write = |value: &mut Value| match &kind {
+            Kind::Message(of) => write_as_go(value, of),
+            Kind::Float => json::shorten(value),
+            _ => {}
+        };
+        if matches!(kind, Kind::Message(_) | Kind::Float) {
+            match fields.entry(field.json_name()).or_insert(Value::Null) {
+                Value::Array(items) => items.iter_mut().for_each(write),
+                one => write(one),
+            }
         }
     }
 }

@@ -5,10 +5,13 @@ use logistic_package_proto::COMMENTED_FILE_DESCRIPTOR_SET;
 use percent_encoding::percent_decode_str;
 use prost::Message;
 use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ReflectMessage, Value,
 };
 use tonic::Status;
+
+use super::form::{Form, Pairs};
+use super::json;
 
 /// Why the descriptors cannot be served: a mistake in the build.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +52,7 @@ pub(super) enum Segment {
 }
 
 /// The fields whose values stand in a path, and these.
-type InPath<'a> = Vec<(&'a str, String)>;
+type InPath<'a> = Vec<(&'a str, Vec<u8>)>;
 
 /// All of them.
 #[derive(Debug)]
@@ -70,18 +73,26 @@ impl Bindings {
     }
 
     /// The rpc that a request is for, and the values in its path.
-    pub(super) fn find<'a>(&'a self, verb: &Method, path: &str) -> Result<(&'a Binding, InPath<'a>), Status> {
-        let mut known = false;
-        for binding in &self.0 {
-            if let Some(values) = binding.values_in(path) {
-                if binding.verb == *verb {
-                    return Ok((binding, values));
-                }
-                known = true;
-            }
+    pub(super) fn find(
+        &self,
+        verb: Method,
+        path: &str,
+        form: Form,
+    ) -> Result<(&Binding, InPath<'_>), Status> {
+        let at_path: Vec<_> = self.0.iter().filter_map(|one| Some((one, one.values_in(path)?))).collect();
+        let known = !at_path.is_empty();
+        let meant = at_path.iter().position(|(one, _)| one.verb == verb);
+        // "Path length fallback" of grpc-gateway: a GET whose parameters are too long for its URL.
+        let instead = || {
+            let stands_for_get = form == Form::InsteadOfGet && verb == Method::POST;
+            at_path.iter().position(|(one, _)| stands_for_get && one.verb == Method::GET)
+        };
+        match meant.or_else(instead).and_then(|number| at_path.into_iter().nth(number)) {
+            Some(found) => Ok(found),
+            // grpc-gateway's own words.
+            None if known => Err(Status::unimplemented("Method Not Allowed")),
+            None => Err(Status::not_found("Not Found")),
         }
-        // grpc-gateway's own words.
-        Err(if known { Status::unimplemented("Method Not Allowed") } else { Status::not_found("Not Found") })
     }
 }
 
@@ -138,7 +149,7 @@ impl Binding {
             match segment {
                 Segment::Literal(literal) if literal == found => {}
                 Segment::Field(name) if !found.is_empty() => {
-                    values.push((name.as_str(), percent_decode_str(found).decode_utf8().ok()?.into_owned()));
+                    values.push((name.as_str(), percent_decode_str(found).collect()));
                 }
                 _ => return None,
             }
@@ -146,74 +157,96 @@ impl Binding {
         Some(values)
     }
 
-    /// The request's message, encoded. The path wins over the query, that over the body.
+    /// The request's message, encoded. The path wins over the query and a form, these over the body.
     pub(super) fn message(
         &self,
-        path: &[(&str, String)],
+        path: &[(&str, Vec<u8>)],
         query: &str,
         body: &[u8],
+        form: Form,
     ) -> Result<Vec<u8>, Status> {
-        // A body that is not expected is read all the same where it can mean something.
-        let reads_body = self.body || matches!(self.verb, Method::PUT | Method::PATCH);
-        let mut message = if reads_body && !body.trim_ascii().is_empty() {
-            self.read_json(body)?
-        } else {
-            DynamicMessage::new(self.input.clone())
+        // Where no body is expected an object means something all the same, whatever it is called: `curl -d` calls
+        // everything a form. Anything else that is not a form is not looked at, as it never was.
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        let unexpected = matches!(self.verb, Method::PUT | Method::PATCH) && is_object;
+        let mut message = match self.body || unexpected {
+            true => json::read(body, &self.input).map_err(|error| {
+                Status::invalid_argument(format!("the body is not JSON of this request: {error}"))
+            })?,
+            false => DynamicMessage::new(self.input.clone()),
         };
-        if !self.body {
-            for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-                set(&mut message, &name, &value)?;
+        if self.reads_query(path) {
+            let mut pairs = Pairs::default();
+            if form != Form::No && !is_object {
+                let body = std::str::from_utf8(body)
+                    .map_err(|_| Status::invalid_argument("the form is not UTF-8"))?;
+                pairs.add(body)?;
+            }
+            pairs.add(query)?;
+            for (name, values) in pairs.0 {
+                if path.iter().all(|(in_path, _)| *in_path != name) {
+                    set(&mut message, &name, &name, &values)?;
+                }
             }
         }
         for (name, value) in path {
-            set(&mut message, name, value)?;
+            set(&mut message, name, name, std::slice::from_ref(value))?;
         }
         Ok(message.encode_to_vec())
     }
 
-    fn read_json(&self, body: &[u8]) -> Result<DynamicMessage, Status> {
-        let invalid = |error: serde_json::Error| {
-            Status::invalid_argument(format!("the body is not JSON of this request: {error}"))
-        };
-        let options = DeserializeOptions::new().deny_unknown_fields(false);
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let message = DynamicMessage::deserialize_with_options(self.input.clone(), &mut json, &options)
-            .map_err(invalid)?;
-        json.end().map_err(invalid)?;
-        Ok(message)
+    /// Where every field has its place elsewhere the query is not read at all.
+    fn reads_query(&self, path: &[(&str, Vec<u8>)]) -> bool {
+        !self.body && self.input.fields().any(|field| path.iter().all(|(name, _)| *name != field.name()))
     }
 }
 
-/// Sets a field by its path, `Reusable.Reusable`. One that does not exist is ignored.
-fn set(message: &mut DynamicMessage, path: &str, text: &str) -> Result<(), Status> {
+/// Sets a field by its path, `Reusable.Reusable`, which is the end of the parameter `whole`. One that does not exist is
+/// ignored.
+fn set(message: &mut DynamicMessage, path: &str, whole: &str, values: &[Vec<u8>]) -> Result<(), Status> {
     let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
     let descriptor = message.descriptor();
     let field = descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name));
     let Some(field) = field else { return Ok(()) };
-    if let (Some(rest), Kind::Message(_)) = (rest, field.kind()) {
-        return match message.get_field_mut(&field).as_message_mut() {
-            Some(inner) => set(inner, rest, text),
-            None => Ok(()),
-        };
+    match rest {
+        None => {
+            let value = one_value(&field, whole, values)?;
+            message.set_field(&field, value);
+            Ok(())
+        }
+        Some(rest) => match message.get_field_mut(&field).as_message_mut() {
+            Some(inner) => set(inner, rest, whole, values),
+            None => Err(Status::invalid_argument(format!("invalid path: {name:?} is not a message"))),
+        },
     }
-    if rest.is_some() {
-        return Ok(());
-    }
-    let value = value(&field.kind(), text).map_err(|expected| {
-        Status::invalid_argument(format!("type mismatch, parameter: {path}: `{text}` is not {expected}"))
+}
+
+fn one_value(field: &FieldDescriptor, path: &str, values: &[Vec<u8>]) -> Result<Value, Status> {
+    let [text] = values else {
+        return Err(Status::invalid_argument(format!("too many values for field {:?}", field.name())));
+    };
+    let text = std::str::from_utf8(text).map_err(|_| {
+        Status::invalid_argument(format!("type mismatch, parameter: {path}: it is not UTF-8"))
     })?;
-    message.set_field(&field, value);
-    Ok(())
+    value(&field.kind(), text).map_err(|expected| {
+        Status::invalid_argument(format!("type mismatch, parameter: {path}: `{text}` is not {expected}"))
+    })
 }
 
 fn value(kind: &Kind, text: &str) -> Result<Value, &'static str> {
     let value = match kind {
-        Kind::Uint64 | Kind::Fixed64 => text.parse().ok().map(Value::U64),
+        // Go's strconv.ParseUint takes no sign.
+        Kind::Uint64 | Kind::Fixed64 if !text.starts_with('+') => text.parse().ok().map(Value::U64),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse().ok().map(Value::I64),
-        Kind::Uint32 | Kind::Fixed32 => text.parse().ok().map(Value::U32),
+        Kind::Uint32 | Kind::Fixed32 if !text.starts_with('+') => text.parse().ok().map(Value::U32),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse().ok().map(Value::I32),
-        Kind::Float => text.parse().ok().map(Value::F32),
-        Kind::Double => text.parse().ok().map(Value::F64),
+        // Go's strconv.ParseFloat refuses what is out of range, and takes infinity by name.
+        Kind::Float => {
+            text.parse().ok().filter(|float: &f32| float.is_finite() || is_name(text)).map(Value::F32)
+        }
+        Kind::Double => {
+            text.parse().ok().filter(|float: &f64| float.is_finite() || is_name(text)).map(Value::F64)
+        }
         // What Go's strconv.ParseBool takes.
         Kind::Bool => match text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(Value::Bool(true)),
@@ -229,4 +262,9 @@ fn value(kind: &Kind, text: &str) -> Result<Value, &'static str> {
         Kind::Message(_) => "a message: name a field of it",
         _ => "a whole number in its range",
     })
+}
+
+/// `inf`, `Infinity` or `NaN`, with a sign or without.
+fn is_name(text: &str) -> bool {
+    !text.contains(|one: char| one.is_ascii_digit())
 }

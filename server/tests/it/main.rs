@@ -7,6 +7,7 @@ mod calls;
 mod contract;
 mod events;
 mod gates;
+mod gateway;
 mod killed;
 mod lifecycle;
 mod migrations;
