@@ -23,6 +23,7 @@ use logistic_package_proto::package_api::logistic_package_api_service_server::Lo
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
@@ -88,8 +89,10 @@ impl Calls {
         cut_off: CancellationToken,
     ) -> Self {
         let room = Semaphore::new(settings.calls_max.min(Semaphore::MAX_PERMITS));
+        // Clients may compress what they send; answers are small, and go as they are.
+        let api = LogisticPackageApiServiceServer::new(api).accept_compressed(CompressionEncoding::Gzip);
         let gate = Gate { settings, room, receiving: Receiving::default(), metrics, cut_off };
-        Self { api: LogisticPackageApiServiceServer::new(api), others, gate: Arc::new(gate) }
+        Self { api, others, gate: Arc::new(gate) }
     }
 }
 

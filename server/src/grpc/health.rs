@@ -1,6 +1,7 @@
 //! `grpc.health.v1`: whether the server and its service take calls.
 
 use logistic_package_proto::package_api::logistic_package_api_service_server::SERVICE_NAME;
+use tonic::codec::CompressionEncoding;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -26,6 +27,7 @@ impl Health {
     #[must_use]
     pub fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+            .accept_compressed(CompressionEncoding::Gzip)
     }
 
     /// Not serving any more: watchers hear it, and then their streams end. An open stream would keep its connection,

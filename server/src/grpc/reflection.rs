@@ -1,5 +1,6 @@
 //! Reflection, in both versions that clients ask for.
 
+use tonic::codec::CompressionEncoding;
 use tonic_reflection::server::{Builder, Error, v1, v1alpha};
 
 /// The service in both versions; both or neither are served.
@@ -18,7 +19,9 @@ const DESCRIPTORS: [&[u8]; 3] = [
 /// # Errors
 /// When the descriptors contradict each other.
 pub fn reflection() -> Result<Reflection<impl v1::ServerReflection, impl v1alpha::ServerReflection>, Error> {
-    Ok((builder().build_v1()?, builder().build_v1alpha()?))
+    let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+    let gzip = CompressionEncoding::Gzip;
+    Ok((v1.accept_compressed(gzip), v1alpha.accept_compressed(gzip)))
 }
 
 fn builder() -> Builder<'static> {

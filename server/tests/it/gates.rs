@@ -9,6 +9,7 @@ use harness::wait_until;
 use logistic_package_proto::package_api::{
     CreatePackageV1Request, DescribePackageV1Request, ListPackagesV1Request,
 };
+use tonic::codec::CompressionEncoding;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
@@ -195,6 +196,21 @@ async fn a_message_above_4_mib_exhausts_a_resource() -> Result<()> {
     assert_eq!(setup.client.create_package_v1(large).await.unwrap_err().code(), Code::ResourceExhausted);
     let fits = CreatePackageV1Request { title: "x".repeat(3 << 20), ..box_of_wood() };
     assert_eq!(setup.client.create_package_v1(fits).await.unwrap_err().code(), Code::InvalidArgument);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_client_compressed_is_taken_within_the_same_bound() -> Result<()> {
+    let setup = Setup::new().await?;
+    let mut client = setup.client.clone().send_compressed(CompressionEncoding::Gzip);
+    client.create_package_v1(box_of_wood()).await?;
+    let mut health =
+        HealthClient::new(setup.server.channel().await?).send_compressed(CompressionEncoding::Gzip);
+    health.check(HealthCheckRequest::default()).await?;
+    // Some 100 kB on the way, and a hundred times as much behind it.
+    let bomb = CreatePackageV1Request { title: "x".repeat(100 << 20), ..box_of_wood() };
+    let status = client.create_package_v1(bomb).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     Ok(())
 }
 
