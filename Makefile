@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint chaos bench micro proto dev-up dev-down up down docker clean
+.PHONY: help demo run test fuzz lint chaos bench micro matrix proto dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p demo
@@ -20,9 +20,12 @@ run: ## the same system, up until Ctrl-C, with commands to paste
 	@cargo build $(BINARIES)
 	@target/debug/demo run
 
-test: ## unit, property and integration tests, against real servers
+test: ## unit, property and integration tests, against real servers; PG=14 KAFKA=3.9 for others than the newest
 	@$(STACK) up
 	cargo test --workspace
+
+matrix: ## tests of promises over the oldest and the newest PostgreSQL and Kafka, ALL=1: each with each; PG, KAFKA, ONLY
+	@python3 dev/stack/matrix.py $(if $(ALL),--all) $(ONLY)
 
 # Counters and comparisons are reported to libFuzzer; no sanitizer, since there is no unsafe code, so stable Rust serves.
 FUZZ_SECONDS ?= 60

@@ -7,8 +7,9 @@ from contextlib import suppress
 import fetch as fetching
 import disk
 import given
+import versions as choice
 from cluster import chosen
-from instance import DEFAULT, Instance, everything, is_free
+from instance import Instance, default_name, everything, is_free
 from places import state_dir
 from ui import Failure, say
 
@@ -18,6 +19,7 @@ def up(options):
     instance.postgres.primary = options.standby_of and Instance(instance.state, options.standby_of).postgres
     with instance.lock():
         instance.reload()
+        _set_versions(instance)
         _set_brokers(instance, options.brokers)
         foreign = {} if options.private else given.urls(instance)
         changed = _apply(instance.pg_settings, options.pg_set, "--pg-set max_slot_wal_keep_size=64MB")
@@ -37,6 +39,20 @@ def up(options):
         elif server.variable and server.is_initialised():
             print(f"{server.name:<9} {given.masked(server.url)}")
     print(f"env       . {instance.env_file}")
+
+
+def _set_versions(instance):
+    wanted = choice.asked()
+    primary = instance.postgres.primary
+    if primary:
+        wanted["postgres"] = primary.version  # a standby reads its primary's files
+    for family, version in wanted.items():
+        has = instance.versions[family]
+        if version != has and any(server.is_initialised() for server in instance.of_family(family)):
+            raise Failure(f"instance {instance.name} has {choice.TITLES[family]} {has}, and {version} is asked for "
+                          f"({choice.VARIABLES[family]}): choose another --instance NAME, or stack.py remove "
+                          f"--instance {instance.name}")
+        instance.versions = {**instance.versions, family: version}
 
 
 def _set_brokers(instance, brokers):
@@ -216,7 +232,7 @@ def status(options):
     print(f"state     {state}")
     for instance in instances:
         for server in instance.servers:
-            print(f"{instance.name:<9} {server.name:<10} {_condition(server)}")
+            print(f"{instance.name:<9} {server.name:<10} {server.version:<4} {_condition(server)}")
 
 
 def _condition(server):
@@ -238,10 +254,15 @@ def env(options):
         raise Failure(f"instance {instance.name} was never up: stack.py up --instance {instance.name}") from None
 
 
+def versions(options):
+    for family, version in choice.chosen().items():
+        print(f"{family:<9} {fetching.exact(family, version)}")
+
+
 def fetch(options):
     state = state_dir(announce=True)
-    tasks = {"postgres": lambda: fetching.postgres(state),
-             "kafka": Instance(state, DEFAULT).kafka.fetch}
+    instance = Instance(state, default_name())
+    tasks = {"postgres": instance.postgres.fetch, "kafka": instance.kafka.fetch}
     _side_by_side([task for name, task in tasks.items() if options.only in (None, name)])
     print(f"fetched   {state / 'fetched'}")
 

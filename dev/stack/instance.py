@@ -1,4 +1,4 @@
-"""One named pair of servers: its ports, its settings, its `env` file."""
+"""One named pair of servers: its versions, its ports, its settings, its `env` file."""
 
 import json
 import random
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import cluster
 import disk
+import versions
 from kafka import Kafka, new_cluster_id
 from places import locked, write_private
 from postgres import Postgres
 from ui import Failure, say
 
-DEFAULT = "dev"
+DEFAULT = "dev"  # of the newest versions; others have their own: default_name()
 PREFERRED = {"postgres": 15432, "kafka": 19092, "controller": 19093}
 # Below the range the kernel gives to outgoing connections. In that range a client that keeps asking for the port of a
 # stopped server is sooner or later given this very port, is connected to itself, and the server cannot come back.
@@ -41,6 +42,7 @@ class Instance:
         self.pg_settings = noted.get("pg_settings", {})
         self.kafka_settings = noted.get("kafka_settings", {})
         self.brokers = noted.get("brokers", 1)
+        self.versions = noted.get("versions", versions.NEWEST) if noted else versions.chosen()
         self.cluster_id = noted.get("cluster_id") or new_cluster_id()
 
     @property
@@ -59,7 +61,7 @@ class Instance:
     def save(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         noted = {"ports": self.ports, "pg_settings": self.pg_settings, "kafka_settings": self.kafka_settings,
-                 "brokers": self.brokers, "cluster_id": self.cluster_id}
+                 "brokers": self.brokers, "cluster_id": self.cluster_id, "versions": self.versions}
         write_private(self._note, json.dumps(noted, indent=2) + "\n")
 
     def choose_ports(self, server):
@@ -107,6 +109,11 @@ class Instance:
                 server.clear_leftovers()
             disk.unmount(server.home)
         shutil.rmtree(self.folder)
+
+
+def default_name():
+    """Versions other than the newest never meet data of these."""
+    return DEFAULT + versions.suffix()
 
 
 def everything(state):

@@ -56,7 +56,7 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 """
 
-LOGGING = """\
+LOG4J2 = """\
 status = error
 appender.out.type = Console
 appender.out.name = out
@@ -65,6 +65,16 @@ appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n
 rootLogger.level = info
 rootLogger.appenderRef.out.ref = out
 """
+
+# What Kafka 3 logs with.
+LOG4J1 = """\
+log4j.rootLogger = INFO, out
+log4j.appender.out = org.apache.log4j.ConsoleAppender
+log4j.appender.out.layout = org.apache.log4j.PatternLayout
+log4j.appender.out.layout.ConversionPattern = %d{ISO8601} %p %m (%c)%n
+"""
+
+LOGGING = {"3": ("log4j.configuration", LOG4J1), "4": ("log4j2.configurationFile", LOG4J2)}
 
 
 class Kafka(Server):
@@ -78,16 +88,23 @@ class Kafka(Server):
         super().__init__(instance)
         self.data = self.home / "data"
         self.properties = self.home / "server.properties"
-        self.logging = self.home / "log4j2.properties"
+        self.logging = self.home / "logging.properties"
         self.jvm = None  # instead of the archive, where that is still to be made
 
     @property
     def url(self):
         return self.where
 
+    @property
+    def version(self):
+        return self.instance.versions["kafka"]
+
+    def _jars(self):
+        return fetch.kafka(self.instance.state, self.version)
+
     def fetch(self):
         """Also prepares the archive of loaded classes, from a first run of Kafka in a folder that is thrown away."""
-        fetch.kafka(self.instance.state)
+        self._jars()
         fetch.once(self.instance.state, self._archive().parent.name, "Kafka's classes for quick starts", self._rehearse,
                    verb="prepar")
 
@@ -95,14 +112,14 @@ class Kafka(Server):
         """Java's archive of the classes Kafka loads: with it a start takes half the time. Good for one Java only."""
         java = os.path.realpath(fetch.java(self.instance.state))
         key = hashlib.sha256(f"{java} {os.stat(java).st_mtime_ns}".encode()).hexdigest()[:8]
-        jars = fetch.kafka(self.instance.state)
+        jars = self._jars()
         return jars.with_name(f"{jars.name}-classes-{key}") / "classes.jsa"
 
     def _rehearse(self, folder):
         with free_port() as broker, free_port() as controller:
             ports = {"kafka": broker, "controller": controller}
         trial = Kafka(SimpleNamespace(state=self.instance.state, name="rehearsal", folder=folder, ports=ports,
-                                      kafka_settings={}))
+                                      kafka_settings={}, versions=self.instance.versions))
         trial.jvm = [f"-XX:ArchiveClassesAtExit={folder / self._archive().name}"]
         try:
             trial.initialise()
@@ -145,7 +162,11 @@ class Kafka(Server):
         self.properties.write_text(self._rendered(self.data))
 
     def _write_logging(self):
-        self.logging.write_text(LOGGING)
+        self.logging.write_text(self._log4j()[1])
+
+    def _log4j(self):
+        """The property that names the file, and what that holds."""
+        return LOGGING[self.version.partition(".")[0]]
 
     def _rendered(self, data):
         ports = self.instance.ports
@@ -167,13 +188,13 @@ class Kafka(Server):
         return self._java(*(self.jvm or []), *extra, "kafka.Kafka", str(self.properties)), self._as_server()
 
     def _java(self, *rest):
-        jars = fetch.kafka(self.instance.state)
+        jars = self._jars()
         options = [part for part in rest if part.startswith(("-X", "-D"))]
         # A Java that finds the archive missing or not its own goes on without it.
         quick = [] if self.jvm else [f"-XX:SharedArchiveFile={self._archive()}", "-Xlog:cds=off",
                                      "-Xlog:cds+dynamic=off"]
         return [fetch.java(self.instance.state), *JVM, f"-Xmx{self.heap_mb}m", *quick, *options,
-                f"-Dlog4j2.configurationFile={self.logging.as_uri()}",
+                f"-D{self._log4j()[0]}={self.logging.as_uri()}",
                 "-cp", f"{jars}/jars/*{os.pathsep}{jars}/modules/*", *rest[len(options):]]
 
     def tool(self, name, arguments):

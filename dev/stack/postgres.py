@@ -14,6 +14,7 @@ from ui import Failure
 DATABASE = "logistic_package_api"
 ASK_MAX_S = 3
 STANDBY_SLOT = "standby"
+OWN_LOCALE_SINCE = 17
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -51,11 +52,20 @@ class Postgres(Server):
         password = self.password_file.read_text().strip()
         return f"postgres://postgres:{password}@127.0.0.1:{self.port}/{DATABASE}"
 
+    @property
+    def version(self):
+        return self.instance.versions["postgres"]
+
     def fetch(self):
-        return fetch.postgres(self.instance.state)
+        """The server, and the newest's client programs, which serve for every version."""
+        fetch.postgres(self.instance.state)
+        return fetch.postgres(self.instance.state, self.version)
 
     def _program(self, name):
         return self.fetch() / "bin" / name
+
+    def _client(self, name):
+        return fetch.postgres(self.instance.state) / "bin" / name
 
     def is_ours(self, arguments):
         if not arguments or os.path.basename(arguments[0]) != "postgres":
@@ -99,11 +109,19 @@ class Postgres(Server):
         if user:
             os.chown(fresh, user.pw_uid, user.pw_gid)
             fresh.chmod(0o700)
-        # It notes the database for the standby, which copies logical slots by way of it.
-        primary = f"host=127.0.0.1 port={self.primary.port} user=postgres dbname={DATABASE}"
-        self._run_once([self._program("pg_basebackup"), "-D", fresh, "-d", primary, "--create-slot",
-                        f"--slot={STANDBY_SLOT}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"],
+        primary = f"host=127.0.0.1 port={self.primary.port} user=postgres"
+        self._run_once([self._client("pg_basebackup"), "-D", fresh, "-d", primary, "--create-slot",
+                        f"--slot={STANDBY_SLOT}", "--checkpoint=fast", "--no-sync"],
                        PGPASSWORD=password.strip())
+        # Written here, since pg_basebackup would note every option that its own version knows, and a standby of an
+        # older version refuses one that it does not. By way of the database a standby copies logical slots.
+        conninfo = f"{primary} password={password.strip()} dbname={DATABASE}"
+        with open(fresh / "postgresql.auto.conf", "a") as conf:
+            conf.write(f"primary_conninfo = '{conninfo}'\nprimary_slot_name = '{STANDBY_SLOT}'\n")
+        signal = fresh / "standby.signal"
+        signal.touch()
+        if user:
+            os.chown(signal, user.pw_uid, user.pw_gid)
 
     def _make_cluster(self, fresh):
         if not self.password_file.exists():
@@ -114,16 +132,19 @@ class Postgres(Server):
         if user:
             os.chown(fresh, user.pw_uid, user.pw_gid)
             os.chown(handed, user.pw_uid, user.pw_gid)
-        # The locale is Postgres's own: the same order on every machine, whatever it has installed.
         self._run_once([self._program("initdb"), "-D", fresh, "-U", "postgres", f"--pwfile={handed}",
-                        "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
-                        "--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions"])
+                        "--auth=scram-sha-256", "--encoding=UTF8", *self._locale(), "--no-sync", "--no-instructions"])
         handed.unlink()
         # A single-user server needs neither port nor password.
         self._run_once([self._program("postgres"), "--single", "-D", fresh, "postgres"],
                        typed=f"CREATE DATABASE {DATABASE};\n")
         with open(fresh / "postgresql.conf", "a") as conf:
             conf.write("\ninclude 'walpost-dev.conf'  # written anew by stack.py before each start\n")
+
+    def _locale(self):
+        """Postgres's own, where it has one: the same order on every machine, whatever that has installed."""
+        own = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        return ["--locale=C", *(own if int(self.version) >= OWN_LOCALE_SINCE else [])]
 
     def configure(self):
         # No postmaster of ours runs (the caller looked). If the number in its file belongs to another
@@ -154,7 +175,7 @@ class Postgres(Server):
                           f"choose another folder with WALPOST_DEV_DIR. It said:\n{run.stdout.strip()}")
 
     def answers(self):
-        ask = [str(self._program("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", str(ASK_MAX_S)]
+        ask = [str(self._client("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", str(ASK_MAX_S)]
         return subprocess.run(ask, env=clean_environment("PG"), stderr=subprocess.DEVNULL).returncode == 0
 
 

@@ -3,6 +3,9 @@
 
 Python and pip are all it needs: the servers are fetched once into the state dir ($WALPOST_DEV_DIR, else .dev in the
 repository). `up` starts what does not run and writes a file that a shell can source: . .dev/instances/dev/env
+
+PG and KAFKA in the environment choose versions for new instances: PG=14 KAFKA=3.9. {known}
+The default instance of other versions than the newest has its own name, such as dev-pg14-kafka3.9.
 """
 
 import sys
@@ -13,12 +16,13 @@ import argparse  # noqa: E402
 import os  # noqa: E402
 
 import commands  # noqa: E402
-from instance import DEFAULT, SERVERS  # noqa: E402
+import versions  # noqa: E402
+from instance import SERVERS, default_name  # noqa: E402
 from ui import Failure  # noqa: E402
 
 
 def parser():
-    top = argparse.ArgumentParser(prog="stack.py", description=__doc__,
+    top = argparse.ArgumentParser(prog="stack.py", description=__doc__.format(known=_known()),
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -64,27 +68,34 @@ def parser():
         one.add_argument("server", choices=SERVERS)
         one.add_argument("--broker", type=int, metavar="N", help="this broker of a cluster alone; else all, one by one")
     add("disks", "whether --disk-mb is possible here: it fails where not, and says why")
-    _named(add("status", "what runs where"), default=None)
+    _named(add("status", "what runs where"), default=False)
     _named(add("env", "print the env file"))
     tool = _named(add("tool", "run one of Kafka's own tools against an instance, by its class, such as "
                               "org.apache.kafka.tools.TopicCommand"))
     tool.add_argument("tool", metavar="CLASS")
     tool.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments; it is told where the brokers are")
     add("bin", "print the path of a bundled program, such as psql or pg_recvlogical").add_argument("name")
+    add("versions", "print the exact versions of the servers that are chosen by PG and KAFKA")
     add("fetch", "fetch what is needed, start nothing").add_argument("--only", choices=SERVERS)
     add("clean", "stop and delete everything in the state dir, fetched files too")
     return top
 
 
-def _named(command, default=DEFAULT):
-    command.add_argument("--instance", default=default, metavar="NAME", help=f"default: {default or 'all'}")
+def _known():
+    return "; ".join(f"{variable} is one of {', '.join(versions.KNOWN[family])}"
+                     for family, variable in versions.VARIABLES.items()) + "."
+
+
+def _named(command, default=True):
+    name = default_name() if default else None
+    command.add_argument("--instance", default=name, metavar="NAME", help=f"default: {name or 'all'}")
     return command
 
 
 def main():
     os.umask(0o022)  # as root, another user must be able to read what was fetched
-    options = parser().parse_args()
     try:
+        options = parser().parse_args()
         options.run(options)
     except Failure as failure:
         sys.exit(f"stack.py: {failure}")

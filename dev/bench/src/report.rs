@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use harness::Database;
-use harness::stack::repository;
+use harness::stack::{Output, repository, script};
 use tokio::process::Command;
 
 use crate::section::Section;
@@ -68,15 +68,15 @@ async fn machine(bench: &Bench) -> Result<String> {
         kilobytes >> 20,
         kernel.trim(),
         postgres.split_whitespace().next().unwrap_or_default(),
-        kafka_version()?,
+        kafka_version().await?,
     ))
 }
 
 /// The version that the development stack fetches.
-fn kafka_version() -> Result<String> {
-    let jars = fs::read_to_string(repository().join("dev/stack/kafka-jars.txt"))?;
-    let version = jars.lines().find_map(|line| line.strip_prefix("org.apache.kafka:kafka-clients:"));
-    Ok(version.context("kafka-clients in dev/stack/kafka-jars.txt")?.to_owned())
+async fn kafka_version() -> Result<String> {
+    let versions = script(&["versions"], Output::Quiet).await?;
+    let version = versions.lines().find_map(|line| line.strip_prefix("kafka "));
+    Ok(version.context("stack.py versions does not name Kafka's")?.trim().to_owned())
 }
 
 async fn said(program: &str, arguments: &[&str]) -> Result<String> {
