@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{PreflightError, Unsafe, generated};
 use crate::config::SourceSettings;
-use crate::database::Session;
+use crate::database::{DatabaseError, Session};
 use crate::ledger::Memory;
 use crate::outbox::EventColumn;
 use crate::pgoutput::Oid;
@@ -47,6 +47,16 @@ pub(crate) fn catalogue_rows(session: &Session, publication: &str, table: &str) 
              where r.prpubid = p.oid and r.prrelid = c.oid), {schemas}) \
          from pg_publication p, pg_class c where p.pubname = {publication} and c.oid = {table})"
     )
+}
+
+/// Whether there is a publication of that name.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn publication_exists(session: &Session, publication: &str) -> Result<bool, DatabaseError> {
+    let sql = "select exists (select from pg_publication where pubname = $1)";
+    let row = session.client().query_one(sql, &[&publication]).await;
+    Ok(row.map_err(session.error("read pg_publication"))?.get(0))
 }
 
 /// Checks that the publication holds the table `outbox` (its oid), whole; says which it is.

@@ -2,7 +2,7 @@
 
 use super::{Relay, Stopped};
 use crate::catalogue;
-use crate::database::Session;
+use crate::database::{DatabaseError, Session};
 use crate::error::Error;
 use crate::guard;
 use crate::ledger::{self, Holder};
@@ -73,18 +73,29 @@ impl Relay {
         Ok((found, types))
     }
 
-    /// Up to 17 Postgres cannot read on where the publication did not exist yet: the slot is of no use from there.
+    /// Up to 17 Postgres cannot read on where the publication did not exist yet: the slot is of no use from there. Where
+    /// there is none at all, that is to be said first.
     pub(super) async fn explain(&self, error: Error) -> Error {
         // undefined_object.
         if !matches!(&error, Error::Database(error) if error.sqlstate() == Some("42704")) {
             return error;
         }
-        let source = &self.settings.source;
-        let younger = Unsafe::PublicationYounger(source.publication.clone());
-        match Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await {
-            Ok(session) => guard::found(&session, &source.slot, younger).await,
+        match self.publication_at_fault().await {
+            Ok((session, finding)) => guard::found(&session, &self.settings.source.slot, finding).await,
             Err(error) => error.into(),
         }
+    }
+
+    async fn publication_at_fault(&self) -> Result<(Session, Unsafe), DatabaseError> {
+        let session =
+            Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
+        let publication = self.settings.source.publication.clone();
+        let finding = if preflight::publication_exists(&session, &publication).await? {
+            Unsafe::PublicationYounger(publication)
+        } else {
+            Unsafe::PublicationMissing(publication)
+        };
+        Ok((session, finding))
     }
 
     /// Another relay has had the slot since this one: what is in flight here is no longer this one's to send.
