@@ -207,6 +207,28 @@ pub async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
+/// The major version of a server, such as 14.
+///
+/// # Errors
+/// When it does not let one in.
+pub async fn version(url: &str) -> Result<i32> {
+    let sql = "select current_setting('server_version_num')::int / 10000";
+    Ok(connect(url).await?.query_one(sql, &[]).await?.get(0))
+}
+
+/// Whether a server has `what`, which came with the version `since`. Where not, it is said: a test of that has nothing
+/// to look at, and ends.
+///
+/// # Errors
+/// As for [`version`].
+pub async fn has(url: &str, what: &str, since: i32) -> Result<bool> {
+    let version = version(url).await?;
+    if version < since {
+        println!("not on PostgreSQL {version}: {what} came with {since}");
+    }
+    Ok(version >= since)
+}
+
 /// Where a URL leads, without who goes there.
 fn place(url: &str) -> &str {
     let place = url.split_once("://").map_or(url, |(_, rest)| rest);

@@ -87,8 +87,7 @@ impl Relay {
     }
 
     async fn publication_at_fault(&self) -> Result<(Session, Unsafe), DatabaseError> {
-        let session =
-            Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
+        let session = Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
         let publication = self.settings.source.publication.clone();
         let finding = if preflight::publication_exists(&session, &publication).await? {
             Unsafe::PublicationYounger(publication)

@@ -64,6 +64,11 @@ impl Case {
         Ok(self.with("WALPOST_TOPIC", &name))
     }
 
+    /// The topic takes no time that lies more than an hour ahead: Kafka's default from 4.0 on; up to 3.9 there is no limit.
+    pub(crate) async fn refuses_times_ahead(&self) -> Result<()> {
+        self.topic.configure("message.timestamp.after.max.ms", "3600000").await
+    }
+
     pub(crate) async fn client(&self) -> Result<Client> {
         self.database.client().await
     }

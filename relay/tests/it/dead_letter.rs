@@ -111,6 +111,7 @@ async fn a_record_that_kafka_refuses_halts_the_relay_by_default_and_names_the_ro
 
 /// An event of three hours ahead in the table, which Kafka 4 refuses by its time, and others behind it.
 async fn with_one_ahead_of_its_time(case: &Case) -> Result<()> {
+    case.refuses_times_ahead().await?;
     case.database
         .execute(
             "insert into package_event (package_id, event_type, created_at) values \

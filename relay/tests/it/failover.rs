@@ -1,10 +1,17 @@
 use anyhow::{Context, Result, ensure};
-use harness::database::{connect, with_database};
-use harness::{PrivatePostgres, Proxy, wait_until};
+use harness::database::{connect, has, version, with_database};
+use harness::{Audit, PrivatePostgres, Proxy, Stack, wait_until};
 use tokio_postgres::Client;
 
 use crate::case::{Case, SOON, write_concurrently};
 use crate::halt::halts;
+
+/// From this version on a slot can be copied to a standby, and the primary holds back what that has not received.
+const COPIES_SLOTS: i32 = 17;
+
+async fn copies_slots() -> Result<bool> {
+    has(&Stack::shared().await?.database_url, "copying slots to a standby", COPIES_SLOTS).await
+}
 
 /// A primary, its standby, and a relay that comes by way of an address which a failover moves.
 struct Failover {
@@ -19,10 +26,12 @@ impl Failover {
     async fn with_standby(settings: &[&str]) -> Result<Self> {
         let primary = PrivatePostgres::start().await?;
         let standby = primary.standby_with(settings).await?;
-        // What is published is what the standby has: nothing that a failover takes back reaches Kafka.
-        let server = connect(primary.url()).await?;
-        server.batch_execute("alter system set synchronized_standby_slots = 'standby'").await?;
-        server.batch_execute("select pg_reload_conf()").await?;
+        if version(primary.url()).await? >= COPIES_SLOTS {
+            // What is published is what the standby has: nothing that a failover takes back reaches Kafka.
+            let server = connect(primary.url()).await?;
+            server.batch_execute("alter system set synchronized_standby_slots = 'standby'").await?;
+            server.batch_execute("select pg_reload_conf()").await?;
+        }
         let address = Proxy::start(primary.addr()?).await?;
         let mut case = Case::on_postgres(primary.url()).await?;
         let url = case.database.relay_url_by(address.addr())?;
@@ -117,6 +126,9 @@ async fn slot_is_copied(failover: &Failover) -> Result<()> {
 
 #[tokio::test]
 async fn a_failover_with_the_slot_copied_loses_nothing_and_takes_nothing_back() -> Result<()> {
+    if !copies_slots().await? {
+        return Ok(());
+    }
     let failover = Failover::with_standby(&["sync_replication_slots=on"]).await?;
     let mut relay = failover.case.relay.init_and_run().await?;
     slot_is_copied(&failover).await?;
@@ -127,6 +139,23 @@ async fn a_failover_with_the_slot_copied_loses_nothing_and_takes_nothing_back() 
     let audit = case.audit().await.with_context(|| relay.log_tail())?;
     assert!(audit.published >= 600, "{audit}");
     Ok(())
+}
+
+/// Up to 16 Kafka may have events whose rows the standby had not received: nothing holds them back.
+async fn audit_of_the_standby(case: &Case) -> Result<Audit> {
+    if version(&case.database.url).await? >= COPIES_SLOTS {
+        return case.audit().await;
+    }
+    let mut audit = Audit::default();
+    let what = "every event that the new primary has is there";
+    wait_until(what, 2 * SOON, async || {
+        audit = case.audit_now().await?;
+        Ok(audit.lost.is_empty())
+    })
+    .await?;
+    audit.unknown.clear();
+    ensure!(audit.holds(), "the promise was broken: {audit}");
+    Ok(audit)
 }
 
 #[tokio::test]
@@ -140,8 +169,8 @@ async fn a_failover_without_the_slot_halts_and_recovery_loses_nothing() -> Resul
     let mut recovered = case.relay.recover()?;
     recovered.ready().await?;
     case.commit(100, 5, 10).await?;
-    let audit = case.audit().await.with_context(|| recovered.log_tail())?;
-    assert!(audit.published >= 600, "{audit}");
+    let audit = audit_of_the_standby(&case).await.with_context(|| recovered.log_tail())?;
+    assert!(audit.published >= 500, "{audit}");
     Ok(())
 }
 
@@ -152,6 +181,9 @@ async fn a_standby_that_is_met_for_a_while_halts_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_standby_with_a_copy_of_the_slot_that_is_met_for_a_while_halts_nothing() -> Result<()> {
+    if !copies_slots().await? {
+        return Ok(());
+    }
     Failover::with_standby(&["sync_replication_slots=on"]).await?.meets_the_standby().await
 }
 
@@ -164,6 +196,9 @@ async fn signal_process(pid: i32, signal: &str) -> Result<()> {
 /// The slot comes to the standby by another way than the ledger's row about it, which lies behind its position in the WAL.
 #[tokio::test]
 async fn a_slot_that_came_to_the_standby_before_the_ledgers_row_goes_on_after_a_failover() -> Result<()> {
+    if !copies_slots().await? {
+        return Ok(());
+    }
     let mut failover = Failover::with_standby(&["sync_replication_slots=on"]).await?;
     failover.case.relay = failover.case.relay.env("WALPOST_CONFIRM_INTERVAL_MS", "5000");
     let mut relay = failover.case.relay.init_and_run().await?;

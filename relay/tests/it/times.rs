@@ -103,6 +103,7 @@ async fn check_warns_of_a_topic_that_deletes_or_refuses_late_records_until_eithe
 #[tokio::test]
 async fn check_warns_of_a_row_that_the_topic_refuses_because_its_time_lies_ahead() -> Result<()> {
     let case = Case::new().await?.with("WALPOST_LATE_AFTER_MS", "60000");
+    case.refuses_times_ahead().await?;
     let sql = "insert into package_event (package_id, event_type, created_at) \
                values (7, 'Removed', now() + interval '3 hours')";
     case.database.execute(sql).await?;

@@ -1,4 +1,5 @@
 use anyhow::{Context, Result, ensure};
+use harness::database::version;
 use harness::{Database, Stack, events};
 
 use crate::case::{Case, SOON};
@@ -214,12 +215,17 @@ async fn a_column_that_the_stream_leaves_out_because_it_is_generated_is_named_as
     let key = "bigint generated always as ((payload->>'ID')::bigint) stored";
     odd_table(&database, "select 1", &[("package_id", key)]).await?;
     let case = around_odd(database).await?;
-    let cure = "alter publication odd_pub set (publish_generated_columns = stored)";
+    let publishes = version(&case.database.url).await? >= 18;
+    let publish = "alter publication odd_pub set (publish_generated_columns = stored)";
+    let cure = if publishes { publish } else { "fill an ordinary one" };
     let ended = case.relay.command(&["init"]).await?;
     for part in ["`package_id`", "generated", cure] {
         ensure!(ended.code() == 1 && ended.stderr.contains(part), "no {part}: {}", ended.stderr);
     }
-    case.database.execute(cure).await?;
+    if !publishes {
+        return Ok(());
+    }
+    case.database.execute(publish).await?;
     let _relay = case.relay.init_and_run().await?;
     case.database.execute("insert into odd (event_type, payload) values ('Created', '{\"ID\": 9}')").await?;
     let record = case.topic.read(1, SOON).await?.into_iter().next().context("a record")?;
