@@ -74,6 +74,9 @@ log4j.appender.out.layout = org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern = %d{ISO8601} %p %m (%c)%n
 """
 
+# A tool that has another class up to 3.9.
+TOOLS_OF_3 = {"org.apache.kafka.tools.AclCommand": "kafka.admin.AclCommand"}
+
 LOGGING = {"3": ("log4j.configuration", LOG4J1), "4": ("log4j2.configurationFile", LOG4J2)}
 
 
@@ -199,6 +202,8 @@ class Kafka(Server):
 
     def tool(self, name, arguments):
         """Runs one of Kafka's own tools. What it says is passed on; how it fails, too."""
+        if self.version.startswith("3."):
+            name = TOOLS_OF_3.get(name, name)
         command = self._java(name, "--bootstrap-server", self.instance.own_urls()["KAFKA_BROKERS"],
                              *arguments)
         run = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, **self._as_server())

@@ -129,12 +129,14 @@ async fn rows(client: &Client) -> Result<Vec<Row>> {
 }
 
 /// "Logical Replication Message Formats", Commit: `C`, flags, LSN of the commit, end LSN of the transaction, and the
-/// time in microseconds since 2000.
+/// time in microseconds since 2000. That of the transaction with the rows: up to 14 transactions without any are told too.
 async fn witnessed_commit(client: &Client, slot: &str) -> Result<Commit> {
     let sql = "select data from pg_logical_slot_peek_binary_changes($1, null, null, \
                'proto_version', '1', 'publication_names', 'package_event_pub')";
     let rows = client.query(sql, &[&slot]).await?;
-    let commit = rows.iter().map(|row| row.get::<_, Vec<u8>>(0)).rfind(|data| data.first() == Some(&b'C'));
+    let messages = rows.iter().map(|row| row.get::<_, Vec<u8>>(0));
+    let is = |kind: u8| move |data: &Vec<u8>| data.first() == Some(&kind);
+    let commit = messages.skip_while(|data| !is(b'I')(data)).find(is(b'C'));
     let commit = commit.context("the second slot has no commit")?;
     ensure!(commit.len() == 26, "a commit of {} bytes", commit.len());
     let number = |at: usize| commit[at..at + 8].try_into().map(u64::from_be_bytes);
