@@ -103,7 +103,7 @@ mod tests {
     fn a_relay_that_listens_everywhere_is_asked_here() {
         for (listens, asked) in [
             ("0.0.0.0:9101", "http://127.0.0.1:9101/status"),
-            ("[::]:9101", "http://[::1]:9101/status"),
+            ("[::]:9101", "http://127.0.0.1:9101/status"),
             ("10.0.0.7:80", "http://10.0.0.7:80/status"),
         ] {
             assert_eq!(listens.parse().map(url), Ok(asked.to_owned()));
