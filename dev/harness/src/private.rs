@@ -138,6 +138,14 @@ impl PrivatePostgres {
         Self::start_with(&[]).await
     }
 
+    /// Starts one of another version (`PG` of the stack): 14 to 17 are built with TLS, 18 is not.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_version(version: &str) -> Result<Self> {
+        Ok(Self(Instance::up_with("postgres", "DATABASE_URL", &[], &[("PG", version)]).await?))
+    }
+
     /// Starts one with `settings` (`name=value`) over those of the repository.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use harness::secure::{self, Certificates, TlsFront};
-use harness::{PrivateKafka, RelayProcess, port};
+use harness::{PrivateKafka, PrivatePostgres, RelayProcess, port, wait_until};
 
 use crate::case::{Case, SOON};
 
@@ -128,6 +131,47 @@ async fn both_connections_to_postgres_are_encrypted_and_verified() -> Result<()>
     let case_url = url(&case, &front, &verified);
     let case = case.with("WALPOST_DATABASE_URL", &case_url);
     let _relay = case.relay.init_and_run().await?;
+    case.commit(10, 3, 1).await?;
+    assert_eq!(case.audit().await?.published, 10);
+    Ok(())
+}
+
+/// A server that encrypts by itself.
+async fn with_tls_of_its_own() -> Result<(Case, PrivatePostgres, Certificates)> {
+    let postgres = PrivatePostgres::start_version("17").await?;
+    let certificates = Certificates::for_name("localhost")?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let client = case.client().await?;
+    let data: String = client.query_one("select current_setting('data_directory')", &[]).await?.get(0);
+    let (pem, owner) = (Path::new(&data).join("server.pem"), std::fs::metadata(&data)?);
+    std::fs::copy(certificates.server(), &pem)?;
+    std::os::unix::fs::chown(&pem, Some(owner.uid()), Some(owner.gid()))?;
+    std::fs::set_permissions(&pem, std::fs::Permissions::from_mode(0o600))?;
+    for setting in ["ssl_cert_file = 'server.pem'", "ssl_key_file = 'server.pem'", "ssl = on"] {
+        client.batch_execute(&format!("alter system set {setting}")).await?;
+    }
+    client.batch_execute("select pg_reload_conf()").await?;
+    wait_until("the server encrypts", SOON, async || {
+        Ok(client.query_one("select current_setting('ssl')", &[]).await?.get::<_, String>(0) == "on")
+    })
+    .await?;
+    Ok((case, postgres, certificates))
+}
+
+#[tokio::test]
+async fn the_password_is_bound_to_the_channel_on_both_connections() -> Result<()> {
+    let (case, _postgres, certificates) = with_tls_of_its_own().await?;
+    let (user, rest) = case.database.relay_url.rsplit_once('@').context("a URL")?;
+    let place = rest.replacen("127.0.0.1", "localhost", 1);
+    let authority = certificates.authority();
+    let asked = format!("sslmode=verify-full&sslrootcert={}&channel_binding=require", authority.display());
+    let case_url = format!("{user}@{place}?{asked}");
+    let case = case.with("WALPOST_DATABASE_URL", &case_url);
+    let _relay = case.relay.init_and_run().await?;
+    let encrypted = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) \
+                     where application_name = 'walpost' and ssl";
+    let sessions: i64 = case.client().await?.query_one(encrypted, &[]).await?.get(0);
+    ensure!(sessions >= 2, "{sessions} sessions are encrypted");
     case.commit(10, 3, 1).await?;
     assert_eq!(case.audit().await?.published, 10);
     Ok(())
