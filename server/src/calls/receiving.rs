@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
 /// From the head of a request to the end of its body. A request is a few hundred bytes, and 4 MiB at most, which a line
@@ -41,12 +41,12 @@ impl Default for Receiving {
 impl Receiving {
     /// A body that must have arrived within [`ARRIVAL_TIMEOUT`].
     pub(crate) fn in_time<B>(&self, body: B) -> Arriving<B> {
-        Arriving { deadline: Some(Box::pin(sleep(ARRIVAL_TIMEOUT))), ..self.at_leisure(body) }
+        Arriving { due: Some(Instant::now() + ARRIVAL_TIMEOUT), ..self.at_leisure(body) }
     }
 
     /// A stream of messages, which may pause; its bytes are counted all the same.
     pub(crate) fn at_leisure<B>(&self, body: B) -> Arriving<B> {
-        Arriving { body, room: self.clone(), held: None, bytes: 0, deadline: None }
+        Arriving { body, room: self.clone(), held: None, bytes: 0, due: None, waiting: None }
     }
 }
 
@@ -58,7 +58,9 @@ pub(crate) struct Arriving<B> {
     room: Receiving,
     held: Option<OwnedSemaphorePermit>,
     bytes: usize,
-    deadline: Option<Pin<Box<Sleep>>>,
+    due: Option<Instant>,
+    /// Until then, where it has to be waited for: most bodies come with their heads.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Arriving<B> {
@@ -95,8 +97,8 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            let Some(deadline) = &mut this.deadline else { return Poll::Pending };
-            ready!(deadline.as_mut().poll(cx));
+            let Some(due) = this.due else { return Poll::Pending };
+            ready!(this.waiting.get_or_insert_with(|| Box::pin(sleep_until(due))).as_mut().poll(cx));
             let late = format!("the body did not arrive within {} s", ARRIVAL_TIMEOUT.as_secs());
             return Poll::Ready(Some(Err(Status::deadline_exceeded(late).into())));
         };
@@ -137,8 +139,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_an_end_is_ended() {
-        let soon = Some(Box::pin(sleep(Duration::from_millis(20))));
-        let late = Arriving { deadline: soon, ..Receiving::default().at_leisure(unfinished(10)) };
+        let due = Some(Instant::now() + Duration::from_millis(20));
+        let late = Arriving { due, ..Receiving::default().at_leisure(unfinished(10)) };
         assert_eq!(status(&*late.collect().await.unwrap_err()), tonic::Code::DeadlineExceeded);
         let patient = Receiving::default().at_leisure(unfinished(10));
         assert!(tokio::time::timeout(Duration::from_millis(200), patient.collect()).await.is_err());

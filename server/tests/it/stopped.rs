@@ -1,6 +1,7 @@
 //! Clients that stop, wherever they are: their places are free again within half a minute, memory stays bounded, and
 //! probes are answered all the while.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use harness::{Database, wait_until};
 use logistic_package_api::store;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::support::{self, Client, DEADLINE, TestServer, box_of_wood, settings};
@@ -107,7 +108,7 @@ fn stops() -> Vec<Stop> {
     ]
 }
 
-async fn stop_there(address: std::net::SocketAddr, stop: &Stop) -> Result<TcpStream> {
+async fn stop_there(address: SocketAddr, stop: &Stop) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4_096)?;
     let mut stream = socket.connect(address).await?;
@@ -282,30 +283,61 @@ async fn an_age_is_an_age() -> Result<()> {
     Ok(())
 }
 
-/// A server as a process of its own, whose memory can be seen.
+/// A server as a process of its own, and where it listens.
+struct Program {
+    child: Child,
+    rest: SocketAddr,
+    grpc: SocketAddr,
+    status: SocketAddr,
+}
+
+impl Program {
+    /// With so many open files at first; a shell's own limit is not this test's.
+    async fn with_open_files(number: u32, database_url: &str) -> Result<Self> {
+        let any = "127.0.0.1:0";
+        let start = format!("ulimit -Sn {number}; exec \"$@\"");
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &start, "sh", env!("CARGO_BIN_EXE_logistic-package-api"), "serve"])
+            .args(["--grpc-addr", any, "--rest-addr", any, "--status-addr", any, "--metrics-addr", any])
+            .env_clear()
+            .env("PACKAGE_API_DATABASE_URL", database_url)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut log = BufReader::new(child.stderr.take().context("no log")?).lines();
+        let serving = loop {
+            let line = log.next_line().await?.context("it ended")?;
+            let line: serde_json::Value = serde_json::from_str(&line)?;
+            if line["message"] == "serving" {
+                break line;
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let address =
+            |name: &str| -> Result<SocketAddr> { Ok(serving[name].as_str().context("no address")?.parse()?) };
+        Ok(Self { rest: address("rest")?, grpc: address("grpc")?, status: address("status")?, child })
+    }
+}
+
+#[tokio::test]
+async fn as_many_clients_as_are_allowed_leave_files_for_a_probe() -> Result<()> {
+    let database = support::database().await?;
+    let program = Program::with_open_files(100, &database.url).await?;
+    let mut stopped = Vec::new();
+    for number in 0..300 {
+        stopped.push(TcpStream::connect(if number % 2 == 0 { program.rest } else { program.grpc }).await?);
+    }
+    for path in ["/live", "/ready"] {
+        assert_eq!(get(program.status, path).await?.status, 200, "{path}");
+    }
+    drop(stopped);
+    Ok(())
+}
+
 #[tokio::test]
 async fn bodies_without_an_end_fill_no_memory() -> Result<()> {
     let database = support::database().await?;
-    let any = "127.0.0.1:0";
-    let mut child = Command::new(env!("CARGO_BIN_EXE_logistic-package-api"))
-        .args(["serve", "--grpc-addr", any, "--rest-addr", any, "--status-addr", any, "--metrics-addr", any])
-        .env_clear()
-        .env("PACKAGE_API_DATABASE_URL", &database.url)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut log = BufReader::new(child.stderr.take().context("no log")?).lines();
-    let serving = loop {
-        let line = log.next_line().await?.context("it ended")?;
-        let line: serde_json::Value = serde_json::from_str(&line)?;
-        if line["message"] == "serving" {
-            break line;
-        }
-    };
-    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-    let address =
-        |name: &str| serving[name].as_str().context("no address")?.parse().map_err(anyhow::Error::from);
-    let (rest, grpc): (std::net::SocketAddr, std::net::SocketAddr) = (address("rest")?, address("grpc")?);
+    let Program { child, rest, grpc, .. } = Program::with_open_files(1_000, &database.url).await?;
     let process = child.id().context("it ended")?;
 
     let before = resident_mib(process)?;
