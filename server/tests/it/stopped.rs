@@ -15,8 +15,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{self, Client, DEADLINE, TestServer, box_of_wood, settings};
+use crate::support::{self, DEADLINE, TestServer, settings};
 
 /// As documented, and a little for a slow machine.
 const PLACE_DEADLINE: Duration = Duration::from_secs(30 + 5);
@@ -130,14 +132,15 @@ async fn pong(mut stream: TcpStream) -> Result<()> {
     }
 }
 
+/// By what needs no database: on a busy machine that has its own reasons to be late.
 async fn is_served(server: &TestServer, port: Port) -> bool {
     match port {
-        Port::Rest => send(server.addresses.rest, "GET", "/v1/packages/1", &[], "").await.is_ok(),
+        Port::Rest => send(server.addresses.rest, "GET", "/openapi.json", &[], "").await.is_ok(),
         Port::Grpc => match server.channel().await {
             Ok(channel) => {
-                let limit = Duration::from_secs(5);
-                let call = async move { Client::new(channel).create_package_v1(box_of_wood()).await.is_ok() };
-                tokio::time::timeout(limit, call).await.unwrap_or(false)
+                let check =
+                    async move { HealthClient::new(channel).check(HealthCheckRequest::default()).await };
+                tokio::time::timeout(Duration::from_secs(5), check).await.is_ok_and(|checked| checked.is_ok())
             }
             Err(_) => false,
         },
@@ -165,9 +168,7 @@ async fn taken_and_freed(server: &TestServer, stop: &Stop) -> Result<Duration> {
         Ok(is_served(server, stop.port).await)
     };
     wait_until("a place is free", PLACE_DEADLINE, served).await?;
-    let after = since.elapsed();
-    wait_until("it is ready", DEADLINE, async || Ok(server.status("/ready").await?.0 == 200)).await?;
-    Ok(after)
+    Ok(since.elapsed())
 }
 
 async fn database_with_a_page() -> Result<Database> {
@@ -184,7 +185,7 @@ async fn wherever_clients_stop_their_places_are_free_within_half_a_minute() -> R
     let database = database_with_a_page().await?;
     let stops = stops();
     let places = PLACES.to_string();
-    let few = ["--connections-max", &places, "--database-connections", "2"];
+    let few = ["--connections-max", &places, "--database-connections", "1"];
     let mut servers = Vec::new();
     for _ in &stops {
         servers.push(TestServer::start(settings(&database.url, &few)).await?);
