@@ -2,8 +2,8 @@
 
 use super::{PreflightError, Unsafe};
 use crate::catalogue;
-use crate::database::{DatabaseError, Session};
-use crate::outbox::{OutboxTable, Plan};
+use crate::database::Session;
+use crate::outbox::{OutboxError, OutboxTable, Plan};
 use crate::pgoutput::{Column, Oid, Relation};
 
 /// Checks the table.
@@ -12,10 +12,22 @@ use crate::pgoutput::{Column, Oid, Relation};
 /// The first thing that is not as it must be.
 pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
     check_kind(session, table).await?;
-    let relation = describe(session, table).await?.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
-    let types = catalogue::types(session, &relation, &[]).await?;
-    Plan::new(table, &relation, &types)?;
-    Ok(relation)
+    let mut relation = describe(session, table).await?;
+    loop {
+        let types = catalogue::types(session, &relation, &[]).await?;
+        let planned = Plan::new(table, &relation, &types);
+        let Err(error @ OutboxError::UnknownType { .. }) = planned else {
+            planned?;
+            return Ok(relation);
+        };
+        // Two statements read the columns and their types. When an alteration came between them, the columns are others
+        // by now.
+        let now = describe(session, table).await?;
+        if now == relation {
+            return Err(error.into());
+        }
+        relation = now;
+    }
 }
 
 /// Checks that it is a table whose rows are all in the WAL, under its own name: those of a child table or a partition
@@ -75,19 +87,19 @@ pub async fn check_row_security(
 }
 
 /// The table as the catalogue has it, in the form in which the stream describes tables.
-async fn describe(session: &Session, table: &OutboxTable) -> Result<Option<Relation>, DatabaseError> {
+async fn describe(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
     let sql = "select c.oid, a.attname::text, a.atttypid from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
                where n.nspname = $1 and c.relname = $2 and c.relkind = 'r' order by a.attnum";
     let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
     let rows = rows.map_err(session.error("read the table's columns"))?;
-    let Some(first) = rows.first() else { return Ok(None) };
+    let first = rows.first().ok_or_else(|| Unsafe::TableMissing(table.name()))?;
     let column =
         |row: &tokio_postgres::Row| Some(Column { name: row.get::<_, Option<_>>(1)?, type_oid: row.get(2) });
-    Ok(Some(Relation {
+    Ok(Relation {
         id: first.get(0),
         namespace: table.schema.clone(),
         name: table.table.clone(),
         columns: rows.iter().filter_map(column).collect(),
-    }))
+    })
 }
