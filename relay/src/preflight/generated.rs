@@ -10,7 +10,7 @@ use crate::database::{DatabaseError, Session};
 const PUBLISHES_GENERATED: i32 = 180_000;
 
 /// The first column that an event needs, and that the publication leaves out because it is generated. `published` are the
-/// names that it does not leave out; up to 14 Postgres does not say, and it never holds generated ones.
+/// names that it does not leave out; up to 15 Postgres does not say, and it never holds generated ones.
 pub(super) async fn left_out(
     session: &Session,
     source: &SourceSettings,
