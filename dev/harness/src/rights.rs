@@ -1,7 +1,7 @@
 //! Takes rights on a topic from a user and gives them back, as an operator does, at once: Kafka's own tool takes seconds.
 //!
 //! What denies wins over what allows. A topic with any rule of its own is closed to everybody whom none of them allows,
-//! whatever `allow.everyone.if.no.acl.found` is: so a topic is [`open_to`] its user before a right of it is denied.
+//! whatever `allow.everyone.if.no.acl.found` is: so a topic is opened to its user (`open_to`) before a right of it is denied.
 //! (`CreateAclsRequest.json` and `DeleteAclsRequest.json` version 2 in Apache Kafka.)
 
 use anyhow::{Context, Result};
