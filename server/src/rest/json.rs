@@ -135,15 +135,17 @@ pub(super) fn shorten(value: &mut Value) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn request() -> MessageDescriptor {
+    static REQUEST: LazyLock<MessageDescriptor> = LazyLock::new(|| {
         let pool = super::super::binding::pool().unwrap();
         pool.get_message_by_name("hablof.logistic_package_api.v1.CreatePackageV1Request").unwrap()
-    }
+    });
 
     fn volume(text: &str) -> Result<f32, serde_json::Error> {
-        let message = read(format!(r#"{{"MaximumVolume":{text}}}"#).as_bytes(), &request())?;
+        let message = read(format!(r#"{{"MaximumVolume":{text}}}"#).as_bytes(), &REQUEST)?;
         Ok(message.get_field_by_name("MaximumVolume").unwrap().as_f32().unwrap())
     }
 
@@ -184,10 +186,10 @@ mod tests {
 
     #[test]
     fn a_field_is_said_once() {
-        let error = |text: &str| read(text.as_bytes(), &request()).unwrap_err().to_string();
+        let error = |text: &str| read(text.as_bytes(), &REQUEST).unwrap_err().to_string();
         assert!(error(r#"{"Title":"a","Title":"a"}"#).contains("duplicate field \"Title\""));
         assert!(error(r#"{"Title":null,"Title":"a"}"#).contains("duplicate"));
         assert!(error(r#"{"Title":"a","\u0054itle":"b"}"#).contains("duplicate"));
-        assert!(read(br#"{"x":1,"x":2,"Title":"a"} {"Title":"b"}"#, &request()).is_ok());
+        assert!(read(br#"{"x":1,"x":2,"Title":"a"} {"Title":"b"}"#, &REQUEST).is_ok());
     }
 }
