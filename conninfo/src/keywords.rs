@@ -40,7 +40,7 @@ const fn refused(name: &'static str, variable: Option<&'static str>, why: &'stat
 const OAUTH: &str = "tokens of OAuth are not fetched here";
 
 /// As in `PQconninfoOptions` of libpq 18.
-const KEYWORDS: [Keyword; 56] = [
+const KEYWORDS: [Keyword; 51] = [
     refused("service", Some("PGSERVICE"), "service files are not read: give what the service stands for"),
     refused(
         "servicefile",
@@ -102,12 +102,6 @@ const KEYWORDS: [Keyword; 56] = [
     refused("oauth_client_id", None, OAUTH),
     refused("oauth_client_secret", None, OAUTH),
     refused("oauth_scope", None, OAUTH),
-    // Words of other clients, which libpq does not know.
-    refused("sslfactory", None, "libpq does not know it"),
-    refused("statement_cache_capacity", None, "libpq does not know it"),
-    refused("statement-cache-capacity", None, "libpq does not know it"),
-    refused("ssl-mode", None, "libpq does not know it; it is written sslmode"),
-    refused("ssl", None, "libpq knows it as ssl=true in a URI alone; give sslmode=require"),
 ];
 
 /// What a string and its surroundings say, by word. A word that is given twice has its last value.
