@@ -218,9 +218,8 @@ impl Holder {
     /// When the database refuses.
     pub async fn remember(&self, session: &Session, confirmed: Lsn) -> Result<bool, DatabaseError> {
         let (set, confirmed) = ("confirmed_lsn = greatest(confirmed_lsn, $5)", PgLsn::from(confirmed.0));
-        let only = "and republish_why is null";
         let doing = "remember the position in walpost.slot";
-        self.write(session, set, only, &confirmed, doing).await
+        self.write(session, set, "and republish_why is null", &confirmed, doing).await
     }
 
     /// Remembers that every row of a transaction below `below` is in Kafka. `false`: as for [`Holder::remember`].
