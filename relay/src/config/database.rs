@@ -26,7 +26,7 @@ struct Source {
     /// The variables of libpq, for what it leaves out.
     env: Vec<(String, String)>,
     /// What it said last.
-    last: Mutex<Option<Conninfo>>,
+    last: Mutex<Conninfo>,
 }
 
 enum Text {
@@ -57,10 +57,10 @@ impl Source {
     }
 
     /// What it says now or, where it cannot be read or makes no sense, what it said last.
-    fn current(&self) -> Option<Conninfo> {
+    fn current(&self) -> Conninfo {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match self.read() {
-            Ok(conninfo) => *last = Some(conninfo),
+            Ok(conninfo) => *last = conninfo,
             Err(error) => {
                 tracing::warn!(error, "what says where Postgres is cannot be read: what it said last counts")
             }
@@ -97,7 +97,7 @@ impl DatabaseSettings {
             return None;
         }
         let conninfo = parse("", env).map_err(|mistake| values.mistake(mistake)).ok()?;
-        Some(Self { conninfo, peer_timeout, source: source(Text::Given(String::new().into()), env) })
+        Some(Self::of(conninfo, Text::Given(String::new().into()), env, peer_timeout))
     }
 
     /// The database by the role that asks how things are, which is given.
@@ -129,14 +129,19 @@ impl DatabaseSettings {
         })?;
         let given = || values.text(name).map(|text| Text::Given(text.into()));
         let text = values.file(name).map(Text::File).or_else(given)?;
-        Some(Self { conninfo, peer_timeout, source: source(text, env) })
+        Some(Self::of(conninfo, text, env, peer_timeout))
+    }
+
+    fn of(conninfo: Conninfo, text: Text, env: &[(String, String)], peer_timeout: Duration) -> Self {
+        let env = env.iter().filter(|(name, _)| name.starts_with("PG") || name == "HOME").cloned().collect();
+        let source = Arc::new(Source { text, env, last: Mutex::new(conninfo.clone()) });
+        Self { conninfo, peer_timeout, source }
     }
 
     /// As they are now: the files that they came from are read again.
     #[must_use]
     pub fn current(&self) -> Self {
-        let conninfo = self.source.current().unwrap_or_else(|| self.conninfo.clone());
-        Self { conninfo, ..self.clone() }
+        Self { conninfo: self.source.current(), ..self.clone() }
     }
 
     /// The addresses in the order in which they are tried now.
@@ -161,11 +166,6 @@ impl DatabaseSettings {
     pub fn wants_primary(&self) -> bool {
         self.conninfo.target != Target::Any || self.conninfo.addresses.len() > 1
     }
-}
-
-fn source(text: Text, env: &[(String, String)]) -> Arc<Source> {
-    let env = env.iter().filter(|(name, _)| name.starts_with("PG") || name == "HOME").cloned().collect();
-    Arc::new(Source { text, env, last: Mutex::default() })
 }
 
 /// A connection string, with what it leaves out. walpost follows the primary: of several servers it takes that one.
