@@ -6,7 +6,9 @@ use std::sync::Arc;
 use conninfo::{Roots, SslMode, Tls, TlsVersion};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -51,8 +53,9 @@ fn versions(tls: &Tls) -> Vec<&'static SupportedProtocolVersion> {
 }
 
 fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let algorithms = provider.signature_verification_algorithms;
     if tls.mode < SslMode::VerifyCa {
-        return Ok(Arc::new(Unverified(provider)));
+        return Ok(Arc::new(Verifier { algorithms, chains: None }));
     }
     let trusted = match &tls.roots {
         Roots::File(path) => certificates(path, "sslrootcert")?,
@@ -62,7 +65,8 @@ fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCe
     let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| format!("cannot trust the authorities of sslrootcert: {error}"))?;
-    Ok(Arc::new(Verified { chains, trusted, names: tls.mode == SslMode::VerifyFull }))
+    let chains = Some(Chains { chains, trusted, names: tls.mode == SslMode::VerifyFull });
+    Ok(Arc::new(Verifier { algorithms, chains }))
 }
 
 fn certificates(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -95,9 +99,18 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
+/// Who the server must be, by the mode. That it has the key of its certificate is verified always.
+#[derive(Debug)]
+struct Verifier {
+    algorithms: WebPkiSupportedAlgorithms,
+    /// None for `allow`, `prefer` and `require`: they encrypt against listeners, and trust whoever answers, which is what
+    /// libpq promises for them.
+    chains: Option<Chains>,
+}
+
 /// `verify-ca` and `verify-full`: the chain leads to an authority that is trusted, and the name is the server's.
 #[derive(Debug)]
-struct Verified {
+struct Chains {
     chains: Arc<WebPkiServerVerifier>,
     /// What the file of authorities holds. A server's own certificate in it is trusted as it is, as OpenSSL does.
     trusted: Vec<CertificateDer<'static>>,
@@ -105,8 +118,8 @@ struct Verified {
     names: bool,
 }
 
-impl ServerCertVerifier for Verified {
-    fn verify_server_cert(
+impl Chains {
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -134,45 +147,21 @@ impl ServerCertVerifier for Verified {
         }
         verified
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
 }
 
-/// `allow`, `prefer` and `require` encrypt against listeners, and trust whoever answers: that is what libpq promises for
-/// them.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.chains {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(chains) => chains.verify(end_entity, intermediates, server_name, ocsp_response, now),
+        }
     }
 
     fn verify_tls12_signature(
@@ -181,7 +170,7 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -190,10 +179,10 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
