@@ -208,12 +208,9 @@ fn halt(remedy: &str) -> Verdict {
     Verdict::Halt { remedy: remedy.to_owned() }
 }
 
-/// By SQLSTATE (PostgreSQL, "Error Codes"); without one the server did not answer.
+/// By SQLSTATE (PostgreSQL, "Error Codes"); without one the server did not answer, or was not asked: a certificate and its
+/// key are not written at the same moment, so what does not go together now may in a while.
 fn database_verdict(error: &DatabaseError) -> Verdict {
-    // A certificate and its key are not written at the same moment: what does not go together now may in a while.
-    if error.settings_at_fault() {
-        return Verdict::Retry;
-    }
     let Some(code) = error.sqlstate() else { return Verdict::Retry };
     match code {
         // object_in_use: "replication slot is active for PID".

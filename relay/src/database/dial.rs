@@ -3,18 +3,19 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use conninfo::{Address, SslMode};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::DatabaseError;
 use crate::config::DatabaseSettings;
 
-/// What is tried of encryption, one after the other.
+/// What is tried of encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encryption {
     None,
@@ -22,14 +23,28 @@ pub(crate) enum Encryption {
     Always,
 }
 
-/// The tries that a mode asks for. The second is made where the first failed for a reason that has to do with
-/// encryption (PostgreSQL, libpq, `sslmode`).
-pub(crate) fn tries(mode: SslMode) -> &'static [Encryption] {
-    match mode {
-        SslMode::Disable => &[Encryption::None],
-        SslMode::Allow => &[Encryption::None, Encryption::Always],
-        SslMode::Prefer => &[Encryption::IfOffered, Encryption::None],
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[Encryption::Always],
+/// Connects with, or without, encryption, as the mode asks for. The second try of `allow` and `prefer` is made where the
+/// first failed for a reason that has to do with encryption (PostgreSQL, libpq, `sslmode`).
+///
+/// # Errors
+/// Why the last try failed.
+pub(crate) async fn by_mode<T, E, C>(
+    mode: SslMode,
+    may_do_otherwise: impl Fn(&E) -> bool,
+    connect: impl Fn(Encryption) -> C,
+) -> Result<T, E>
+where
+    C: Future<Output = Result<T, E>>,
+{
+    let (first, second) = match mode {
+        SslMode::Disable => (Encryption::None, None),
+        SslMode::Allow => (Encryption::None, Some(Encryption::Always)),
+        SslMode::Prefer => (Encryption::IfOffered, Some(Encryption::None)),
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Encryption::Always, None),
+    };
+    match (connect(first).await, second) {
+        (Err(error), Some(second)) if may_do_otherwise(&error) => connect(second).await,
+        (connected, _) => connected,
     }
 }
 
@@ -58,11 +73,7 @@ where
             Ok((_, true)) if settings.wants_primary() => failed = Some(DatabaseError::standby(&place)),
             Ok((connected, _)) => return Ok(connected),
             // cannot_connect_now.
-            Err(error)
-                if error.settings_at_fault() || error.sqlstate().is_some_and(|code| code != "57P03") =>
-            {
-                return Err(error);
-            }
+            Err(error) if error.sqlstate().is_some_and(|code| code != "57P03") => return Err(error),
             Err(error) => failed = Some(error),
         }
     }
@@ -90,6 +101,14 @@ pub(crate) async fn dial(
     stream.set_nodelay(true)?;
     keep_alive(&stream, settings)?;
     Ok(stream)
+}
+
+/// Connects to the socket in a folder.
+///
+/// # Errors
+/// When nobody listens there.
+pub(crate) async fn dial_socket(folder: &Path, port: u16) -> io::Result<UnixStream> {
+    UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await
 }
 
 fn keep_alive(stream: &TcpStream, settings: &DatabaseSettings) -> io::Result<()> {

@@ -19,8 +19,6 @@ pub struct DatabaseError {
     place: String,
     /// The server's code, where the server answered.
     state: Option<SqlState>,
-    /// Whether the settings are at fault, so that trying again is no use.
-    settings_at_fault: bool,
     detail: String,
 }
 
@@ -43,39 +41,35 @@ impl DatabaseError {
             Some(server) => server.message().to_owned(),
             None => with_sources(error),
         };
-        Self { doing, place: place.to_owned(), state, settings_at_fault: false, detail }
+        Self { doing, place: place.to_owned(), state, detail }
     }
 
     /// From the replication client, which gives the server's code as the end of the text only.
     #[must_use]
     pub fn of_stream(doing: &'static str, place: &str, text: &str) -> Self {
         let (detail, state) = split_sqlstate(text);
-        Self { doing, place: place.to_owned(), state, settings_at_fault: false, detail: detail.to_owned() }
+        Self { doing, place: place.to_owned(), state, detail: detail.to_owned() }
     }
 
-    pub(super) fn settings(doing: &'static str, place: &str, detail: String) -> Self {
-        Self { doing, place: place.to_owned(), state: None, settings_at_fault: true, detail }
+    pub(super) fn of_tls(place: &str, detail: String) -> Self {
+        Self::unanswered("set up TLS", place, detail)
     }
 
     pub(crate) fn no_answer(doing: &'static str, place: &str, timeout: Duration) -> Self {
-        let detail = format!("no answer within {} ms", timeout.as_millis());
-        Self { doing, place: place.to_owned(), state: None, settings_at_fault: false, detail }
+        Self::unanswered(doing, place, format!("no answer within {} ms", timeout.as_millis()))
     }
 
     pub(super) fn standby(place: &str) -> Self {
-        let detail = "it is a standby, and walpost follows the primary".to_owned();
-        Self { doing: "connect", place: place.to_owned(), state: None, settings_at_fault: false, detail }
+        Self::unanswered("connect", place, "it is a standby, and walpost follows the primary".to_owned())
     }
 
     pub(super) fn closed(place: &str) -> Self {
-        let detail = "the server closed it".to_owned();
-        Self {
-            doing: "keep the connection",
-            place: place.to_owned(),
-            state: None,
-            settings_at_fault: false,
-            detail,
-        }
+        Self::unanswered("keep the connection", place, "the server closed it".to_owned())
+    }
+
+    /// Without a word of the server's.
+    fn unanswered(doing: &'static str, place: &str, detail: String) -> Self {
+        Self { doing, place: place.to_owned(), state: None, detail }
     }
 
     /// Whether a stream that had begun ended with it.
@@ -95,12 +89,6 @@ impl DatabaseError {
     pub fn sqlstate(&self) -> Option<&str> {
         self.state.as_ref().map(|SqlState(code)| code.as_str())
     }
-
-    /// Whether the settings are at fault, so that trying again is no use.
-    #[must_use]
-    pub fn settings_at_fault(&self) -> bool {
-        self.settings_at_fault
-    }
 }
 
 /// The client's own errors say little; the causes behind them say why.
@@ -115,7 +103,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// Splits `message (SQLSTATE 55006)`.
-fn split_sqlstate(text: &str) -> (&str, Option<SqlState>) {
+pub(crate) fn split_sqlstate(text: &str) -> (&str, Option<SqlState>) {
     let found =
         text.rsplit_once(" (SQLSTATE ").and_then(|(message, rest)| Some((message, rest.split_once(')')?.0)));
     match found {

@@ -8,19 +8,17 @@ use std::time::Duration;
 
 use conninfo::{Address, ChannelBinding, Place, SslMode};
 use secrecy::ExposeSecret;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
-pub(crate) use dial::{Encryption, depends_on_encryption, dial, to_the_first, tries};
-pub(crate) use error::FOLLOW_STREAM;
+pub(crate) use dial::{Encryption, by_mode, depends_on_encryption, dial, dial_socket, to_the_first};
 pub use error::{DatabaseError, SqlState};
-
-/// How the relay's connections are named in `pg_stat_activity` and `pg_stat_replication`.
-pub const APPLICATION_NAME: &str = "walpost";
+pub(crate) use error::{FOLLOW_STREAM, split_sqlstate};
 
 /// A connection to the database. It closes when this is dropped.
 pub struct Session {
@@ -117,7 +115,7 @@ impl Drop for Session {
 
 /// How the connections are named, in `pg_stat_activity` and `pg_stat_replication`.
 pub(crate) fn application_name(settings: &DatabaseSettings) -> &str {
-    settings.conninfo.application_name.as_deref().unwrap_or(APPLICATION_NAME)
+    settings.conninfo.application_name.as_deref().unwrap_or("walpost")
 }
 
 enum ConnectError {
@@ -133,7 +131,7 @@ impl ConnectError {
             Self::Tcp(error) => {
                 DatabaseError::of_stream("connect", place, &format!("error connecting to server: {error}"))
             }
-            Self::Tls(reason) => DatabaseError::settings("set up TLS", place, reason),
+            Self::Tls(reason) => DatabaseError::of_tls(place, reason),
         }
     }
 
@@ -188,7 +186,7 @@ struct Connector {
 impl Connector {
     fn new(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
         let conninfo = &settings.conninfo;
-        let unusable = |reason| DatabaseError::settings("set up TLS", &settings.to_string(), reason);
+        let unusable = |reason| DatabaseError::of_tls(&settings.to_string(), reason);
         let tls = match conninfo.tls.mode {
             SslMode::Disable => None,
             _ => Some(MakeRustlsConnect::new(tls::client_config(&conninfo.tls).map_err(unusable)?)),
@@ -197,14 +195,8 @@ impl Connector {
     }
 
     async fn open(&self, settings: &DatabaseSettings, address: &Address) -> Result<Opened, ConnectError> {
-        let mut tries = tries(settings.conninfo.tls.mode).iter().peekable();
-        loop {
-            let encryption = tries.next().copied().unwrap_or(Encryption::None);
-            match self.open_by(settings, address, encryption).await {
-                Err(error) if error.depends_on_encryption() && tries.peek().is_some() => {}
-                opened => return opened,
-            }
-        }
+        let open = |encryption| self.open_by(settings, address, encryption);
+        by_mode(settings.conninfo.tls.mode, ConnectError::depends_on_encryption, open).await
     }
 
     async fn open_by(
@@ -219,28 +211,22 @@ impl Connector {
         }
         let (client, connection) = match &address.place {
             Place::Socket(folder) => {
-                let path = folder.join(format!(".s.PGSQL.{}", address.port));
-                let stream = UnixStream::connect(path).await.map_err(ConnectError::Tcp)?;
-                let (client, connection) = config.connect_raw(stream, NoTls).await?;
-                (client, tokio::spawn(connection))
+                let stream = dial_socket(folder, address.port).await.map_err(ConnectError::Tcp)?;
+                start(&config, stream, NoTls).await?
             }
             Place::Tcp { host, addr } => {
+                config.ssl_mode(match encryption {
+                    Encryption::None => tokio_postgres::config::SslMode::Disable,
+                    Encryption::IfOffered => tokio_postgres::config::SslMode::Prefer,
+                    Encryption::Always => tokio_postgres::config::SslMode::Require,
+                });
                 let stream = dial(settings, host, *addr, address.port).await.map_err(ConnectError::Tcp)?;
-                match self.tls.clone().filter(|_| encryption != Encryption::None) {
-                    None => {
-                        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-                        let (client, connection) = config.connect_raw(stream, NoTls).await?;
-                        (client, tokio::spawn(connection))
-                    }
+                match self.tls.clone() {
+                    None => start(&config, stream, NoTls).await?,
                     Some(mut tls) => {
-                        config.ssl_mode(match encryption {
-                            Encryption::Always => tokio_postgres::config::SslMode::Require,
-                            _ => tokio_postgres::config::SslMode::Prefer,
-                        });
                         let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, host);
                         let tls = tls.map_err(|error| ConnectError::Tls(error.to_string()))?;
-                        let (client, connection) = config.connect_raw(stream, tls).await?;
-                        (client, tokio::spawn(connection))
+                        start(&config, stream, tls).await?
                     }
                 }
             }
@@ -248,6 +234,21 @@ impl Connector {
         let row = client.query_one(PREPARE, &[]).await?;
         Ok(Opened { version: row.get(0), in_recovery: row.get(1), client, connection })
     }
+}
+
+/// Logs in on a stream; the connection's task runs until the client is gone.
+async fn start<S, T>(
+    config: &tokio_postgres::Config,
+    stream: S,
+    tls: T,
+) -> Result<(Client, Connection), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect_raw(stream, tls).await?;
+    Ok((client, tokio::spawn(connection)))
 }
 
 fn client_config(settings: &DatabaseSettings) -> tokio_postgres::Config {

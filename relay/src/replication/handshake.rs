@@ -26,7 +26,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Server, binding};
 use crate::config::{DatabaseSettings, SourceSettings};
-use crate::database::{Encryption, application_name, depends_on_encryption, dial, tls, tries};
+use crate::database::{
+    Encryption, application_name, by_mode, depends_on_encryption, dial, dial_socket, split_sqlstate, tls,
+};
 use crate::lsn::Lsn;
 
 /// Version 3.0 of the protocol.
@@ -85,14 +87,8 @@ impl AsyncWrite for Socket {
 
 /// Connects to one of the addresses and authenticates; the session waits for a command.
 pub(super) async fn connect(database: &DatabaseSettings, address: &Address) -> Result<Socket, PgWireError> {
-    let mut tries = tries(database.conninfo.tls.mode).iter().peekable();
-    loop {
-        let encryption = tries.next().copied().unwrap_or(Encryption::None);
-        match connect_by(database, address, encryption).await {
-            Err(error) if may_do_otherwise(&error) && tries.peek().is_some() => {}
-            connected => return connected,
-        }
-    }
+    let connect = |encryption| connect_by(database, address, encryption);
+    by_mode(database.conninfo.tls.mode, may_do_otherwise, connect).await
 }
 
 /// Whether it may be otherwise with, or without, encryption.
@@ -100,8 +96,7 @@ fn may_do_otherwise(error: &PgWireError) -> bool {
     match error {
         PgWireError::Tls(_) => true,
         PgWireError::Server(text) => {
-            let code = text.rsplit_once("(SQLSTATE ").and_then(|(_, code)| code.get(..5));
-            code.is_some_and(depends_on_encryption)
+            split_sqlstate(text).1.is_some_and(|code| depends_on_encryption(&code.0))
         }
         _ => false,
     }
@@ -143,10 +138,7 @@ async fn open(
     encryption: Encryption,
 ) -> Result<Socket, PgWireError> {
     let (host, addr) = match &address.place {
-        Place::Socket(folder) => {
-            let path = folder.join(format!(".s.PGSQL.{}", address.port));
-            return Ok(Socket::Unix(UnixStream::connect(path).await?));
-        }
+        Place::Socket(folder) => return Ok(Socket::Unix(dial_socket(folder, address.port).await?)),
         Place::Tcp { host, addr } => (host, *addr),
     };
     let mut stream = dial(database, host, addr, address.port).await?;
