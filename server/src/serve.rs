@@ -6,7 +6,6 @@
 mod connections;
 mod delivery;
 mod drain;
-mod patience;
 mod tls;
 
 use std::io;
@@ -14,7 +13,8 @@ use std::net::SocketAddr;
 
 use std::time::Duration;
 
-use connections::{Door, Ending, Limits, Protocol, WhenFull};
+use clients::WhenFull;
+use connections::{Door, Ending, Limits, Protocol};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -1,15 +1,17 @@
 //! Connections to the pages: bounded in number, and closed when nothing is asked on them. The relay's own connections come
-//! out of the same files of the process, and whoever can reach this port must not be able to take them all.
+//! out of the same files of the process, and whoever can reach this port must not be able to take them all. Nor must
+//! clients that stop keep probes away, or a relay that is well is restarted for them: where all places are taken, the
+//! connection that is there longest makes room.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use clients::{Patient, Places, WhenFull};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// At once, at most; pages that are open are bounded further.
@@ -17,6 +19,16 @@ const CONNECTIONS_MAX: usize = 256;
 
 /// A client that asks nothing for so long is let go; Prometheus and browsers connect again without a word.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A client that takes longer to begin does not mean to.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client whose machine takes nothing for so long is gone.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What is kept for a client that does not read, some seconds of the page's events: the kernel's own bound is megabytes,
+/// and the client would seem well for half an hour.
+const SEND_BYTES_MAX: usize = 16 << 10;
 
 /// The head of a request is a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -30,7 +42,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
 }
 
 async fn serve_with(listener: TcpListener, router: Router, stop: CancellationToken, idle_timeout: Duration) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::new(CONNECTIONS_MAX, WhenFull::EndOldest);
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(idle_timeout).max_buf_size(HEAD_BYTES_MAX);
     loop {
@@ -47,20 +59,24 @@ async fn serve_with(listener: TcpListener, router: Router, stop: CancellationTok
                 continue;
             }
         };
-        // One that finds no room is closed.
-        if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
-            let serving = connection(stream, builder.clone(), router.clone(), stop.clone());
-            tokio::spawn(async move {
-                serving.await;
-                drop(permit);
-            });
-        }
+        let Some(place) = places.take().await else { continue };
+        let serving = connection(stream, builder.clone(), router.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = place.is_needed() => {}
+            }
+        });
     }
 }
 
 async fn connection(stream: TcpStream, builder: Builder, router: Router, stop: CancellationToken) {
+    let socket = SockRef::from(&stream);
+    let _ = socket.set_send_buffer_size(SEND_BYTES_MAX);
+    let _ = socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT));
     let service = TowerToHyperService::new(router);
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Patient::new(stream, BEGIN_TIMEOUT));
+    let mut serving = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = stop.cancelled() => {
@@ -120,16 +136,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_are_open_than_there_is_room_for_and_one_that_goes_makes_room() {
+    async fn no_more_are_open_than_there_is_room_for_and_the_oldest_makes_room() {
         let (addr, _stop) = served(SOON * 10).await;
         let mut open = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
             open.push(TcpStream::connect(addr).await.unwrap());
         }
-        let mut one_more = TcpStream::connect(addr).await.unwrap();
-        assert!(is_closed(&mut one_more).await);
-        open.clear();
-        timeout(SOON, async { while !answers(addr).await {} }).await.unwrap();
+        for number in 0..10 {
+            assert!(answers(addr).await);
+            assert!(number > 0 || is_closed(&mut open[0]).await);
+        }
+        assert!(
+            timeout(Duration::from_millis(100), open[CONNECTIONS_MAX - 1].read(&mut [0; 64])).await.is_err()
+        );
     }
 
     #[tokio::test]

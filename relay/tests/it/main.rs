@@ -54,6 +54,7 @@ mod recover;
 
 /// What is in Kafka may go from the table, and nothing else.
 mod clean;
+mod clients;
 
 /// Rows that cannot be published, where they are not to halt the relay.
 mod dead_letter;

@@ -6,21 +6,20 @@
 //! | it stops | who lets it go | after |
 //! |---|---|---|
 //! | before or in the TLS handshake | here | 10 s |
-//! | before HTTP is told from HTTP/2 | `patience` | 10 s |
+//! | before HTTP is told from HTTP/2 | `clients::Patient` | 10 s |
 //! | before or in the head of a request over HTTP/1, between two requests | hyper | 10 s |
 //! | in a body | `calls::receiving` | 15 s |
 //! | anywhere, over HTTP/2 | pings that are not answered | 20 s |
-//! | in the answer: takes no bytes | `patience` | 15 s |
+//! | in the answer: takes no bytes | `clients::Patient` | 15 s |
 //! | in the answer: opens no window | `delivery` | 20 s at most |
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use clients::{Patient, Places, WhenFull};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -29,7 +28,6 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -38,7 +36,6 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::delivery::{Answers, Watched};
-use super::patience::Patient;
 
 /// A client that takes longer to begin, with its TLS or the head of its request, does not mean to.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,9 +52,6 @@ const HEADERS_BYTES_MAX: u32 = 16 * 1_024;
 
 /// What is read ahead of a connection over HTTP/1; what is larger is read piece by piece.
 const READ_AHEAD_BYTES_MAX: usize = 64 * 1_024;
-
-/// For a connection that is told to end to be gone.
-const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// After the system refuses a connection (no more files, say), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -82,15 +76,6 @@ pub(super) struct Limits {
     pub(super) grace: Duration,
     /// What becomes of one more.
     pub(super) when_full: WhenFull,
-}
-
-/// What is done where connections are as many as may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WhenFull {
-    /// The new one is closed.
-    Refuse,
-    /// The one that is there longest is closed for it.
-    EndOldest,
 }
 
 /// Where connections come in.
@@ -120,7 +105,7 @@ impl Door {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut places = Places::new(self.limits);
+        let mut places = Places::new(self.limits.connections_max, self.limits.when_full);
         let builder = builder(self.protocol);
         loop {
             let accepted = tokio::select! {
@@ -143,62 +128,16 @@ impl Door {
             let (tls, builder, service) = (self.tls.clone(), builder.clone(), service.clone());
             let (stop, limits) = (ending.stop.clone(), self.limits);
             ending.open.spawn(async move {
-                // All of it, or a block takes only what it names, and the place is free at once.
-                let Place { end, permit: _permit } = place;
                 let serving = connection(stream, tls, &builder, service, stop, limits);
                 let served = tokio::select! {
                     served = serving => served,
-                    () = end.notified() => Err("it made room for a new one".into()),
+                    () = place.is_needed() => Err("it made room for a new one".into()),
                 };
                 if let Err(error) = served {
                     tracing::debug!(%error, "a connection ended");
                 }
             });
         }
-    }
-}
-
-/// The places that connections have, those that came first at the front.
-struct Places {
-    limits: Limits,
-    room: Arc<Semaphore>,
-    taken: VecDeque<Weak<Notify>>,
-}
-
-/// Of one connection, as long as it is there.
-struct Place {
-    /// Tells it to end.
-    end: Arc<Notify>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Places {
-    fn new(limits: Limits) -> Self {
-        let room = Arc::new(Semaphore::new(limits.connections_max));
-        Self { limits, room, taken: VecDeque::new() }
-    }
-
-    /// A place for one more, if there is one.
-    async fn take(&mut self) -> Option<Place> {
-        match self.room.clone().try_acquire_owned() {
-            Ok(permit) => Some(self.place(permit)),
-            Err(_) if self.limits.when_full == WhenFull::EndOldest => {
-                let oldest = std::iter::from_fn(|| self.taken.pop_front()).find_map(|end| end.upgrade())?;
-                oldest.notify_one();
-                let permit = timeout(END_TIMEOUT, self.room.clone().acquire_owned()).await.ok()?.ok()?;
-                Some(self.place(permit))
-            }
-            Err(_) => None,
-        }
-    }
-
-    fn place(&mut self, permit: OwnedSemaphorePermit) -> Place {
-        let end = Arc::new(Notify::new());
-        if self.limits.when_full == WhenFull::EndOldest {
-            self.taken.retain(|end| end.strong_count() > 0);
-            self.taken.push_back(Arc::downgrade(&end));
-        }
-        Place { end, permit }
     }
 }
 

@@ -18,7 +18,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection that ends when its client stops.
-pub(super) struct Patient<T> {
+pub struct Patient<T> {
     stream: T,
     /// Until the client has begun: when it must have, and how much of the preface is there.
     beginning: Option<(Pin<Box<Sleep>>, usize)>,
@@ -29,7 +29,8 @@ pub(super) struct Patient<T> {
 
 impl<T> Patient<T> {
     /// A client that takes longer than `begin_timeout` to begin is let go.
-    pub(super) fn new(stream: T, begin_timeout: Duration) -> Self {
+    #[must_use]
+    pub fn new(stream: T, begin_timeout: Duration) -> Self {
         let beginning = Some((Box::pin(sleep(begin_timeout)), 0));
         Self { stream, beginning, stalled: None, write_timeout: WRITE_TIMEOUT }
     }

@@ -1,0 +1,7 @@
+//! Connections of clients that may stop anywhere: how many there are, and how long each is waited for.
+
+mod patience;
+mod places;
+
+pub use patience::Patient;
+pub use places::{Place, Places, WhenFull};
