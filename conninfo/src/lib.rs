@@ -9,6 +9,8 @@ mod address;
 mod files;
 mod keywords;
 mod meaning;
+mod reach;
+mod source;
 mod text;
 mod uri;
 
@@ -19,6 +21,8 @@ use secrecy::SecretString;
 
 pub use address::{Address, Place};
 pub use keywords::Values;
+pub use reach::{Encryption, by_mode, depends_on_encryption, first_to_answer, is_starting};
+pub use source::Source;
 
 /// Where Postgres is, as whom, and how.
 #[derive(Debug, Clone)]

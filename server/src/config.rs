@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use secrecy::ExposeSecret;
 use settings::{MapSetting, Mistakes, Setting, Table, Values};
 
 use crate::calls::{CallSettings, Token};
@@ -26,7 +25,7 @@ const SETTINGS: [Setting; 34] = [
     Setting::optional(
         "database-url",
         "URL",
-        "The database, postgres://user:password@host:5432/name. Better from a file or the environment than from a flag, which others on the machine can read.",
+        "The database, a connection string as libpq takes it: postgres://user:password@host:5432/name, or with several hosts, of which the primary is taken. libpq's variables (PGPASSWORD, ...) fill what it leaves out. Better from a file, which is read again for each connection, or the environment than from a flag, which others on the machine can read.",
     )
     .secret()
     .or_env(&["DATABASE_URL"]),
@@ -103,7 +102,7 @@ const SETTINGS: [Setting; 34] = [
         "false",
         "Whether metadata `log_level` (REST: a header of that name) raises the log level of its call.",
     ),
-    Setting::optional("otlp-endpoint", "URL", "Where spans go, OTLP over gRPC: http://localhost:4317; nowhere when absent.")
+    Setting::optional("otlp-endpoint", "URL", "Where spans go, OTLP over gRPC: http://localhost:4317, or https://; nowhere when absent.")
         .or_env(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
     Setting::new("trace-sample-ratio", "RATIO", "1", "Of the calls that bring no decision in `traceparent`, how many are traced, 0 to 1."),
     Setting::new("environment", "NAME", "development", "The environment that /version names."),
@@ -181,19 +180,19 @@ impl Settings {
     pub fn load(matches: &ArgMatches, env: &[(String, String)]) -> Result<Self, Mistakes> {
         let values = TABLE.load(matches, env);
         let shown = values.shown();
-        Ok(Self { shown, ..Self::judge(values)? })
+        Ok(Self { shown, ..Self::judge(values, env)? })
     }
 
-    fn judge(mut values: Values) -> Result<Self, Mistakes> {
-        let typed = Self::read(&mut values);
+    fn judge(mut values: Values, env: &[(String, String)]) -> Result<Self, Mistakes> {
+        let typed = Self::read(&mut values, env);
         values.finish()?;
         // `read` gives nothing only where it has noted why.
         typed.ok_or_else(Mistakes::default)
     }
 
     /// Each setting is read before any is missed, so that all mistakes are noted.
-    fn read(values: &mut Values) -> Option<Self> {
-        let database = database(values);
+    fn read(values: &mut Values, env: &[(String, String)]) -> Option<Self> {
+        let database = database(values, env);
         let pool = pool(values);
         let migrate = values.flag("migrate");
         let listen = listen(values);
@@ -315,17 +314,10 @@ fn telemetry(values: &mut Values) -> Option<TelemetrySettings> {
         let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
         ratio.ok_or_else(|| "expected a number from 0 to 1".to_owned())
     });
-    let endpoint = match values.text("otlp-endpoint") {
-        None => Some(None),
-        Some(_) => values.parse_with("otlp-endpoint", endpoint).map(Some),
-    };
+    let collector = values.collector("otlp-endpoint");
     let environment = values.text("environment");
-    let traces = match endpoint? {
-        None => None,
-        Some(endpoint) => {
-            Some(TraceSettings { endpoint, sample_ratio: sample_ratio?, environment: environment? })
-        }
-    };
+    let traces =
+        TraceSettings { collector: collector?, sample_ratio: sample_ratio?, environment: environment? };
     Some(TelemetrySettings {
         log_level: log_level?,
         log_format: log_format?,
@@ -334,14 +326,7 @@ fn telemetry(values: &mut Values) -> Option<TelemetrySettings> {
     })
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
-    let expected = || "expected the URL of a collector, such as http://localhost:4317".to_owned();
-    let uri: http::Uri = text.parse().map_err(|_| expected())?;
-    let known = matches!(uri.scheme_str(), Some("http")) && uri.host().is_some();
-    if known { Ok(text.to_owned()) } else { Err(expected()) }
-}
-
-fn database(values: &mut Values) -> Option<Database> {
+fn database(values: &mut Values, env: &[(String, String)]) -> Option<Database> {
     let pooling: Option<Pooling> = values.parse("database-pooling");
     let Some(url) = values.secret("database-url") else {
         values.missing(
@@ -350,7 +335,8 @@ fn database(values: &mut Values) -> Option<Database> {
         );
         return None;
     };
-    let database = values.parse_with("database-url", |_| Database::parse(url.expose_secret()));
+    let file = values.file("database-url");
+    let database = values.parse_with("database-url", |_| Database::parse(url, file, env));
     Some(database?.pooled(pooling?))
 }
 

@@ -8,6 +8,8 @@
 //! A statement that a connection has not run before takes one round trip more, to prepare it.
 
 mod connect;
+mod database;
+mod dial;
 mod error;
 mod kinds;
 mod lane;
@@ -34,7 +36,7 @@ use statement::Statement;
 
 use crate::telemetry::trace::SPANS;
 
-pub use connect::{Database, PoolSettings, Pooling, StartError};
+pub use database::{Database, PoolSettings, Pooling, StartError};
 pub use error::StoreError;
 pub use kinds::Standing;
 pub use migrations::{MigrateFailed, Migrated, Newer, migrate};

@@ -6,7 +6,6 @@ pub(crate) mod trace;
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
-use opentelemetry_otlp::ExporterBuildError;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -73,15 +72,13 @@ pub struct TelemetrySettings {
     /// Whether a client may raise the level of its call.
     pub log_level_by_client: bool,
     /// Where spans go, if anywhere.
-    pub traces: Option<TraceSettings>,
+    pub traces: TraceSettings,
 }
 
 /// Sends the log of the whole process to stderr, and its spans to the collector until what it returns is dropped. Does
 /// nothing where a log is set up already. Needs a Tokio runtime where there is a collector.
-///
-/// # Errors
-/// When the collector's address is none.
-pub fn init(settings: &TelemetrySettings) -> Result<Option<Exporting>, ExporterBuildError> {
+#[must_use]
+pub fn init(settings: &TelemetrySettings) -> Option<Exporting> {
     let layer = fmt::layer().with_writer(io::stderr);
     let layer = match settings.log_format {
         LogFormat::Json => {
@@ -96,12 +93,16 @@ pub fn init(settings: &TelemetrySettings) -> Result<Option<Exporting>, ExporterB
     } else {
         layer.with_filter(always).boxed()
     };
-    let (spans, exporting) = match &settings.traces {
-        Some(traces) => trace::layer(traces).map(|(layer, exporting)| (Some(layer), Some(exporting)))?,
-        None => (None, None),
+    let (spans, unusable) = match trace::layer(&settings.traces) {
+        Ok(spans) => (spans, None),
+        Err(reason) => (None, Some(reason)),
     };
+    let (spans, exporting) = spans.unzip();
     let _ = tracing_subscriber::registry().with(log).with(spans).try_init();
-    Ok(exporting)
+    if let Some(reason) = unusable {
+        tracing::warn!(reason, "no spans are sent");
+    }
+    exporting
 }
 
 /// Spans are not for the log.

@@ -37,6 +37,9 @@ pub mod collector;
 /// Certificates, and servers that ask for them.
 pub mod secure;
 
+/// Files that hold a secret.
+mod secret_file;
+
 /// Servers of a test's own, to be stopped, killed and paused.
 pub mod private;
 
@@ -88,6 +91,7 @@ pub use program::{Finished, Program};
 pub use proxy::Proxy;
 pub use reader::{Reader, Received};
 pub use relay::{Relay, RelayProcess};
+pub use secret_file::SecretFile;
 pub use stack::Stack;
 pub use topic::Topic;
 pub use wait::{wait_for, wait_until};

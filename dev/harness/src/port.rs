@@ -1,7 +1,8 @@
 //! Ports that are free now.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -35,4 +36,35 @@ pub fn free_from(port: u16) -> Result<SocketAddr> {
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .find(|addr| TcpListener::bind(addr).is_ok())
         .with_context(|| format!("ports {port} and the hundred after it are taken: stop what holds them"))
+}
+
+/// An address that takes no connection and refuses none, as of a machine that is gone: its queue is full.
+pub struct Silent {
+    _listening: socket2::Socket,
+    _filling: Vec<TcpStream>,
+    addr: SocketAddr,
+}
+
+impl Silent {
+    /// One on loopback.
+    ///
+    /// # Errors
+    /// When the kernel has no port left.
+    pub fn new() -> Result<Self> {
+        let listening = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        listening.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        listening.listen(0)?;
+        let addr = listening.local_addr()?.as_socket().context("a listener without an address")?;
+        let mut filling = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(100)) {
+            filling.push(stream);
+        }
+        Ok(Self { _listening: listening, _filling: filling, addr })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
 }

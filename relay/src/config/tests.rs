@@ -57,8 +57,8 @@ fn a_database_url_gives_the_place_and_the_libpq_variables_fill_what_is_absent() 
 #[test]
 fn of_several_servers_the_primary_is_meant_and_a_standby_is_never_asked_for() {
     let of = |url: &str| read(&[], &[("WALPOST_DATABASE_URL", url)]).map(|settings| settings.database);
-    assert!(!of("postgres://me@a/shop").unwrap().wants_primary());
-    assert!(of("postgres://me@a,b:7/shop").unwrap().wants_primary());
+    assert!(!of("postgres://me@a/shop").unwrap().conninfo.wants_primary());
+    assert!(of("postgres://me@a,b:7/shop").unwrap().conninfo.wants_primary());
     assert_eq!(of("postgres://me@a,b:7/shop").unwrap().to_string(), "a:5432,b:7/shop as me");
     let text = of("host=a,b user=me target_session_attrs=prefer-standby").unwrap_err().to_string();
     assert!(text.contains("follows the primary"), "{text}");

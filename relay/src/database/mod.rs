@@ -6,7 +6,7 @@ pub(crate) mod tls;
 
 use std::time::Duration;
 
-use conninfo::{Address, ChannelBinding, Place, SslMode};
+use conninfo::{Address, ChannelBinding, Encryption, Place, SslMode, by_mode, depends_on_encryption};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
-pub(crate) use dial::{Encryption, by_mode, depends_on_encryption, dial, dial_socket, to_the_first};
+pub(crate) use dial::{dial, dial_socket, to_the_first};
 pub use error::{DatabaseError, SqlState};
 pub(crate) use error::{FOLLOW_STREAM, split_sqlstate};
 

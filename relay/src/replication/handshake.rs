@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use conninfo::{Address, ChannelBinding, Place};
+use conninfo::{Address, ChannelBinding, Encryption, Place, by_mode, depends_on_encryption};
 use pgwire_replication::PgWireError;
 use pgwire_replication::protocol::framing::{
     BackendMessage, read_backend_message, write_password_message, write_query, write_startup_message,
@@ -26,9 +26,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Server, binding};
 use crate::config::{DatabaseSettings, SourceSettings};
-use crate::database::{
-    Encryption, application_name, by_mode, depends_on_encryption, dial, dial_socket, split_sqlstate, tls,
-};
+use crate::database::{application_name, dial, dial_socket, split_sqlstate, tls};
 use crate::lsn::Lsn;
 
 /// Version 3.0 of the protocol.

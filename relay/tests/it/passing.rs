@@ -2,8 +2,7 @@ use anyhow::{Context, Result, ensure};
 use harness::database::{connect, with_database};
 use harness::http::Response;
 use harness::wait::holds_for;
-use harness::{PrivateKafka, PrivatePostgres, wait_until};
-use std::path::PathBuf;
+use harness::{PrivateKafka, PrivatePostgres, SecretFile, wait_until};
 use std::time::Duration;
 
 use crate::case::{Case, SOON, insert};
@@ -44,30 +43,13 @@ async fn a_database_that_was_made_read_only_is_published_and_confirmed() -> Resu
     case.confirmed_to(before + 1).await
 }
 
-/// A file as Kubernetes, Vault or a token refresher writes it.
-struct UrlFile(PathBuf);
-
-impl UrlFile {
-    fn write(name: &str, url: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("walpost-{name}.url"));
-        std::fs::write(&path, format!("{url}\n"))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for UrlFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 #[tokio::test]
 async fn a_password_that_is_rotated_is_read_anew_and_nobody_restarts_anything() -> Result<()> {
     let case = Case::new().await?;
     let (name, role) = (case.database.name(), case.database.relay_role());
-    let file = UrlFile::write(name, &case.database.relay_url)?;
+    let file = SecretFile::new(name, &case.database.relay_url)?;
     let relay = case.relay.clone().without_env("WALPOST_DATABASE_URL");
-    let relay = relay.env("WALPOST_DATABASE_URL_FILE", file.0.as_os_str());
+    let relay = relay.env("WALPOST_DATABASE_URL_FILE", file.path());
     let mut relay = relay.init_and_run().await?;
     case.commit_one(1).await?;
     case.audit().await?;
@@ -77,10 +59,10 @@ async fn a_password_that_is_rotated_is_read_anew_and_nobody_restarts_anything() 
     relay.status("the refusal is said", says("28P01")).await?;
     let (user, place) = case.database.relay_url.rsplit_once('@').context("a URL")?;
     let user = user.rsplit_once(':').map_or(user, |(user, _)| user);
-    let _file = UrlFile::write(name, &format!("{user}:rotated@{place}"))?;
+    file.write(&format!("{user}:rotated@{place}"))?;
     relay.ready().await?;
     // What makes no sense leaves what it said last.
-    let _file = UrlFile::write(name, "")?;
+    file.write("")?;
     case.database.execute(&end).await?;
     relay.status("the sessions are gone", |answer| answer.status == 503).await?;
     relay.ready().await?;

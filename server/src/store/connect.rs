@@ -1,17 +1,16 @@
-//! Where the database is, connections to it, and why a start fails.
+//! The connections of the lanes: made, tried and ended.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::StoreError;
+use super::database::{Database, PoolSettings, Pooling};
 use super::session::{Lasting, Session, set_config};
-use super::{StoreError, statements};
 
 /// A connection that was used within this time is taken to be alive. A ping would be a second round trip for every
 /// call; what it finds is a server that was restarted, and a busy pool finds that out by the first call that fails.
@@ -33,222 +32,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that cancel statements at once at most, beside those of the lanes.
 const CANCELS_UNDER_WAY: usize = 2;
 
-/// Where the database is. Its URL, and so its password, is never shown.
-#[derive(Clone)]
-pub struct Database {
-    options: PgConnectOptions,
-    pub(super) pooling: Pooling,
-}
-
-/// What a connection keeps between two transactions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// A session, with its backend, its settings and its prepared statements: Postgres itself, or a pooler that gives a
-    /// client a backend for as long as it stays.
-    Session,
-    /// Nothing: a pooler gives each transaction whatever backend is free.
-    Transaction,
-}
-
-impl FromStr for Pooling {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "session" => Ok(Self::Session),
-            "transaction" => Ok(Self::Transaction),
-            _ => Err("expected session or transaction".to_owned()),
-        }
-    }
-}
-
-impl std::fmt::Debug for Database {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Database").field(&self.place()).finish()
-    }
-}
-
-/// How the use of it is bounded.
-#[derive(Debug, Clone, Copy)]
-pub struct PoolSettings {
-    /// Connections at most.
-    pub connections_max: u32,
-    /// How long a call waits for a free connection, and a connection for Postgres.
-    pub acquire_timeout: Duration,
-    /// Statements that wait for a connection at most.
-    pub queue_max: u32,
-    /// How long the answer to a change with an idempotency key is kept.
-    pub idempotency_ttl: Duration,
-    /// How long Postgres lets a statement run, waiting for a row's lock included.
-    pub statement_timeout: Duration,
-    /// How long it lets a statement wait for a row's lock.
-    pub lock_timeout: Duration,
-}
-
-impl Database {
-    /// Reads a URL such as `postgres://user:password@host:5432/name`.
-    ///
-    /// # Errors
-    /// What the URL should be. The text holds nothing of it.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-            return Err("expected a URL such as postgres://user:password@host:5432/name".into());
-        }
-        let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| match error {
-            sqlx::Error::Configuration(cause) => format!("not a URL of a Postgres database: {cause}"),
-            other => format!("not a URL of a Postgres database: {other}"),
-        })?;
-        let options = match options.get_application_name() {
-            Some(_) => options,
-            None => options.application_name(env!("CARGO_PKG_NAME")),
-        };
-        // Poolers refuse a startup parameter that they do not follow, and this one is such. See `Session::SETTINGS`.
-        let options = options.extra_float_digits(None).disable_statement_logging();
-        Ok(Self { options, pooling: Pooling::Session })
-    }
-
-    /// The same database by way of a pooler that keeps so much.
-    #[must_use]
-    pub fn pooled(self, pooling: Pooling) -> Self {
-        Self { pooling, ..self }
-    }
-
-    /// `database \`name\` at host:port as \`user\``.
-    #[must_use]
-    pub fn place(&self) -> String {
-        let options = &self.options;
-        let name = options.get_database().unwrap_or_else(|| options.get_username());
-        let host = match options.get_socket() {
-            Some(folder) => folder.display().to_string(),
-            None => options.get_host().to_owned(),
-        };
-        format!("database `{name}` at {host}:{} as `{}`", options.get_port(), options.get_username())
-    }
-
-    /// One connection of its own. Its statements are not logged: what the migrations do stands in their files.
-    ///
-    /// # Errors
-    /// Why it is not to be had, and what to do about it.
-    pub(super) async fn connect(&self, timeout: Duration) -> Result<PgConnection, StartError> {
-        self.within(timeout, self.options.connect()).await
-    }
-
-    async fn within<T>(
-        &self,
-        timeout: Duration,
-        doing: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, StartError> {
-        match tokio::time::timeout(timeout, doing).await {
-            Ok(done) => done.map_err(|error| self.unusable(error.into())),
-            Err(_) => Err(self.unusable(StoreError::NoAnswer(timeout))),
-        }
-    }
-
-    /// Whether the tables, columns and rights that the statements need are there.
-    ///
-    /// # Errors
-    /// With what is missing, and what to do about it.
-    pub async fn check_schema(&self, timeout: Duration) -> Result<(), StartError> {
-        let mut connection = self.connect(timeout).await?;
-        let probing = async {
-            for probe in statements::PROBES {
-                // Unprepared, so that it passes through any pooler.
-                sqlx::raw_sql(probe).execute(&mut connection).await?;
-            }
-            connection.close().await
-        };
-        self.within(timeout, probing).await
-    }
-
-    /// Whether the database lets one in, and keeps as much of a session as the settings say.
-    ///
-    /// # Errors
-    /// Why not, and what to do about it.
-    pub async fn check(&self, timeout: Duration) -> Result<(), StartError> {
-        let mut connection = self.connect(timeout).await?;
-        let shared = match self.pooling {
-            Pooling::Session => self.shares_backend(timeout, &mut connection).await,
-            Pooling::Transaction => false,
-        };
-        let _ = tokio::time::timeout(timeout, connection.close()).await;
-        if shared { Err(self.unusable(StoreError::SharedBackend)) } else { Ok(()) }
-    }
-
-    /// Whether another session, open at the same time, is served by the same backend. Not every pooler can be found out
-    /// so: readiness looks again, at each connection in use.
-    async fn shares_backend(&self, timeout: Duration, one: &mut PgConnection) -> bool {
-        let comparing = async {
-            let first = backend_of(one).await?;
-            let mut other = self.options.connect().await?;
-            let second = backend_of(&mut other).await?;
-            let _ = other.close().await;
-            Ok::<_, sqlx::Error>(first == second)
-        };
-        // One more connection than there is room for, say: what matters of it fails elsewhere.
-        matches!(tokio::time::timeout(timeout, comparing).await, Ok(Ok(true)))
-    }
-
-    pub(super) fn unusable(&self, cause: StoreError) -> StartError {
-        let remedy = match cause {
-            StoreError::SharedBackend => DIRECT_OR_TRANSACTION,
-            _ => remedy(&cause.sqlstate().unwrap_or_default()),
-        };
-        StartError { place: self.place(), remedy, cause }
-    }
-}
-
-async fn backend_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
-}
-
-const DIRECT_OR_TRANSACTION: &str = "set PACKAGE_API_DATABASE_POOLING=transaction, or let \
-    PACKAGE_API_DATABASE_URL lead to Postgres itself or to a pool in session mode";
-
-/// Why the service cannot start on this database: what, where, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: {}; {remedy}", plain(cause))]
-pub struct StartError {
-    place: String,
-    remedy: &'static str,
-    cause: StoreError,
-}
-
-/// Postgres' own words, without the driver's preface.
-fn plain(cause: &StoreError) -> String {
-    match cause.driver() {
-        Some(sqlx::Error::Database(refusal)) => refusal.message().to_owned(),
-        Some(sqlx::Error::Io(error)) => format!("cannot be reached: {error}"),
-        _ => cause.to_string(),
-    }
-}
-
-/// What an operator can do about a SQLSTATE; the empty one stands for no answer at all.
-fn remedy(code: &str) -> &'static str {
-    match code {
-        "28P01" | "28000" => "check user and password in PACKAGE_API_DATABASE_URL, and pg_hba.conf",
-        "3D000" => "create the database, or correct its name in PACKAGE_API_DATABASE_URL",
-        "42P01" | "42703" | "42704" => {
-            "run `logistic-package-api migrate`, or `serve` without `--no-migrate`"
-        }
-        "42501" => {
-            "grant the role what migrations/roles/roles.sql grants, or connect as the owner of the tables"
-        }
-        "53300" => "raise max_connections of Postgres, or lower `database-connections`",
-        "25006" => "this is a standby or a read-only database: connect to the primary",
-        "08P01" => {
-            "a pooler on the way refuses it: leave `options` out of PACKAGE_API_DATABASE_URL, or go directly"
-        }
-        "57P03" => "it is starting up or shutting down: try again shortly",
-        "" => "is Postgres running there, and does PACKAGE_API_DATABASE_URL name it?",
-        _ => "see the log of Postgres for more",
-    }
-}
-
 /// Makes, tries and ends the connections of the lanes.
 #[derive(Debug)]
 pub(super) struct Connector {
-    options: PgConnectOptions,
-    pooling: Pooling,
+    database: Database,
     /// What a new session is told, and asked: its backend.
     entering: Arc<str>,
     /// What each transaction is told.
@@ -307,8 +94,7 @@ impl Connector {
             }
         };
         Self {
-            options: database.options.clone(),
-            pooling: database.pooling,
+            database: database.clone(),
             entering: format!("{}; select pg_backend_pid()", all(Lasting::Session)).into(),
             begin: begin.into(),
             connect_timeout: settings.acquire_timeout,
@@ -368,11 +154,11 @@ impl Connector {
         }
     }
 
-    async fn connect(&self) -> Result<Connected, sqlx::Error> {
+    async fn connect(&self) -> Result<Connected, StoreError> {
         // Read first: what is learnt while it is made holds for it too.
         let generation = self.generation();
-        let mut connection = self.options.connect().await?;
-        let process = match self.pooling {
+        let mut connection = self.database.open(self.connect_timeout).await?;
+        let process = match self.database.pooling {
             Pooling::Session => Some(enter(&mut connection, &self.entering).await?),
             Pooling::Transaction => None,
         };
@@ -404,9 +190,9 @@ impl Connector {
         }
     }
 
-    async fn within<T>(&self, doing: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    async fn within<T>(&self, doing: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         match timeout(self.connect_timeout, doing).await {
-            Ok(done) => Ok(done?),
+            Ok(done) => done,
             Err(_) => Err(StoreError::NoAnswer(self.connect_timeout)),
         }
     }

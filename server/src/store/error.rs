@@ -21,6 +21,9 @@ pub enum StoreError {
     /// A session has no backend of its own, and the settings say that it has.
     #[error("two sessions share a backend: a pooler in transaction mode is on the way")]
     SharedBackend,
+    /// Of several servers none is the primary.
+    #[error("the server is a standby, and the primary is needed")]
+    Standby,
     /// The server stops.
     #[error("the store is closed")]
     Closed,
@@ -52,6 +55,7 @@ impl StoreError {
             | Self::Waited(_)
             | Self::Overloaded(_)
             | Self::Closed
+            | Self::Standby
             | Self::SharedBackend => true,
             Self::Driver(error) => match &**error {
                 sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,

@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::connect::Pooling;
+use super::database::Pooling;
 use super::session::{Lasting, set_config};
 use super::{Database, StartError, StoreError, statements};
 
@@ -156,7 +156,7 @@ pub async fn migrate(database: &Database, connect_timeout: Duration) -> Result<V
     let mut connection = database.connect(connect_timeout).await?;
     let newer = match standing(database, &mut connection).await? {
         Migrated::Lacks(lacks) if database.pooling == Pooling::Transaction => {
-            return Err(MigrateFailed::Pooled { place: database.place(), lacks });
+            return Err(MigrateFailed::Pooled { place: database.place().to_owned(), lacks });
         }
         Migrated::Lacks(_) => {
             // It locks for its session: a pooler that shares backends would keep that lock, and lose it.
@@ -164,7 +164,9 @@ pub async fn migrate(database: &Database, connect_timeout: Duration) -> Result<V
             apply(database, &mut connection).await?
         }
         Migrated::Whole { newer } => newer,
-        Migrated::Other(why) => return Err(MigrateFailed::OtherVersion { place: database.place(), why }),
+        Migrated::Other(why) => {
+            return Err(MigrateFailed::OtherVersion { place: database.place().to_owned(), why });
+        }
     };
     if newer.is_empty() {
         tracing::info!(migrations = MIGRATOR.iter().count(), "the database is up to date");
@@ -183,7 +185,9 @@ async fn apply(database: &Database, connection: &mut PgConnection) -> Result<Vec
     sqlx::raw_sql(sqlx::AssertSqlSafe(waiting)).execute(&mut *connection).await.map_err(unusable)?;
     connection.lock().await.map_err(|error| failed(database, error))?;
     let newer = match standing(database, connection).await? {
-        Migrated::Other(why) => return Err(MigrateFailed::OtherVersion { place: database.place(), why }),
+        Migrated::Other(why) => {
+            return Err(MigrateFailed::OtherVersion { place: database.place().to_owned(), why });
+        }
         Migrated::Whole { newer } => newer,
         Migrated::Lacks(_) => {
             MIGRATOR.run_direct(None, connection, false).await.map_err(|error| failed(database, error))?;
@@ -211,10 +215,10 @@ async fn standing(database: &Database, connection: &mut PgConnection) -> Result<
 fn failed(database: &Database, error: MigrateError) -> MigrateFailed {
     match error {
         MigrateError::ExecuteMigration(cause, version) => {
-            MigrateFailed::Statement { place: database.place(), version, cause: with_hint(&cause) }
+            MigrateFailed::Statement { place: database.place().to_owned(), version, cause: with_hint(&cause) }
         }
         MigrateError::Execute(cause) => MigrateFailed::Database(database.unusable(cause.into())),
-        cause => MigrateFailed::OtherVersion { place: database.place(), why: cause.to_string() },
+        cause => MigrateFailed::OtherVersion { place: database.place().to_owned(), why: cause.to_string() },
     }
 }
 

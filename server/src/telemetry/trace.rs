@@ -10,9 +10,11 @@ use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use settings::Collector;
 use tonic::Code;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber};
@@ -36,8 +38,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where spans go, and how many of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceSettings {
-    /// Of a collector that takes OTLP over gRPC: `http://localhost:4317`.
-    pub endpoint: String,
+    /// Who takes them.
+    pub collector: Collector,
     /// Of the calls that bring no decision of their own, 0 to 1.
     pub sample_ratio: f64,
     /// The environment that the spans name.
@@ -54,18 +56,20 @@ impl Drop for Exporting {
     }
 }
 
-/// The layer that makes spans of ours into spans for the collector. Needs a Tokio runtime.
+/// The layer that makes spans of ours into spans for the collector, where one is named; or why that is in vain, which
+/// keeps nobody from calls. Needs a Tokio runtime.
 pub(super) fn layer<S>(
     settings: &TraceSettings,
-) -> Result<(impl Layer<S> + use<S>, Exporting), ExporterBuildError>
+) -> Result<Option<(impl Layer<S> + use<S>, Exporting)>, String>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(settings.endpoint.as_str())
-        .with_timeout(EXPORT_TIMEOUT)
-        .build()?;
+    let endpoint = match &settings.collector {
+        Collector::Absent => return Ok(None),
+        Collector::At(endpoint) => endpoint,
+        Collector::Unusable(reason) => return Err(reason.clone()),
+    };
+    let exporter = exporter(endpoint).map_err(|error| error.to_string())?;
     let resource = Resource::builder()
         .with_service_name(env!("CARGO_PKG_NAME"))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -84,7 +88,16 @@ where
         .with_target(false)
         .with_level(false)
         .with_filter(ours);
-    Ok((layer, Exporting(provider)))
+    Ok(Some((layer, Exporting(provider))))
+}
+
+fn exporter(endpoint: &str) -> Result<SpanExporter, ExporterBuildError> {
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT);
+    if endpoint.starts_with("https://") {
+        exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots()).build()
+    } else {
+        exporter.build()
+    }
 }
 
 /// The span of a call, beneath the one its client names. <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>

@@ -16,6 +16,7 @@ mod once;
 mod page;
 mod pooler;
 mod publication;
+mod reached;
 mod read_only;
 mod rest;
 mod sharing;

@@ -50,7 +50,7 @@ fn with_user_and_password(url: &str, user_and_password: &str) -> String {
 
 #[rstest]
 #[case::no_database(&["serve"], "", "database-url is not set: give PACKAGE_API_DATABASE_URL")]
-#[case::no_url(&["serve"], "hunter2", "expected a URL such as postgres://")]
+#[case::no_url(&["serve"], "hunter2", "a word in the connection string has no `=`")]
 #[case::bad_value(&["serve", "--log-level", "loud"], "postgres://db/x", "`loud`: expected off, error")]
 #[case::unknown_flag(&["serve", "--frobnicate"], "postgres://db/x", "unexpected argument '--frobnicate'")]
 #[case::no_command(&[], "postgres://db/x", "Usage: logistic-package-api")]
@@ -150,7 +150,7 @@ async fn every_mistake_is_named_at_once() -> Result<()> {
         "--cors-origins=shop.example",
         "--tls-cert=x.pem",
         "--trace-sample-ratio=2",
-        "--otlp-endpoint=jaeger",
+        "--otlp-endpoint=grpc://jaeger",
         "--auth-token=hunter2",
         "--log-level-by-client=maybe",
     ];
