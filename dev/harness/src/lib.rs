@@ -37,6 +37,9 @@ pub mod collector;
 /// Certificates, and servers that ask for them.
 pub mod secure;
 
+/// Poolers between a program and Postgres.
+pub mod pooler;
+
 /// Files that hold a secret.
 mod secret_file;
 

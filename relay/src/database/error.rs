@@ -84,6 +84,13 @@ impl DatabaseError {
         Self { detail, ..self }
     }
 
+    /// The same error with what it may come from.
+    #[must_use]
+    pub(crate) fn adding(mut self, words: &str) -> Self {
+        self.detail = format!("{}; {words}", self.detail);
+        self
+    }
+
     /// The server's code, where the server answered.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {

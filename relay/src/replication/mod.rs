@@ -88,7 +88,8 @@ impl Connection {
                 let server = handshake::identify(&mut socket).await?;
                 Ok((socket, server))
             };
-            let (socket, server) = within("connect for replication", &place, timeout, connecting).await?;
+            let connecting = within("connect for replication", &place, timeout, connecting);
+            let (socket, server) = connecting.await.map_err(name_poolers)?;
             let in_recovery = server.in_recovery;
             Ok(((Self { socket, place, peer_timeout: database.peer_timeout }, server), in_recovery))
         })
@@ -109,6 +110,17 @@ impl Connection {
         let (reading, writing) = tokio::io::split(self.socket);
         let feedback = Feedback::start(writing, self.peer_timeout);
         Ok(Stream { feedback, reading, frames: Frames::default(), place: self.place, sent: Lsn::ZERO })
+    }
+}
+
+/// A pooler refuses the word that makes a connection one for replication (protocol_violation), or drops it, so that the
+/// first command is none to the server behind it (syntax_error).
+fn name_poolers(error: DatabaseError) -> DatabaseError {
+    match error.sqlstate() {
+        Some("08P01" | "42601") => error.adding(
+            "a pooler may be on the way: the stream comes from Postgres itself, so give its own address",
+        ),
+        _ => error,
     }
 }
 

@@ -1,6 +1,7 @@
 use anyhow::{Context, Result, ensure};
-use harness::database::{connect, with_database};
+use harness::database::{by_way_of, connect, with_database};
 use harness::http::Response;
+use harness::pooler::door_of_a_pooler;
 use harness::wait::holds_for;
 use harness::{PrivateKafka, PrivatePostgres, SecretFile, wait_until};
 use std::time::Duration;
@@ -165,5 +166,16 @@ async fn a_role_whose_password_is_an_md5_hash_logs_in_on_both_connections() -> R
     let _relay = case.relay.init_and_run().await?;
     case.commit_one(1).await?;
     assert_eq!(case.audit().await?.published, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pooler_on_the_way_is_named() -> Result<()> {
+    let case = Case::new().await?;
+    case.relay.init().await?;
+    let door = door_of_a_pooler(case.database.addr()?).await?;
+    let relay = case.relay.clone().env("WALPOST_DATABASE_URL", by_way_of(&case.database.relay_url, door)?);
+    let mut relay = relay.run()?;
+    relay.status("the pooler is named", says("a pooler may be on the way")).await?;
     Ok(())
 }

@@ -1,148 +1,15 @@
 //! The way through a pooler: what it refuses, and what it drops.
 
-use std::io::Write;
-use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use harness::database::by_way_of;
+use harness::pooler::{PgBouncer, door_of_a_pooler};
 use harness::{Database, wait_until};
 use logistic_package_api::store;
 use logistic_package_proto::package_api::{DescribePackageV1Request, RemovePackageV1Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 use tonic::{Code, Request};
 
 use crate::support::{self, Client, DEADLINE, Setup, TestServer, box_of_wood, new_title, settings};
-
-/// What PgBouncer follows, and so takes.
-const TAKEN: [&str; 7] = [
-    "user",
-    "database",
-    "client_encoding",
-    "DateStyle",
-    "TimeZone",
-    "application_name",
-    "standard_conforming_strings",
-];
-const SSL_REQUEST: u32 = 80_877_103;
-
-/// A pooler as far as its door goes: it refuses any startup parameter that it does not follow.
-async fn door_of_a_pooler(target: SocketAddr) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let _ = let_in(client, target).await;
-            });
-        }
-    });
-    Ok(address)
-}
-
-async fn let_in(mut client: TcpStream, target: SocketAddr) -> Result<()> {
-    let startup = loop {
-        let length = client.read_u32().await?;
-        let mut message = vec![0; usize::try_from(length)?.saturating_sub(4)];
-        client.read_exact(&mut message).await?;
-        if message[..4] != SSL_REQUEST.to_be_bytes() {
-            break [&length.to_be_bytes()[..], &message].concat();
-        }
-        client.write_all(b"N").await?;
-    };
-    let texts: Vec<_> = startup[8..].split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    let refused =
-        texts.chunks(2).map(|pair| &*pair[0]).find(|name| !name.is_empty() && !TAKEN.contains(name));
-    if let Some(refused) = refused {
-        let fields = format!("SFATAL\0C08P01\0Munsupported startup parameter: {refused}\0\0");
-        client.write_u8(b'E').await?;
-        client.write_u32(u32::try_from(fields.len() + 4)?).await?;
-        client.write_all(fields.as_bytes()).await?;
-        return Ok(());
-    }
-    let mut server = TcpStream::connect(target).await?;
-    server.write_all(&startup).await?;
-    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
-    Ok(())
-}
-
-/// A PgBouncer of a test's own, gone with it.
-struct PgBouncer {
-    address: SocketAddr,
-    folder: PathBuf,
-    _running: Child,
-}
-
-impl PgBouncer {
-    /// `None` where it is not installed; CI insists (`REQUIRE_PGBOUNCER`).
-    async fn before(database: &Database, more: &str) -> Result<Option<Self>> {
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
-            .into_iter()
-            .find(|path| PathBuf::from(path).exists());
-        let Some(program) = program else {
-            ensure!(std::env::var_os("REQUIRE_PGBOUNCER").is_none(), "pgbouncer is not installed");
-            eprintln!("SKIPPED: pgbouncer is not installed, nothing is known of the way through it");
-            return Ok(None);
-        };
-        let (address, server) = (harness::port::free()?, database.addr()?);
-        let folder =
-            std::env::temp_dir().join(format!("pgbouncer-{}-{}", std::process::id(), address.port()));
-        std::fs::create_dir_all(&folder)?;
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
-        let (users, file) = (folder.join("users.txt"), folder.join("pgbouncer.ini"));
-        let (user, password) = user_and_password(&database.url)?;
-        std::fs::write(&users, format!("\"{user}\" \"{password}\"\n"))?;
-        let mut ini = std::fs::File::create(&file)?;
-        writeln!(
-            ini,
-            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
-             unix_socket_dir =\nauth_type = trust\nauth_file = {}\nmax_client_conn = 500\n{more}",
-            server.ip(),
-            server.port(),
-            address.port(),
-            users.display()
-        )?;
-        let mut command = Command::new(program);
-        // It does not run as root.
-        if std::fs::metadata("/proc/self")?.uid() == 0 {
-            command.args(["-u", "nobody"]);
-        }
-        let log = std::fs::File::create(folder.join("log"))?;
-        command
-            .arg("-q")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true);
-        let bouncer = Self { address, folder, _running: command.spawn()? };
-        let listens = async || Ok(TcpStream::connect(address).await.is_ok());
-        wait_until("pgbouncer listens", DEADLINE, listens).await.with_context(|| bouncer.log())?;
-        Ok(Some(bouncer))
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn user_and_password(url: &str) -> Result<(String, String)> {
-    let (_, rest) = url.split_once("://").context("a URL")?;
-    let (who, _) = rest.rsplit_once('@').context("a user")?;
-    let (user, password) = who.split_once(':').unwrap_or((who, ""));
-    Ok((user.to_owned(), password.to_owned()))
-}
 
 /// A database that says of each package under which settings it was made, and whose own defaults would be wrong ones.
 async fn telling_database() -> Result<Database> {
@@ -255,7 +122,7 @@ async fn a_pool_in_session_mode_is_as_good_as_none() -> Result<()> {
     else {
         return Ok(());
     };
-    let url = by_way_of(&database.url, bouncer.address)?;
+    let url = by_way_of(&database.url, bouncer.addr())?;
     let server = TestServer::start(settings(&url, &BOUNDS)).await.with_context(|| bouncer.log())?;
     every_call_is_as_it_is_without(&server, &database).await
 }
@@ -264,7 +131,7 @@ async fn a_pool_in_session_mode_is_as_good_as_none() -> Result<()> {
 async fn a_pool_in_transaction_mode_is_refused_in_plain_words() -> Result<()> {
     let database = support::database().await?;
     let Some(bouncer) = PgBouncer::before(&database, "pool_mode = transaction").await? else { return Ok(()) };
-    let url = by_way_of(&database.url, bouncer.address)?;
+    let url = by_way_of(&database.url, bouncer.addr())?;
     let migrated = store::migrate(&settings(&url, &[]).database, DEADLINE).await;
     let started = TestServer::start(settings(&url, &[])).await;
     let errors =
@@ -284,7 +151,7 @@ async fn a_pool_in_transaction_mode_is_found_out_at_the_latest_by_readiness() ->
     store::migrate(&settings(&database.url, &[]).database, DEADLINE).await?;
     let modest = "pool_mode = transaction\nserver_round_robin = 1\nmin_pool_size = 4\ndefault_pool_size = 4";
     let Some(bouncer) = PgBouncer::before(&database, modest).await? else { return Ok(()) };
-    let url = by_way_of(&database.url, bouncer.address)?;
+    let url = by_way_of(&database.url, bouncer.addr())?;
     let busy = async || Ok(harness::database::connect(&url).await.is_ok());
     wait_until("it has backends", DEADLINE, busy).await?;
     let server = match TestServer::start(settings(&url, &[])).await {
@@ -306,14 +173,14 @@ async fn through_a_pool_in_transaction_mode_no_setting_and_no_statement_is_lost(
     let database = support::database().await?;
     let mode = "pool_mode = transaction\ndefault_pool_size = 3";
     let Some(bouncer) = PgBouncer::before(&database, mode).await? else { return Ok(()) };
-    let url = by_way_of(&database.url, bouncer.address)?;
+    let url = by_way_of(&database.url, bouncer.addr())?;
     let error =
         TestServer::start(settings(&url, &TRANSACTION)).await.err().context("it started")?.to_string();
     assert!(error.contains("1, 2, 3") && error.contains("`logistic-package-api migrate`"), "{error}");
 
     let database = telling_database().await?;
     let Some(bouncer) = PgBouncer::before(&database, mode).await? else { return Ok(()) };
-    let url = by_way_of(&database.url, bouncer.address)?;
+    let url = by_way_of(&database.url, bouncer.addr())?;
     let server = TestServer::start(settings(&url, &[&BOUNDS[..], &TRANSACTION].concat())).await?;
     every_call_is_as_it_is_without(&server, &database).await.with_context(|| bouncer.log())?;
     // Nothing was left to whoever has the backends next.
