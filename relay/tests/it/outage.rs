@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::wait::holds_for;
 use harness::{PrivateKafka, PrivatePostgres, Topic, wait_until};
 
@@ -139,5 +139,56 @@ async fn a_stream_that_breaks_again_and_again_under_load_never_stalls() -> Resul
     tokio::try_join!(case.commit(60_000, 5, 300), breaking)?;
     relay.expect_running()?;
     assert_eq!(case.audit().await?.published, 60_000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whichever_session_is_terminated_events_and_metrics_go_on() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_SAMPLE_INTERVAL_MS", "200");
+    let mut relay = case.relay.init_and_run().await?;
+    let client = case.client().await?;
+    let role = case.database.relay_role();
+    // Those of the stream, of what watches it, and of what asks for the metrics; then all of them.
+    let sessions = "from pg_stat_activity where datname = current_database() and usename in ($1, $2)";
+    let monitor = role.replacen("relay_", "monitor_", 1);
+    let mut committed = 0;
+    for nth in 0..12_i64 {
+        let all = format!("select count(*) {sessions}");
+        wait_until("all sessions are there", SOON, async || {
+            Ok(client.query_one(&all, &[&role, &monitor]).await?.get::<_, i64>(0) >= 3)
+        })
+        .await?;
+        let which = if nth % 4 == 3 { "true".to_owned() } else { format!("nth % 3 = {}", nth % 4) };
+        let end = format!(
+            "select count(pg_terminate_backend(pid)) from (select pid, row_number() over (order by backend_start) nth \
+             {sessions}) s where {which}"
+        );
+        ensure!(client.query_one(&end, &[&role, &monitor]).await?.get::<_, i64>(0) > 0, "none was there");
+        let sampled = relay.metric("walpost_sample_timestamp_seconds").await?;
+        case.commit(20, 5, 1).await?;
+        committed += 20;
+        relay.ready().await?;
+        wait_until("the metrics go on", SOON, async || {
+            Ok(relay.metric("walpost_sample_timestamp_seconds").await? > sampled + 0.2)
+        })
+        .await?;
+        ensure!(case.audit().await?.published == committed, "not all came after session {nth}");
+    }
+    Ok(())
+}
+
+/// `producer.id.expiration.ms` is a day by default.
+#[tokio::test]
+async fn a_broker_that_forgot_an_idle_producer_gets_every_event_in_order() -> Result<()> {
+    let settings = ["producer.id.expiration.ms=1000", "producer.id.expiration.check.interval.ms=200"];
+    let kafka = PrivateKafka::start_with(&settings).await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let _relay = case.relay.init_and_run().await?;
+    for night in 1..=3 {
+        case.commit(100, 5, 10).await?;
+        ensure!(case.audit().await?.published == night * 100, "not all came after night {night}");
+        // Its state is gone after a second without a record, of which nobody outside can see anything.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
     Ok(())
 }
