@@ -8,10 +8,10 @@ use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use support::{Path, insert, stream};
-use walpost::lsn::Lsn;
-use walpost::pgoutput::Decoder;
-use walpost::progress::Progress;
 use walpost::replication::frames::Frames;
+use walpost_core::lsn::Lsn;
+use walpost_core::pgoutput::Decoder;
+use walpost_core::window::progress::Progress;
 
 /// Transactions in one go: about what one read of a busy stream brings.
 const BURST: u64 = 500;

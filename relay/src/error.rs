@@ -1,14 +1,14 @@
 //! Everything that can end a session, and the one place that decides what follows from it.
 
-use crate::database::DatabaseError;
-use crate::lsn::Lsn;
-use crate::outbox::{OutboxError, REMEDY_FOR_A_ROW};
-use crate::pgoutput::DecodeError;
-use crate::preflight::{PreflightError, Unsafe};
-use crate::progress::ProgressError;
-use crate::publish::PublishError;
-use crate::sink::{Refusal, SinkError};
-use crate::state::Peer;
+use crate::observe::state::Peer;
+use crate::postgres::DatabaseError;
+use crate::postgres::preflight::{PreflightError, Unsafe};
+use walpost_core::event::{OutboxError, REMEDY_FOR_A_ROW};
+use walpost_core::lsn::Lsn;
+use walpost_core::pgoutput::DecodeError;
+use walpost_core::publish::PublishError;
+use walpost_core::publish::sink::{Refusal, SinkError};
+use walpost_core::window::progress::ProgressError;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]

@@ -1,54 +1,39 @@
 //! walpost: every event committed to an outbox table, published to Kafka, exactly as it was committed.
 //!
-//! It follows the write-ahead log through a logical replication slot and confirms a position to Postgres only when
-//! Kafka has acknowledged everything up to it. The modules stand in the order in which an event passes through them.
+//! It follows the write-ahead log (WAL) through a logical replication slot and confirms a position to Postgres only when
+//! Kafka has acknowledged everything up to it. The program is the interface: nothing here is a library for others.
+//!
+//! # Layout
+//!
+//! What can be decided without a server is in the crate [`walpost_core`]: messages, events, the window, publishing. Here
+//! is what talks to servers and to people:
+//!
+//! | room | what |
+//! |---|---|
+//! | [`cli`] | the subcommands, a file or folder each |
+//! | [`relay`] | the loop that joins all others, what it watches, the first copy, the cleaner |
+//! | [`config`] | every setting: what was typed becomes what it means |
+//! | [`replication`] | bytes in from the slot; the one call that confirms a position |
+//! | [`postgres`] | SQL: sessions, the catalogue, what must hold before streaming, what is remembered |
+//! | [`kafka`] | the sink that ships, a consumer, facts about topics |
+//! | [`observe`] | what people and machines see: state, health, metrics, pages |
+//! | [`error`] | what ends a session, and what follows from it |
+//! | [`retry`], [`telemetry`] | waits between tries; the log and spans |
+//!
+//! Who may import whom is data in `imports.rs`, a test.
 
-// The path of an event.
-pub mod replication; // bytes in; the one call that confirms a position
-pub mod pgoutput; //    the plugin's messages
-pub mod outbox; //      a row becomes an event
-pub mod transaction; // an event's place in the log
-pub mod encode; //      an event becomes a record
-pub mod dead_letter; // a row that cannot be published
-pub mod sink; //        records out; a report for each
-pub mod progress; //    which commit is wholly acknowledged
-pub mod publish; //     window → records → sink → acknowledgements
-pub mod backfill; //    rows that stood in the table before the slot
-pub mod relay; //       the loop that joins them
-
-// What stands beside it.
-pub mod config; //      every setting
-pub mod database; //    SQL connections
-pub mod catalogue; //   columns and their types, as the catalogue has them
-pub mod preflight; //   what must hold before anything is streamed
-pub mod ledger; //      what is remembered beside the outbox
-pub mod published; //   which rows are in Kafka
-pub mod cleaner; //     removes them
-pub mod guard; //       remembers, and watches the ground, while streaming
-pub mod error; //       what ends a session, and what follows from it
-pub mod retry; //       waits between tries
-pub mod lsn; //         a position in the log
-pub mod clock; //       the time of day, to be shown
-
-// What people and machines see.
-pub mod measure; //     what is counted of every event
-pub mod state; //       what the relay is doing, in a word
-pub mod health; //      whether it gets on
-pub mod sample; //      what Postgres says of slot, log and outbox
-pub mod vitals; //      all of these, for those who look
-pub mod snapshot; //    the same at one moment, as JSON
-pub mod metrics; //     the same for Prometheus
-pub mod pages; //       what is served on :9101
-pub mod telemetry; //   its log
-pub mod init; //        publication, schema and slot
-pub mod recover; //     after a lost slot
-pub mod check; //       every precondition
-pub mod status; //      the facts on one screen
-pub mod tail; //        the topics, as they grow
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod kafka;
+pub mod observe;
+pub mod postgres;
+pub mod relay;
+pub mod replication;
+pub mod retry;
+pub mod telemetry;
 
 #[cfg(test)]
-mod failures; // what docs/failures.md says is proved
+mod failures;
 #[cfg(test)]
-mod imports; // the rules of who may name what
-#[cfg(test)]
-mod replay; //  what the fuzzer does, over what it found
+mod imports;

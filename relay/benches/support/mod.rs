@@ -3,15 +3,15 @@
 
 use bytes::BytesMut;
 use futures::FutureExt;
-use walpost::encode::{Encoder, EncoderSettings, Format, Record};
-use walpost::lsn::Lsn;
-use walpost::outbox::{Kind, OutboxTable, Plan, Role, TypeFact, Types};
-use walpost::pgoutput::{Column, Decoder, Message, Relation};
-use walpost::progress::Sequence;
-use walpost::publish::Publisher;
 use walpost::replication::frames::{Frame, Frames};
-use walpost::sink::{Batching, Report, Sink, SinkError};
-use walpost::transaction::Transaction;
+use walpost_core::event::encode::{Encoder, EncoderSettings, Format, Record};
+use walpost_core::event::{Kind, OutboxTable, Plan, Role, TypeFact, Types};
+use walpost_core::lsn::Lsn;
+use walpost_core::pgoutput::{Column, Decoder, Message, Relation};
+use walpost_core::publish::Publisher;
+use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
+use walpost_core::window::progress::Sequence;
+use walpost_core::window::transaction::Transaction;
 
 /// The outbox of the package API, as the stream describes it.
 const COLUMNS: [(Role, &str, u32); 7] = [

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use settings::{Collector, Mistakes, Values};
 
-use crate::encode::{EncoderSettings, Format};
-use crate::outbox::{EventColumn, OutboxTable, Role};
-use crate::pgoutput::Oid;
 pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
+use walpost_core::event::encode::{EncoderSettings, Format};
+use walpost_core::event::{EventColumn, OutboxTable, Role};
+use walpost_core::pgoutput::Oid;
 
 /// What the settings mean.
 #[derive(Debug, Clone)]

@@ -61,7 +61,7 @@ fn of_several_servers_the_primary_is_meant_and_a_standby_is_never_asked_for() {
     assert!(of("postgres://me@a,b:7/shop").unwrap().conninfo.wants_primary());
     assert_eq!(of("postgres://me@a,b:7/shop").unwrap().to_string(), "a:5432,b:7/shop as me");
     let text = of("host=a,b user=me target_session_attrs=prefer-standby").unwrap_err().to_string();
-    assert!(text.contains("follows the primary"), "{text}");
+    assert!(text.contains("the primary is needed"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! When a position is remembered, and when it is confirmed.
 
-use crate::lsn::Lsn;
+use walpost_core::lsn::Lsn;
 
 /// Without events, the position moves only when so much was written by others: remembering it writes to the log
 /// itself, and an idle system is to do no work.

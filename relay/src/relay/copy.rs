@@ -12,21 +12,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::watchdog::Watchdog;
 use super::{Relay, Stopped};
-use crate::backfill::copied::{Copied, CopyId};
-use crate::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
 use crate::config::SourceSettings;
-use crate::database::Session;
-use crate::dead_letter::DeadLetter;
 use crate::error::{BadRow, Error};
-use crate::guard::{Guard, GuardEvent};
-use crate::ledger::Holder;
-use crate::lsn::Lsn;
-use crate::outbox::{Plan, Types};
-use crate::pgoutput::{Column, Relation, Tuple};
-use crate::preflight::Found;
+use crate::observe::state::State;
+use crate::postgres::Session;
+use crate::postgres::ledger::Holder;
+use crate::postgres::preflight::Found;
+use crate::relay::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
+use crate::relay::watch::{Guard, GuardEvent};
 use crate::replication::Stream;
-use crate::state::State;
-use crate::transaction::{Entry, PlacedEvent, Position};
+use walpost_core::event::dead_letter::DeadLetter;
+use walpost_core::event::position::{Entry, PlacedEvent, Position};
+use walpost_core::event::{Plan, Types};
+use walpost_core::lsn::Lsn;
+use walpost_core::pgoutput::{Column, Relation, Tuple};
+use walpost_core::window::copied::{Copied, CopyId};
 
 /// Rows taken before reports and timers are looked at again.
 const BATCH_ROWS: usize = 500;

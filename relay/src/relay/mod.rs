@@ -3,6 +3,8 @@
 //! What outlives a session is the window with its positions and the producer with its queue: so a reconnect repeats
 //! nothing that is already queued. Everything else begins anew with each session, checks included.
 
+pub mod backfill;
+mod cleaner;
 mod confirm;
 mod copy;
 mod open;
@@ -10,6 +12,7 @@ mod pace;
 mod session;
 mod unknown;
 mod unreadable;
+mod watch;
 mod watchdog;
 
 use opentelemetry_sdk::trace::SdkTracer;
@@ -17,21 +20,21 @@ use rand::RngExt;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::backfill::copied::Copied;
 use crate::config::Settings;
-use crate::encode::Encoder;
 use crate::error::{Error, Verdict};
-use crate::publish::Publisher;
-use crate::replication::Server;
+use crate::kafka::KafkaSink;
+use crate::kafka::traced::{Traced, Tracing};
+use crate::observe::board::Vitals;
+use crate::observe::state::State;
+use crate::postgres::Server;
 use crate::retry::Backoff;
-use crate::sink::SinkError;
-use crate::sink::kafka::KafkaSink;
-use crate::sink::traced::{Traced, Tracing};
-use crate::state::State;
-use crate::transaction::Transaction;
-use crate::vitals::Vitals;
 use unknown::UnknownTypes;
 use unreadable::Unreadable;
+use walpost_core::event::encode::Encoder;
+use walpost_core::publish::Publisher;
+use walpost_core::publish::sink::SinkError;
+use walpost_core::window::copied::Copied;
+use walpost_core::window::transaction::Transaction;
 use watchdog::Patience;
 
 /// The first wait after a failure.

@@ -1,14 +1,15 @@
 //! How a session begins: connect, check everything that must hold, take the slot, and see whose events are in flight.
 
 use super::{Relay, Stopped};
-use crate::catalogue;
-use crate::database::{DatabaseError, Session};
 use crate::error::Error;
-use crate::guard;
-use crate::ledger::{self, Holder};
-use crate::outbox::Types;
-use crate::preflight::{self, Found, PreflightError, Unsafe};
-use crate::replication::{Connection, Server, Stream};
+use crate::postgres::Server;
+use crate::postgres::catalogue;
+use crate::postgres::ledger::{self, Holder};
+use crate::postgres::preflight::{self, Found, PreflightError, Unsafe};
+use crate::postgres::{DatabaseError, Session};
+use crate::relay::watch;
+use crate::replication::{Connection, Stream};
+use walpost_core::event::Types;
 
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
@@ -54,7 +55,7 @@ impl Relay {
         ledger::upgrade(session).await?;
         let found = match preflight::verify(session, source, server).await {
             Err(PreflightError::Unsafe(finding)) => {
-                return Err(guard::found(session, &source.slot, finding).await);
+                return Err(watch::found(session, &source.slot, finding).await);
             }
             found => found?,
         };
@@ -81,7 +82,7 @@ impl Relay {
             return error;
         }
         match self.publication_at_fault().await {
-            Ok((session, finding)) => guard::found(&session, &self.settings.source.slot, finding).await,
+            Ok((session, finding)) => watch::found(&session, &self.settings.source.slot, finding).await,
             Err(error) => error.into(),
         }
     }

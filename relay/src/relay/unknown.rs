@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::pgoutput::Oid;
+use walpost_core::pgoutput::Oid;
 
 /// So often a type is looked for, with the waits of any retry between: some seconds. After that it was dropped.
 const LOOKS_MAX: u32 = 8;

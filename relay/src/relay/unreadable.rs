@@ -3,7 +3,7 @@
 use tokio::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::lsn::Lsn;
+use walpost_core::lsn::Lsn;
 
 /// So often it is tried at least.
 const TRIES: u32 = 5;
@@ -57,7 +57,7 @@ fn is_about_wal(code: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::DatabaseError;
+    use crate::postgres::DatabaseError;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lsn::Lsn;
+use walpost_core::lsn::Lsn;
 
 /// The longest silence that is waited out, in time-outs.
 const PATIENCE_MAX: u32 = 64;

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handshake::Socket;
-use crate::lsn::Lsn;
-use crate::outbox::POSTGRES_EPOCH_US;
+use walpost_core::lsn::Lsn;
+use walpost_core::time::POSTGRES_EPOCH_US;
 
 /// How often the position is reported while data flows: this bounds how long a confirm may wait to be sent.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use pgwire_replication::PgWireError;
 use pgwire_replication::protocol::messages::parse_error_response;
 
-use crate::lsn::Lsn;
+use walpost_core::lsn::Lsn;
 
 /// What is read at a time at the most, and so what a view may keep in memory.
 const CHUNK_BYTES: usize = 256 << 10;

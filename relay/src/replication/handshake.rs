@@ -24,10 +24,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Server, binding};
+use super::binding;
 use crate::config::{DatabaseSettings, SourceSettings};
-use crate::database::{application_name, dial, dial_socket, split_sqlstate, tls};
-use crate::lsn::Lsn;
+use crate::postgres::Server;
+use crate::postgres::{application_name, dial, dial_socket, split_sqlstate, tls};
+use walpost_core::lsn::Lsn;
 
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 3 << 16;

@@ -1,0 +1,440 @@
+//! Window → records → sink → acknowledgements: the part of the path behind the stream.
+//!
+//! One rule sends everything: from the first record that was not handed over, in order, until the sink is full. New
+//! events, a queue that was full and a producer that was replaced are the same case to it, so none of them can change
+//! the order of one key. Where a partition takes nothing for a while, its records queue up here, in order, and those of
+//! other partitions pass them by.
+
+pub mod counts;
+mod held;
+pub mod partitions;
+pub mod sink;
+
+use crate::clock;
+use crate::event::OutboxTable;
+use crate::event::dead_letter::DeadLetter;
+use crate::event::encode::{EncodeError, Encoder};
+use crate::event::position::{Entry, PlacedEvent};
+use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
+use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
+use crate::window::progress::{Progress, ProgressError, Sequence};
+use held::Held;
+
+/// So many producers in a row may be replaced at once without an acknowledgement; the next ones wait.
+const REPLACED_IN_VAIN_MAX: u32 = 2;
+
+/// Publishing cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The event does not fit the format.
+    #[error("the event {event} cannot be encoded: {error}")]
+    Encode {
+        /// Which event.
+        event: String,
+        /// Why.
+        error: EncodeError,
+    },
+    /// The sink does not take the event, or gave it back.
+    #[error("the event {event} cannot be published: {error}")]
+    Sink {
+        /// Which event.
+        event: String,
+        /// Why.
+        error: SinkError,
+    },
+    /// The producer cannot be replaced.
+    #[error(transparent)]
+    Restart(SinkError),
+    /// The producer was replaced, and that did not help: the next try waits.
+    #[error("{0} (so many producers in a row were replaced without an acknowledgement: {1})")]
+    InVain(SinkError, u32),
+    /// The bookkeeping does not add up.
+    #[error(transparent)]
+    Progress(#[from] ProgressError),
+}
+
+/// Sends what is in the window and takes what is acknowledged out of it.
+pub struct Publisher<S> {
+    progress: Progress<Entry>,
+    encoder: Encoder,
+    sink: S,
+    /// Before here everything was handed to the sink, or is held.
+    next: Sequence,
+    /// Records whose partition took nothing more when it was their turn.
+    held: Held,
+    /// The sink had no room for a record that another than its own partition keeps waiting.
+    full: bool,
+    /// Why the producer must be replaced, when it said so.
+    broken: Option<SinkError>,
+    /// Producers that were replaced since the last acknowledgement.
+    replaced_in_vain: u32,
+    reports: Vec<Report>,
+    counts: Counts,
+    recent: Recent,
+    /// Whether times from commit to acknowledgement count.
+    timed: bool,
+    /// Up to here records were handed over before, to a producer that was replaced.
+    retried_until: Sequence,
+    /// A batch was refused as a whole: up to here records go one by one, to find the one that was meant.
+    careful_until: Option<Sequence>,
+    /// Whether that found a record, or was not about the size of a batch.
+    has_found: bool,
+    /// How the producer that reports come from was told to send.
+    batching: Batching,
+    /// The outbox, where rows that cannot be published become dead letters.
+    dead_letters: Option<OutboxTable>,
+}
+
+impl<S: Sink> Publisher<S> {
+    /// A publisher with an empty window.
+    pub fn new(encoder: Encoder, sink: S) -> Self {
+        Self {
+            progress: Progress::default(),
+            encoder,
+            sink,
+            next: 0,
+            held: Held::default(),
+            full: false,
+            broken: None,
+            replaced_in_vain: 0,
+            reports: Vec::new(),
+            counts: Counts::default(),
+            recent: Recent::default(),
+            timed: true,
+            retried_until: 0,
+            careful_until: None,
+            has_found: false,
+            batching: Batching::Together,
+            dead_letters: None,
+        }
+    }
+
+    /// Rows of this table that cannot be published become dead letters.
+    #[must_use]
+    pub fn with_dead_letters(self, table: OutboxTable) -> Self {
+        Self { dead_letters: Some(table), ..self }
+    }
+
+    /// Whether rows that cannot be published become dead letters.
+    #[must_use]
+    pub fn takes_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
+    }
+
+    /// The window and the positions.
+    pub fn progress(&self) -> &Progress<Entry> {
+        &self.progress
+    }
+
+    /// The window and the positions, to enter what is read.
+    pub fn progress_mut(&mut self) -> &mut Progress<Entry> {
+        &mut self.progress
+    }
+
+    /// The sink.
+    pub fn sink_mut(&mut self) -> &mut S {
+        &mut self.sink
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The events that were acknowledged last.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Whether the times from commit to acknowledgement count from here on: those of rows that stood in the table before
+    /// the slot say nothing about the relay.
+    pub fn set_timed(&mut self, timed: bool) {
+        self.timed = timed;
+    }
+
+    /// Counts an event that a reconnect sent again and that is not published twice.
+    pub fn count_repeated(&mut self, bytes: usize) {
+        self.counts.repeated += 1;
+        self.counts.repeated_bytes += bytes as u64;
+    }
+
+    /// Whether everything in the window has been handed to the sink, as far as the partitions take it.
+    pub fn is_caught_up(&self) -> bool {
+        self.next >= self.progress.next_sequence() && !self.full
+    }
+
+    /// Hands over what the sink has room for.
+    ///
+    /// # Errors
+    /// When an event cannot be encoded or is refused.
+    pub fn send(&mut self) -> Result<(), PublishError> {
+        self.encoder.at(clock::unix_micros());
+        self.next = self.next.max(self.progress.oldest_sequence());
+        if self.next == self.progress.oldest_sequence() {
+            self.sink.idle();
+        }
+        self.full = false;
+        if !self.held.is_empty() && !self.send_held()? {
+            return Ok(());
+        }
+        while self.next < self.limit() {
+            match self.hand_over(self.next)? {
+                Turn::Over => {}
+                Turn::Held(lane) => self.held.push(lane, self.next),
+                Turn::Stop => return Ok(()),
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Hands over what was held, as far as its partitions take it now; whether there may be room for more.
+    fn send_held(&mut self) -> Result<bool, PublishError> {
+        let mut held = std::mem::take(&mut self.held);
+        let mut goes_on = Ok(true);
+        for lane in held.lanes() {
+            while let Some(sequence) = held.first(lane) {
+                match self.hand_over(sequence) {
+                    Ok(Turn::Held(at)) if at == lane => break,
+                    // It is another record by now: a dead letter.
+                    Ok(Turn::Held(at)) => held.push(at, sequence),
+                    Ok(Turn::Over) => {}
+                    Ok(Turn::Stop) => goes_on = Ok(false),
+                    Err(error) => goes_on = Err(error),
+                }
+                if !matches!(goes_on, Ok(true)) {
+                    self.held = held;
+                    return goes_on;
+                }
+                held.pop(lane);
+            }
+        }
+        self.held = held;
+        goes_on
+    }
+
+    /// Gives the sink a record, or the dead letter that takes its place.
+    fn hand_over(&mut self, sequence: Sequence) -> Result<Turn, PublishError> {
+        loop {
+            match self.send_one(sequence) {
+                Ok(handed_over) => {
+                    self.counts.retried += u64::from(handed_over && sequence < self.retried_until);
+                    return Ok(Turn::Over);
+                }
+                Err(PublishError::Sink { error: SinkError::Held(lane), .. }) => return Ok(Turn::Held(lane)),
+                Err(PublishError::Sink { error: SinkError::Full, .. }) => {
+                    self.full = true;
+                    return Ok(Turn::Stop);
+                }
+                Err(PublishError::Sink {
+                    error: error @ (SinkError::Broken(_) | SinkError::Denied(_)),
+                    ..
+                }) => {
+                    self.broken = Some(error);
+                    return Ok(Turn::Stop);
+                }
+                // The same turn again, with the dead letter.
+                Err(error) => self.bury(sequence, error)?,
+            }
+        }
+    }
+
+    /// Up to where records may be handed over now.
+    fn limit(&self) -> Sequence {
+        let end = self.progress.next_sequence();
+        self.careful_until.map_or(end, |until| end.min(until + 1))
+    }
+
+    /// Hands over a record, if it is still to be acknowledged; says whether it was.
+    fn send_one(&mut self, sequence: Sequence) -> Result<bool, PublishError> {
+        let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(false) };
+        let record = self
+            .encoder
+            .encode_entry(entry)
+            .map_err(|error| PublishError::Encode { event: name(entry), error })?;
+        match self.sink.send(sequence, record) {
+            Ok(()) => Ok(true),
+            // These are no fault of the event's, and come often: nobody reads its name.
+            Err(error @ (SinkError::Held(_) | SinkError::Full)) => {
+                Err(PublishError::Sink { event: String::new(), error })
+            }
+            Err(error) => Err(PublishError::Sink { event: name(entry), error }),
+        }
+    }
+
+    /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.
+    fn bury(&mut self, sequence: Sequence, error: PublishError) -> Result<(), PublishError> {
+        // What the topic takes from nobody is no fault of the event's: then every event would be a dead letter.
+        let is_poison = match &error {
+            PublishError::Encode { .. } => true,
+            PublishError::Sink { error: SinkError::Refused { what, .. }, .. } => *what != Refusal::Topic,
+            _ => false,
+        };
+        let (Some(table), true) = (&self.dead_letters, is_poison) else { return Err(error) };
+        match self.progress.unacknowledged_mut(sequence) {
+            None => {}
+            Some(Entry::Dead(letter)) => return if letter.cut() { Ok(()) } else { Err(error) },
+            Some(entry @ Entry::Event(_)) => {
+                let Entry::Event(placed) = &*entry else { return Ok(()) };
+                let (letter, bytes) = (DeadLetter::of_event(table, placed, error.to_string()), placed.bytes);
+                *entry = Entry::Dead(Box::new(letter));
+                self.count_dead_letter(&error.to_string(), bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a row that goes to the topic of dead letters, and says so.
+    pub fn count_dead_letter(&mut self, reason: &str, bytes: usize) {
+        self.counts.dead_letters += 1;
+        self.counts.dead_letter_bytes += bytes as u64;
+        tracing::error!(reason, "a row cannot be published and goes to the topic of dead letters");
+    }
+
+    /// Waits for reports, or for nothing when the producer is known to be broken. Safe to drop while it waits.
+    pub async fn wait(&mut self) {
+        if self.broken.is_none() {
+            self.sink.reports(&mut self.reports).await;
+        }
+    }
+
+    /// Takes the reports that have come in, and sends what they made room for.
+    ///
+    /// # Errors
+    /// When an event is refused for good, a broken producer cannot be replaced, or its replacements do not help.
+    pub async fn settle(&mut self) -> Result<(), PublishError> {
+        self.take_reports()?;
+        if let Some(reason) = self.broken.clone() {
+            tracing::warn!(%reason, "the producer is broken; a new one sends again what is not acknowledged");
+            self.restart().await?;
+            self.replaced_in_vain += 1;
+            if self.replaced_in_vain > REPLACED_IN_VAIN_MAX || matches!(reason, SinkError::Denied(_)) {
+                return Err(PublishError::InVain(reason, self.replaced_in_vain));
+            }
+        } else if self.careful_until.is_some_and(|until| self.progress.oldest_sequence() > until) {
+            // Nothing is in flight, so this repeats nothing.
+            self.careful_until = None;
+            let batching = if self.has_found { Batching::Together } else { Batching::Smaller };
+            self.restart_with(batching).await?;
+        }
+        self.send()
+    }
+
+    async fn restart(&mut self) -> Result<(), PublishError> {
+        let batching = if self.careful_until.is_some() { Batching::OneByOne } else { Batching::Together };
+        self.restart_with(batching).await
+    }
+
+    async fn restart_with(&mut self, batching: Batching) -> Result<(), PublishError> {
+        // Until there is a new one it stays known as broken: the old one says so only once.
+        self.sink.restart(batching, &mut self.reports).await.map_err(PublishError::Restart)?;
+        // What the old producer still had to say is judged by how it sent.
+        let taken = self.take_reports();
+        self.broken = None;
+        self.begin_again(batching);
+        self.counts.restarts += 1;
+        taken
+    }
+
+    /// A new producer sends everything that is not acknowledged.
+    fn begin_again(&mut self, batching: Batching) {
+        self.batching = batching;
+        self.retried_until = self.retried_until.max(self.next);
+        self.held.clear();
+        self.full = false;
+        self.next = self.progress.oldest_sequence();
+    }
+
+    /// Gives up what is in flight: the producer is replaced, and what it still has queued is not sent. Reports of what
+    /// it had sent no longer count.
+    ///
+    /// # Errors
+    /// When the producer cannot be replaced.
+    pub async fn abandon(&mut self) -> Result<(), PublishError> {
+        self.sink.restart(Batching::Together, &mut self.reports).await.map_err(PublishError::Restart)?;
+        self.careful_until = None;
+        self.reports.clear();
+        self.broken = None;
+        self.progress.forget();
+        self.begin_again(Batching::Together);
+        Ok(())
+    }
+
+    /// Enters acknowledgements, and why the producer is broken, if it is.
+    fn take_reports(&mut self) -> Result<(), PublishError> {
+        let mut refused = Vec::new();
+        let measuring = Measuring { now: clock::unix_micros(), timed: self.timed };
+        // Only the last of a batch are shown, so only those are copied.
+        let shown_from = self.reports.len().saturating_sub(RECENT);
+        let mut reports = std::mem::take(&mut self.reports);
+        for (index, report) in reports.drain(..).enumerate() {
+            match report.outcome {
+                Ok(()) => {
+                    if let Some(entry) = self.progress.unacknowledged(report.sequence) {
+                        let recent = (index >= shown_from).then_some(&mut self.recent);
+                        self.counts.acknowledged(entry, measuring, recent);
+                        self.replaced_in_vain = 0;
+                    }
+                    self.progress.acknowledge(report.sequence)?;
+                }
+                Err(error @ SinkError::Refused { .. }) => refused.push((report.sequence, error)),
+                // That access is denied says more than what follows from it.
+                Err(error) if !matches!(self.broken, Some(SinkError::Denied(_))) => self.broken = Some(error),
+                Err(_) => {}
+            }
+        }
+        self.reports = reports;
+        for (sequence, error) in refused {
+            self.refused(sequence, error)?;
+        }
+        Ok(())
+    }
+
+    /// Kafka refused a record, or the batch that it was in.
+    fn refused(&mut self, sequence: Sequence, error: SinkError) -> Result<(), PublishError> {
+        let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(()) };
+        let event = name(entry);
+        let is_about_size = matches!(error, SinkError::Refused { what: Refusal::Size, .. });
+        // After a record that failed for good the producer delivers nothing more.
+        self.broken.get_or_insert_with(|| SinkError::Broken(error.to_string()));
+        if self.batching == Batching::OneByOne {
+            // That the record was found out is no failure of the producer's.
+            self.replaced_in_vain = 0;
+            self.has_found = true;
+            return self.bury(sequence, PublishError::Sink { event, error });
+        }
+        if self.careful_until.is_none() {
+            self.has_found = !is_about_size;
+        }
+        self.careful_until = self.careful_until.max(Some(sequence));
+        Ok(())
+    }
+}
+
+/// What became of a record that was to be handed over.
+enum Turn {
+    /// It is handed over, or needs not be.
+    Over,
+    /// Its partition takes nothing now.
+    Held(Lane),
+    /// The sink takes nothing now.
+    Stop,
+}
+
+/// The event as messages name it: enough to find the row.
+fn name(entry: &Entry) -> String {
+    match entry {
+        Entry::Event(PlacedEvent { event, .. }) => format!("{} (row {})", event.event_id, event.id),
+        Entry::Dead(letter) => {
+            let event_id = letter.event_id.map_or_else(|| "without an id".to_owned(), |id| id.to_string());
+            format!("{event_id}, as a dead letter,")
+        }
+    }
+}
+
+#[cfg(test)]
+mod broker;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

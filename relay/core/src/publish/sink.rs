@@ -1,0 +1,117 @@
+//! Where records go: enqueue, and a delivery report for each.
+//!
+//! A sink keeps the order in which it was given the records of one key, and reports each record exactly once while the
+//! producer that took it lives. [`kafka`] is the one that ships; the tests have theirs.
+
+use crate::event::encode::Record;
+use crate::window::progress::Sequence;
+
+/// What became of a record.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The record's number.
+    pub sequence: Sequence,
+    /// Acknowledged by all in-sync replicas, or why not.
+    pub outcome: Result<(), SinkError>,
+}
+
+/// A partition of one of the sink's topics, as the sink numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane(pub u32);
+
+/// What about a record is refused: it decides what the operator can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its size.
+    Size,
+    /// Its timestamp.
+    Timestamp,
+    /// Anything else about it.
+    Other,
+    /// Nothing about it: the topic takes no record that is sent so.
+    Topic,
+}
+
+/// Why the sink did not take or deliver a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The queue is full; after the next report there may be room.
+    #[error("the producer's queue is full")]
+    Full,
+    /// Its partition takes nothing more until what it has is acknowledged; other partitions may.
+    #[error("the partition waits for an acknowledgement")]
+    Held(Lane),
+    /// The record itself is refused, now and for ever.
+    #[error("Kafka refuses the record: {reason}")]
+    Refused {
+        /// What about it.
+        what: Refusal,
+        /// Kafka's word for it.
+        reason: String,
+    },
+    /// The relay may not do what it needs to: a person, or a broker that has loaded its rules, may change that.
+    #[error(
+        "Kafka denies access: {0}; grant the client WRITE and DESCRIBE on the topic (before Kafka 3.0 also \
+        IDEMPOTENT_WRITE on the cluster), or correct its credentials: walpost goes on by itself"
+    )]
+    Denied(String),
+    /// The topic is not there.
+    #[error(
+        "the topic `{topic}` does not exist on {brokers}: create it (kafka-topics.sh --create --topic {topic})"
+    )]
+    TopicMissing {
+        /// The topic.
+        topic: String,
+        /// The brokers asked.
+        brokers: String,
+    },
+    /// No broker answers.
+    #[error("cannot reach Kafka at {brokers}: {reason}")]
+    Unreachable {
+        /// The brokers asked.
+        brokers: String,
+        /// What the client says.
+        reason: String,
+    },
+    /// The producer is broken and delivers nothing more: a new one must send what is not acknowledged.
+    #[error("the producer is broken: {0}")]
+    Broken(String),
+    /// The settings do not make a producer.
+    #[error("librdkafka refuses its settings: {0}")]
+    Settings(String),
+}
+
+/// How records are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batching {
+    /// Many in a batch, which is what makes it fast.
+    Together,
+    /// The same, in batches of half the size: some were refused that no record of theirs was too large for.
+    Smaller,
+    /// Each in a batch of its own: a batch is refused as a whole, so only then is it known which record was meant.
+    OneByOne,
+}
+
+/// Takes records and reports on them.
+pub trait Sink {
+    /// Enqueues a record; never waits.
+    ///
+    /// # Errors
+    /// [`SinkError::Full`] when there is no room now, [`SinkError::Held`] when there is none for this partition; anything
+    /// else says that it will not be taken.
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError>;
+
+    /// Nothing is in flight, and nothing is held back.
+    fn idle(&mut self) {}
+
+    /// Waits for reports and appends them, a batch at a time. Safe to drop while it waits.
+    fn reports(&mut self, into: &mut Vec<Report>) -> impl Future<Output = ()> + Send;
+
+    /// Replaces a broken producer. Reports that the old one still had are appended; what it did not acknowledge is to
+    /// be sent again.
+    fn restart(
+        &mut self,
+        batching: Batching,
+        into: &mut Vec<Report>,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
+}

@@ -1,0 +1,88 @@
+//! RFC 3339 without an allocation or a format string to parse.
+
+use chrono::{DateTime, Datelike, Timelike};
+
+/// 2000-01-01, where Postgres counts from, in microseconds since 1970-01-01.
+pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// Appends `2026-11-24T03:35:28.000001Z` for microseconds since 1970-01-01 UTC.
+///
+/// An event's `created_at` is of the years 1 to 9999, which is what RFC 3339 has. Others are only shown, in dead letters: a
+/// year of five digits, or one before 1 as astronomers count them (44 BC is -0043); what is beyond the calendar here, above
+/// the year 262,000, as a number of seconds.
+pub fn write_rfc3339(micros: i64, into: &mut Vec<u8>) {
+    let Some(time) = DateTime::from_timestamp_micros(micros) else {
+        into.extend_from_slice(format!("{} s since 1970", micros.div_euclid(1_000_000)).as_bytes());
+        return;
+    };
+    if time.year() < 0 {
+        into.push(b'-');
+    }
+    digits(time.year().unsigned_abs(), 4, into);
+    for (separator, number) in [
+        (b'-', time.month()),
+        (b'-', time.day()),
+        (b'T', time.hour()),
+        (b':', time.minute()),
+        (b':', time.second()),
+    ] {
+        into.push(separator);
+        digits(number, 2, into);
+    }
+    into.push(b'.');
+    digits(time.nanosecond() / 1_000, 6, into);
+    into.push(b'Z');
+}
+
+/// Appends a number with leading zeros.
+fn digits(number: u32, width: usize, into: &mut Vec<u8>) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(number).as_bytes();
+    into.extend(std::iter::repeat_n(b'0', width.saturating_sub(text.len())));
+    into.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::SecondsFormat;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_what_the_calendar_library_writes(
+            micros in prop_oneof![
+                // The years 1 to 9999: what an event may have.
+                -62_135_596_800_000_000i64..=253_402_300_799_999_999,
+                0i64..4_102_444_800_000_000,
+                Just(-62_135_596_800_000_000i64),
+                Just(253_402_300_799_999_999i64),
+                -1_000_000i64..1_000_000,
+            ],
+        ) {
+            let mut written = Vec::new();
+            write_rfc3339(micros, &mut written);
+            prop_assert_eq!(written.len(), "2026-11-24T03:35:28.000001Z".len());
+            let read = DateTime::parse_from_rfc3339(std::str::from_utf8(&written).unwrap_or_default());
+            prop_assert_eq!(read.map(|time| time.timestamp_micros()), Ok(micros));
+            let expected = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+            prop_assert_eq!(
+                String::from_utf8_lossy(&written).into_owned(),
+                expected.to_rfc3339_opts(SecondsFormat::Micros, true)
+            );
+        }
+    }
+
+    #[test]
+    fn times_that_no_event_has_are_shown_all_the_same() {
+        let shown = |micros| {
+            let mut written = Vec::new();
+            write_rfc3339(micros, &mut written);
+            String::from_utf8_lossy(&written).into_owned()
+        };
+        assert_eq!(shown(253_402_300_800_000_000), "10000-01-01T00:00:00.000000Z");
+        assert_eq!(shown(-63_517_824_000_000_000), "-0043-03-15T00:00:00.000000Z", "15 March 44 BC");
+        assert_eq!(shown(i64::MAX), "9223372036854 s since 1970");
+    }
+}

@@ -1,0 +1,86 @@
+//! What can be typed.
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::config::TABLE;
+
+/// The program's name, its settings and its subcommands.
+#[must_use]
+pub fn command() -> Command {
+    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
+    Command::new("walpost")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(
+            "Follows an outbox table through a Postgres replication slot and publishes every committed \
+            event to Kafka.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args(TABLE.args())
+        .subcommand(Command::new("run").about("Publish events until stopped"))
+        .subcommand(Command::new("init").about("Make publication, schema and slot; safe to repeat"))
+        .subcommand(
+            Command::new("check")
+                .about("Go through every precondition on Postgres and Kafka; changes nothing")
+                .arg(json())
+                .arg(
+                    Arg::new("strict")
+                        .long("strict")
+                        .action(ArgAction::SetTrue)
+                        .help("Warnings fail, too"),
+                ),
+        )
+        .subcommand(
+            Command::new("recover")
+                .about("After a lost slot: make a new one, publish what the table holds and Kafka may lack, go on")
+                .arg(
+                    Arg::new("anew")
+                        .long("anew")
+                        .action(ArgAction::SetTrue)
+                        .help("Leave the slot that is there, too: its stream holds what cannot be read"),
+                )
+                .arg(
+                    Arg::new("dry-run")
+                        .long("dry-run")
+                        .action(ArgAction::SetTrue)
+                        .help("Say what it would do, and change nothing"),
+                ),
+        )
+        .subcommand(
+            Command::new("status")
+                .about("Show the slot, its lags and what is wrong, if anything")
+                .arg(json())
+                .arg(
+                    Arg::new("watch")
+                        .long("watch")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("json")
+                        .help("Refresh every second"),
+                ),
+        )
+        .subcommand(
+            Command::new("tail")
+                .about("Print the records of the topics as they come; needs no database")
+                .arg(json())
+                .arg(Arg::new("key").long("key").value_name("KEY").help("Only records with this key"))
+                .arg(
+                    Arg::new("type")
+                        .long("type")
+                        .value_name("TYPE")
+                        .action(ArgAction::Append)
+                        .help("Only events of this type, such as Created, in any case; repeatable"),
+                )
+                .arg(
+                    Arg::new("from-start")
+                        .long("from-start")
+                        .action(ArgAction::SetTrue)
+                        .help("Begin with the oldest record"),
+                )
+                .arg(
+                    Arg::new("until-end")
+                        .long("until-end")
+                        .action(ArgAction::SetTrue)
+                        .help("Stop at the end instead of waiting"),
+                ),
+        )
+}

@@ -1,0 +1,156 @@
+//! What librdkafka's clients are told.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use crate::config::{KafkaSettings, WindowSettings};
+use walpost_core::publish::partitions::Group;
+use walpost_core::publish::sink::{Batching, SinkError};
+
+/// How often the producer says how it is doing: as often as a near Prometheus scrapes.
+const STATISTICS_INTERVAL_MS: &str = "5000";
+
+/// librdkafka's default for `message.max.bytes` and, nearly, for `batch.size`.
+const MESSAGE_MAX_BYTES: usize = 1_000_000;
+
+/// librdkafka's highest `queue.buffering.max.kbytes`.
+const QUEUE_KBYTES_MAX: usize = 2_147_483_647;
+
+/// Old records in a group: enough that a round trip is not felt, few enough that they are handed over in a moment.
+const GROUP_RECORDS: u32 = 64;
+
+/// For the producer: what keeps order and delivery safe is not to be changed.
+pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // What may be changed first.
+    config
+        .set("client.id", "walpost")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "1")
+        .set("socket.timeout.ms", kafka.peer_timeout.as_millis().to_string())
+        .set("socket.keepalive.enable", "true")
+        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    for (name, value) in &kafka.properties {
+        config.set(name, value);
+    }
+    trust_the_system(&mut config);
+    let queue_kbytes = queue_kbytes(&config, window);
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "true")
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2_random")
+        // One more: a record is reported before it has left the queue.
+        .set("queue.buffering.max.messages", (window.records + 1).to_string())
+        .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+/// librdkafka counts what it adds to a record; twice the window leaves room for it. And the largest record must fit, or
+/// there would never be room for it.
+fn queue_kbytes(config: &ClientConfig, window: WindowSettings) -> usize {
+    let record = number(config, "message.max.bytes").unwrap_or(MESSAGE_MAX_BYTES);
+    (window.bytes / 512 + record / 512).clamp(1 << 10, QUEUE_KBYTES_MAX)
+}
+
+/// How many records that are handed over together are sure to share a request: librdkafka waits `linger.ms` for more,
+/// and fills a batch up to its bounds.
+pub(super) fn group(config: &ClientConfig, batching: Batching) -> Group {
+    let lingers = config.get("linger.ms").and_then(|millis| millis.parse::<f64>().ok());
+    let lingers = lingers.unwrap_or_default() >= 1.0;
+    if batching == Batching::OneByOne || !lingers {
+        return Group::ALONE;
+    }
+    let records = number(config, "batch.num.messages").unwrap_or(usize::MAX);
+    let bounds = ["batch.size", "message.max.bytes"].map(|name| number(config, name));
+    let bytes = bounds.into_iter().flatten().min().unwrap_or(MESSAGE_MAX_BYTES);
+    Group {
+        records: u32::try_from(records).map_or(GROUP_RECORDS, |set| set.min(GROUP_RECORDS)),
+        bytes: bytes / 4,
+    }
+}
+
+fn number(config: &ClientConfig, name: &str) -> Option<usize> {
+    config.get(name)?.parse().ok()
+}
+
+/// Halves the batches, down to what a single record of the usual size needs.
+pub(super) fn halve_batches(config: &mut ClientConfig) {
+    let bytes = number(config, "batch.size").unwrap_or(MESSAGE_MAX_BYTES);
+    config.set("batch.size", (bytes / 2).max(1 << 10).to_string());
+}
+
+/// How often the producer says how it is doing; zero when it does not.
+pub(super) fn statistics_interval(config: &ClientConfig) -> Duration {
+    let millis = config.get("statistics.interval.ms").and_then(|every| every.parse().ok());
+    Duration::from_millis(millis.unwrap_or(0))
+}
+
+/// What every client has to know, whatever it is there for: librdkafka warns of what is not meant for it.
+pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in kafka.properties.iter().filter(|(name, _)| is_connection_property(name)) {
+        config.set(name, value);
+    }
+    config.set("bootstrap.servers", &kafka.brokers);
+    trust_the_system(&mut config);
+    config
+}
+
+/// Those that say how to connect; the others are a producer's.
+fn is_connection_property(name: &str) -> bool {
+    let prefixes = [
+        "security.",
+        "sasl.",
+        "ssl.",
+        "enable.ssl.",
+        "enable.sasl.",
+        "https.",
+        "socket.",
+        "client.",
+        "broker.",
+    ];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Makes librdkafka look where this system keeps the certificates it trusts: the OpenSSL that is built in knows its own
+/// place only, which is on no system. Whoever says where to look is heeded.
+fn trust_the_system(config: &mut ClientConfig) {
+    let is_encrypted =
+        config.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    let is_told = config.get("ssl.ca.location").is_some()
+        || config.get("ssl.ca.pem").is_some()
+        || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_encrypted && !is_told {
+        config.set("ssl.ca.location", "probe");
+    }
+}
+
+/// A property that librdkafka does not take, without its value: it may be a password.
+pub(super) fn unusable(error: &KafkaError) -> SinkError {
+    SinkError::Settings(match error {
+        KafkaError::ClientConfig(_, reason, name, _) => format!("{reason} (property `{name}`)"),
+        error => error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_property_that_says_how_to_connect_is_passed_on_and_no_producers_is() {
+        for name in
+            ["security.protocol", "enable.ssl.certificate.verification", "sasl.mechanism", "https.ca.pem"]
+        {
+            assert!(is_connection_property(name), "{name}");
+        }
+        for name in ["linger.ms", "compression.type", "enable.idempotence", "statistics.interval.ms"] {
+            assert!(!is_connection_property(name), "{name}");
+        }
+    }
+}

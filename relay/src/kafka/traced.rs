@@ -1,0 +1,144 @@
+//! A span for each record of a sampled trace: from its hand-over to the producer to its acknowledgement.
+//!
+//! It hangs beneath the span that the row's `traceparent` names, the request that made the change. Records without a
+//! sampled trace cost a look at their headers, and nothing at all where no collector is set.
+
+use std::collections::HashMap;
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
+    TraceState, Tracer as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{SdkTracer, Span};
+
+use walpost_core::event::encode::{Destination, Record};
+use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
+use walpost_core::window::progress::Sequence;
+
+/// Where spans are made, and for which topic.
+#[derive(Debug)]
+pub struct Tracing {
+    /// Makes them.
+    pub tracer: SdkTracer,
+    /// The topic of events.
+    pub topic: String,
+}
+
+/// A sink whose records are traced, where that is wanted.
+#[derive(Debug)]
+pub struct Traced<S> {
+    inner: S,
+    tracing: Option<Tracing>,
+    /// As many as are in flight at most.
+    under_way: HashMap<Sequence, Span>,
+}
+
+impl<S: Sink> Traced<S> {
+    /// Around `inner`.
+    pub fn new(inner: S, tracing: Option<Tracing>) -> Self {
+        Self { inner, tracing, under_way: HashMap::new() }
+    }
+
+    /// The sink itself.
+    pub fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    fn end(&mut self, reports: &[Report]) {
+        if self.under_way.is_empty() {
+            return;
+        }
+        for report in reports {
+            let Some(mut span) = self.under_way.remove(&report.sequence) else { continue };
+            if let Err(error) = &report.outcome {
+                span.set_status(Status::error(error.to_string()));
+            }
+            span.end();
+        }
+    }
+}
+
+impl Tracing {
+    /// <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>
+    fn begin(&self, record: &Record) -> Option<Span> {
+        if record.destination != Destination::Events {
+            return None;
+        }
+        let header =
+            |name: &str| record.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        let parent = sampled(header("traceparent")?)?;
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let mut attributes = vec![
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", self.topic.clone()),
+            KeyValue::new("messaging.kafka.message.key", text(&record.key)),
+        ];
+        for (attribute, name) in [("messaging.message.id", "ce_id"), ("walpost.wal_lsn", "wal-lsn")] {
+            attributes.extend(header(name).map(|value| KeyValue::new(attribute, text(value))));
+        }
+        let builder = SpanBuilder::from_name(format!("send {}", self.topic))
+            .with_kind(SpanKind::Producer)
+            .with_attributes(attributes);
+        let parent = Context::new().with_remote_span_context(parent);
+        Some(self.tracer.build_with_context(builder, &parent))
+    }
+}
+
+/// The context that a `traceparent` names, where its trace is recorded.
+fn sampled(traceparent: &[u8]) -> Option<SpanContext> {
+    let mut fields = std::str::from_utf8(traceparent).ok()?.split('-').skip(1);
+    let trace = TraceId::from_hex(fields.next()?).ok()?;
+    let parent = SpanId::from_hex(fields.next()?).ok()?;
+    let flags = TraceFlags::new(u8::from_str_radix(fields.next()?, 16).ok()?);
+    let context = SpanContext::new(trace, parent, flags, true, TraceState::default());
+    (context.is_valid() && context.is_sampled()).then_some(context)
+}
+
+impl<S: Sink + Send> Sink for Traced<S> {
+    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+        self.inner.send(sequence, record)?;
+        // Only now: a record that is not taken is offered again, and a span that is dropped is exported.
+        if let Some(span) = self.tracing.as_ref().and_then(|tracing| tracing.begin(record)) {
+            self.under_way.insert(sequence, span);
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self) {
+        self.inner.idle();
+    }
+
+    async fn reports(&mut self, into: &mut Vec<Report>) {
+        let before = into.len();
+        self.inner.reports(into).await;
+        self.end(into.get(before..).unwrap_or_default());
+    }
+
+    async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
+        let before = into.len();
+        let restarted = self.inner.restart(batching, into).await;
+        self.end(into.get(before..).unwrap_or_default());
+        restarted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_recorded_trace_is_continued() {
+        let cases: [(&[u8], bool); 5] = [
+            (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
+            (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", false),
+            (b"00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+            (b"anything", false),
+            (b"", false),
+        ];
+        for (traceparent, continued) in cases {
+            assert_eq!(sampled(traceparent).is_some(), continued, "{traceparent:?}");
+        }
+    }
+}

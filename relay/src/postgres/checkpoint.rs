@@ -1,0 +1,169 @@
+//! Which rows of the outbox are in Kafka: a rule that cannot be wrong.
+//!
+//! Ids and times prove nothing, since both are handed out before the commit. Transaction ids do, together with a
+//! position. A *checkpoint* is taken in this order: first X, the oldest transaction that still runs
+//! (`pg_snapshot_xmin`); then L, the end of the log. Every transaction below X had ended when X was read, so its commit
+//! record lies below L. Once the slot is confirmed up to L, every row of a transaction below X is in Kafka.
+//!
+//! X counts only where the publication is untouched, which is asked for in the statement that writes it down, and only
+//! once the rows from before the slot are published. An alteration of the publication may be in the WAL and not visible
+//! yet, while its transaction waits for a synchronous standby: so a checkpoint waits until every transaction that ran
+//! when it was taken has ended. One that altered the publication for a row below X is among them, or had ended. A row's own `xmin` tells its transaction, so the table needs no column of ours; a subtransaction's id
+//! is above its parent's. Ids wrap around: they are compared by age, and where an age says nothing (an old X, a special
+//! `xmin`) the row counts as not published.
+
+use tokio_postgres::types::PgLsn;
+
+use crate::postgres::{DatabaseError, Session};
+use walpost_core::lsn::Lsn;
+
+/// Whether the version of a row `outbox` is by a transaction below the bound, an `xid8`; see [`IS_PUBLISHED`]. `age`
+/// counts from another number than the snapshot's end, so it is asked as well whether the bound lies in its past.
+macro_rules! older_than {
+    ($bound:literal) => {
+        concat!(
+            "pg_snapshot_xmax(pg_current_snapshot())::text::bigint - ",
+            $bound,
+            "::text::bigint < 2147483648 and age(",
+            $bound,
+            "::xid) >= 0 and age(outbox.xmin) < 2147483647 and (age(outbox.xmin) > age(",
+            $bound,
+            "::xid) or age(outbox.xmin) < 0)"
+        )
+    };
+}
+
+/// True for a row `outbox` that is in Kafka, by what is remembered in the row `memory` of walpost.slot; else false.
+///
+/// `xmin` is of the transaction that wrote this *version* of the row: an UPDATE has another than the insert, and maybe a
+/// lower one. It proves the insert all the same: the transaction of the version is below X, so it had ended when X was read,
+/// and the row is visible, so it had committed; it found the row there, so the insert had committed before it, and has its
+/// commit record below L.
+///
+/// Half of the ids that there are lie in the past of a transaction (PostgreSQL, "Preventing Transaction ID Wraparound
+/// Failures"): an X that is older says nothing. A row that the statement sees is of the past, so one that seems to be of
+/// the future is from more than half of the ids ago, and below any such X. Special ids have the highest age that there is,
+/// and say nothing. All this holds in a statement that is a transaction of its own: `age` counts from the transaction's
+/// number where it has one already.
+///
+/// X is proven for one table: another that takes its name has rows that nobody published.
+pub const IS_PUBLISHED: &str = concat!(
+    "coalesce(memory.published_of = outbox.tableoid and ",
+    older_than!("memory.published_below"),
+    ", false)"
+);
+
+/// True for a row `outbox` whose version is by a transaction from before the end of the copy was fixed; else false, also
+/// where nothing can be said.
+pub const IS_BEFORE_THE_COPY: &str = concat!("coalesce(", older_than!("memory.streamed_from"), ", false)");
+
+/// A checkpoint that is not proven yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// X: every transaction below it had ended.
+    pub below: i64,
+    /// L: once the slot is confirmed up to here, their rows are in Kafka.
+    pub lsn: Lsn,
+    /// Above every transaction that ran when X was read.
+    pub running_below: i64,
+    /// Events acknowledged so far: when no more are, there is no need for another.
+    acknowledged: u64,
+}
+
+/// Takes a checkpoint. The order of the two questions is what makes it true.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
+    let (below, running_below) = running(session).await?;
+    let end = session.client().query_one("select pg_current_wal_insert_lsn()", &[]).await;
+    let end: PgLsn = end.map_err(session.error("read the end of the log"))?.get(0);
+    Ok(Checkpoint { below, lsn: Lsn(end.into()), running_below, acknowledged })
+}
+
+/// The oldest transaction that runs, and one above all that run.
+async fn running(session: &Session) -> Result<(i64, i64), DatabaseError> {
+    let sql = "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s";
+    let row =
+        session.client().query_one(sql, &[]).await.map_err(session.error("read the oldest transaction"))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// Whether every transaction that ran when the checkpoint was taken has ended.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn have_ended(session: &Session, checkpoint: Checkpoint) -> Result<bool, DatabaseError> {
+    Ok(running(session).await?.0 >= checkpoint.running_below)
+}
+
+/// When a checkpoint is taken, and when it is proven.
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    pending: Option<Checkpoint>,
+    /// Events acknowledged at the last that was proven.
+    proven: Option<u64>,
+}
+
+impl Checkpoints {
+    /// The one that a slot confirmed up to `confirmed` has reached, if it has.
+    #[must_use]
+    pub fn reached(&self, confirmed: Lsn) -> Option<Checkpoint> {
+        self.pending.filter(|pending| pending.lsn <= confirmed)
+    }
+
+    /// The one that was waited for is proven, and written down.
+    pub fn prove(&mut self) {
+        if let Some(proven) = self.pending.take() {
+            self.proven = Some(proven.acknowledged);
+        }
+    }
+
+    /// Whether another is to be taken: none is waited for, and events were published since the last.
+    #[must_use]
+    pub fn is_due(&self, acknowledged: u64) -> bool {
+        self.pending.is_none() && self.proven != Some(acknowledged)
+    }
+
+    /// Waits for this one.
+    pub fn wait_for(&mut self, checkpoint: Checkpoint) {
+        self.pending = Some(checkpoint);
+    }
+
+    /// The position that proves the one that is waited for.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Lsn> {
+        self.pending.map(|pending| pending.lsn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(lsn: u64, acknowledged: u64) -> Checkpoint {
+        Checkpoint { below: 7, lsn: Lsn(lsn), running_below: 9, acknowledged }
+    }
+
+    #[test]
+    fn a_checkpoint_is_proven_only_when_the_slot_is_confirmed_up_to_it() {
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.wait_for(at(100, 5));
+        assert_eq!(checkpoints.reached(Lsn(99)), None);
+        assert_eq!(checkpoints.wanted(), Some(Lsn(100)));
+        assert_eq!(checkpoints.reached(Lsn(100)), Some(at(100, 5)));
+        checkpoints.prove();
+        assert_eq!(checkpoints.reached(Lsn(200)), None, "once");
+    }
+
+    #[test]
+    fn none_is_taken_while_nothing_is_published() {
+        let mut checkpoints = Checkpoints::default();
+        assert!(checkpoints.is_due(0), "what an earlier session left behind is not known");
+        checkpoints.wait_for(at(100, 0));
+        assert!(!checkpoints.is_due(3), "one at a time");
+        checkpoints.prove();
+        assert!(!checkpoints.is_due(0));
+        assert!(checkpoints.is_due(1));
+    }
+}

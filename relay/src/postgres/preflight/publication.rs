@@ -1,0 +1,156 @@
+//! The publication: whether it holds the table, whole, and is the one that was followed.
+
+use serde_json::Value;
+
+use super::{PreflightError, Unsafe, generated};
+use crate::config::SourceSettings;
+use crate::postgres::ledger::Memory;
+use crate::postgres::{DatabaseError, Session};
+use walpost_core::event::EventColumn;
+use walpost_core::pgoutput::Oid;
+
+/// From this version on the catalogue leaves generated columns out of those that a publication holds; 15 names them with
+/// the others, and 14 names none at all.
+const TELLS_GENERATED: i32 = 160_000;
+
+/// Which publication it is, and which entry of the table in it: both are new when either was made anew
+/// (`pg_publication.oid`, `pg_publication_rel.oid`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicationId {
+    /// The publication.
+    pub publication: Oid,
+    /// The table's entry; 0 where the publication has it with all tables, or with its schema.
+    pub table: Oid,
+    /// The rows of the catalogue that it is made of: see `catalogue_rows`.
+    pub rows: String,
+}
+
+/// An expression of SQL for the rows of the catalogue that say which inserts of the table are published, as one text
+/// that any change of them changes, also one that was taken back; null when the publication or the table is missing.
+/// `publication` (its name) and `table` (its oid) are expressions, too.
+///
+/// Each row is told with its `xmin`, the transaction that wrote this version of it: `alter publication … set`, `add` and
+/// `drop`, a new owner or name write a new one. The table's entry among the dependencies is there for publications by
+/// schema: it changes when the table goes to another schema and comes back. What does not change the text (seen on 18):
+/// `vacuum`, `vacuum full` and `freeze` of these catalogues, which keep a row's `xmin`; `grant`, `analyze`, columns and
+/// comments. A dump or `pg_upgrade` gives all of it anew, and the server another identifier.
+pub(crate) fn catalogue_rows(session: &Session, publication: &str, table: &str) -> String {
+    // Publications by schema came with 15.
+    let schemas = if session.version() >= 150_000 {
+        "(select string_agg(format('%s:%s', n.oid, n.xmin), ',' order by n.oid) from pg_publication_namespace n \
+          where n.pnpubid = p.oid and n.pnnspid = c.relnamespace)"
+    } else {
+        "null"
+    };
+    format!(
+        "(select format('publication %s:%s table %s in schema %s entry %s schema %s', p.oid, p.xmin, c.oid, \
+            (select string_agg(format('%s:%s', d.refobjid, d.xmin), ',' order by d.refobjid) from pg_depend d \
+             where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0 \
+             and d.refclassid = 'pg_namespace'::regclass), \
+            (select string_agg(format('%s:%s', r.oid, r.xmin), ',' order by r.oid) from pg_publication_rel r \
+             where r.prpubid = p.oid and r.prrelid = c.oid), {schemas}) \
+         from pg_publication p, pg_class c where p.pubname = {publication} and c.oid = {table})"
+    )
+}
+
+/// Whether there is a publication of that name.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn publication_exists(session: &Session, publication: &str) -> Result<bool, DatabaseError> {
+    let sql = "select exists (select from pg_publication where pubname = $1)";
+    let row = session.client().query_one(sql, &[&publication]).await;
+    Ok(row.map_err(session.error("read pg_publication"))?.get(0))
+}
+
+/// Checks that the publication holds the table `outbox` (its oid), whole; says which it is.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub async fn check_publication(
+    session: &Session,
+    source: &SourceSettings,
+    outbox: Oid,
+) -> Result<PublicationId, PreflightError> {
+    let publication = &source.publication;
+    let sql = format!(
+        "select p.pubinsert, p.oid, coalesce((select r.oid from pg_publication_rel r \
+             where r.prpubid = p.oid and r.prrelid = $2), 0::oid), {} \
+         from pg_publication p where p.pubname = $1",
+        catalogue_rows(session, "$1", "$2")
+    );
+    let row = session.client().query_opt(&sql, &[publication, &outbox]).await;
+    let row = row.map_err(session.error("read pg_publication"))?;
+    let row = row.ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
+    if !row.get::<_, bool>(0) {
+        return Err(Unsafe::PublicationLacksInserts(publication.clone()).into());
+    }
+    let rows: Option<String> = row.get(3);
+    let rows = rows.ok_or_else(|| Unsafe::TableMissing(source.table.name()))?;
+    let found = PublicationId { publication: row.get(1), table: row.get(2), rows };
+    let sql = "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
+        on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
+        and c.oid = $2";
+    let rows = session.client().query(sql, &[publication, &outbox]).await;
+    let rows = rows.map_err(session.error("read pg_publication_tables"))?;
+    if rows.is_empty() {
+        let (publication, table) = (publication.clone(), source.table.name());
+        return Err(Unsafe::PublicationLacksTable { publication, table }.into());
+    }
+    for row in &rows {
+        check_rows_and_columns(session, source, &row.get(0)).await?;
+    }
+    Ok(found)
+}
+
+/// Checks that the publication is the one that is remembered, if one is, and that no rows may be missing in the stream.
+///
+/// # Errors
+/// When it is not: what was inserted while it was away is not in the stream.
+pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memory) -> Result<(), Unsafe> {
+    let oids = Some((found.publication, found.table));
+    let is_kept = memory.publication.is_none_or(|_| memory.publication == oids)
+        && memory.publication_rows.as_ref().is_none_or(|rows| *rows == found.rows);
+    if !is_kept {
+        let (publication, table) = (source.publication.clone(), source.table.name());
+        return Err(Unsafe::PublicationChanged { publication, table });
+    }
+    match &memory.republish_why {
+        // While the table is being published, that is what it is published for.
+        Some(why) if memory.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Row filters and column lists came with 15.
+async fn check_rows_and_columns(
+    session: &Session,
+    source: &SourceSettings,
+    row: &Value,
+) -> Result<(), PreflightError> {
+    let filters = |what: String| Unsafe::PublicationFilters {
+        publication: source.publication.clone(),
+        what,
+        table: source.table.name(),
+    };
+    if row.get("rowfilter").is_some_and(|filter| !filter.is_null()) {
+        return Err(filters("rows".into()).into());
+    }
+    let published = row.get("attnames").and_then(Value::as_array).map(Vec::as_slice);
+    let is_published = |name: &String| {
+        published.is_none_or(|names| names.iter().any(|known| known.as_str() == Some(name.as_str())))
+    };
+    let is_left_out = |column: &&EventColumn| !column.names.iter().any(is_published);
+    let left_out = source.table.columns.iter().find(is_left_out);
+    let tells_generated = session.version() >= TELLS_GENERATED;
+    if (left_out.is_some() || !tells_generated)
+        && let Some(generated) =
+            generated::left_out(session, source, published.filter(|_| tells_generated)).await?
+    {
+        return Err(generated.into());
+    }
+    match left_out {
+        Some(column) => Err(filters(format!("the column `{}`", column.names.join("` or `"))).into()),
+        None => Ok(()),
+    }
+}

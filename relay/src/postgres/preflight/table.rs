@@ -1,0 +1,105 @@
+//! The table: whether it is one whose rows come under its own name, whole.
+
+use super::{PreflightError, Unsafe};
+use crate::postgres::Session;
+use crate::postgres::catalogue;
+use walpost_core::event::{OutboxError, OutboxTable, Plan};
+use walpost_core::pgoutput::{Column, Oid, Relation};
+
+/// Checks the table.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
+    check_kind(session, table).await?;
+    let mut relation = describe(session, table).await?;
+    loop {
+        let types = catalogue::types(session, &relation, &[]).await?;
+        let planned = Plan::new(table, &relation, &types);
+        let Err(error @ OutboxError::UnknownType { .. }) = planned else {
+            planned?;
+            return Ok(relation);
+        };
+        // Two statements read the columns and their types. When an alteration came between them, the columns are others
+        // by now.
+        let now = describe(session, table).await?;
+        if now == relation {
+            return Err(error.into());
+        }
+        relation = now;
+    }
+}
+
+/// Checks that it is a table whose rows are all in the WAL, under its own name: those of a child table or a partition
+/// come under the child's, and would be passed over.
+async fn check_kind(session: &Session, table: &OutboxTable) -> Result<(), PreflightError> {
+    let sql = "select c.relkind::text, c.relpersistence = 'p', c.relispartition, \
+               (select string_agg(format('%s.%s', cn.nspname, cc.relname), ', ' order by cc.oid) from pg_inherits i \
+                join pg_class cc on cc.oid = i.inhrelid join pg_namespace cn on cn.oid = cc.relnamespace \
+                where i.inhparent = c.oid) \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2";
+    let row = session.client().query_opt(sql, &[&table.schema, &table.table]).await;
+    let row = row.map_err(session.error("read what kind of table the outbox is"))?;
+    let row = row.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
+    let (table, kind) = (table.name(), row.get::<_, String>(0));
+    let what = match kind.as_str() {
+        "r" if row.get::<_, bool>(2) => "a partition",
+        "r" => return check_children(table, row.get(1), row.get(3)),
+        "p" => "a partitioned table",
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        _ => "not a table",
+    };
+    Err(Unsafe::TableKind { table, what }.into())
+}
+
+fn check_children(table: String, is_permanent: bool, children: Option<String>) -> Result<(), PreflightError> {
+    if !is_permanent {
+        return Err(Unsafe::TableUnlogged(table).into());
+    }
+    match children {
+        Some(children) => Err(Unsafe::TableHasChildren { table, children }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that no policy hides rows of the table `outbox` (its oid) from this role. The stream is not filtered by
+/// policies, so this is for those who read the table.
+///
+/// # Errors
+/// When a policy may.
+pub async fn check_row_security(
+    session: &Session,
+    table: &OutboxTable,
+    outbox: Oid,
+) -> Result<(), PreflightError> {
+    let sql = "select row_security_active(c.oid), current_user::text, \
+               pg_has_role(c.relowner, 'usage') and c.relforcerowsecurity from pg_class c where c.oid = $1";
+    let row = session.client().query_opt(sql, &[&outbox]).await;
+    match row.map_err(session.error("ask for row-level security"))? {
+        Some(row) if row.get(0) => {
+            let (role, is_forced) = (row.get(1), row.get(2));
+            Err(Unsafe::RowSecurity { table: table.name(), role, is_forced }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The table as the catalogue has it, in the form in which the stream describes tables.
+async fn describe(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
+    let sql = "select c.oid, a.attname::text, a.atttypid from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+               where n.nspname = $1 and c.relname = $2 and c.relkind = 'r' order by a.attnum";
+    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+    let rows = rows.map_err(session.error("read the table's columns"))?;
+    let first = rows.first().ok_or_else(|| Unsafe::TableMissing(table.name()))?;
+    let column =
+        |row: &tokio_postgres::Row| Some(Column { name: row.get::<_, Option<_>>(1)?, type_oid: row.get(2) });
+    Ok(Relation {
+        id: first.get(0),
+        namespace: table.schema.clone(),
+        name: table.table.clone(),
+        columns: rows.iter().filter_map(column).collect(),
+    })
+}

@@ -1,0 +1,89 @@
+//! Fixes which rows come from the table; see [the module above](super) for why none is lost.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::config::SourceSettings;
+use crate::postgres::ledger;
+use crate::postgres::names::{id_column, table_name};
+use crate::postgres::{DatabaseError, Session};
+
+/// How often it is asked whether the earlier transactions have ended.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long `init` and `recover` wait: what they leave to `run` costs repeats of what is inserted until then.
+const TRIED_FOR: Duration = Duration::from_secs(2);
+
+/// Sessions and prepared transactions that keep earlier transactions from having ended. A prepared one has no session.
+pub(crate) const HOLDERS: &str = "select who from ( \
+    select format('pid %s, %s, since %s', pid, application_name, xact_start) as who, xact_start as since \
+        from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid() \
+    union all select format('the prepared transaction %L of %s, since %s', gid, owner, prepared), prepared \
+        from pg_prepared_xacts) open order by since limit 5";
+
+/// Fixes the end of a copy that has none yet. Does nothing when it has one, or no copy is due.
+///
+/// # Errors
+/// When the database refuses, or transactions that were open before do not end within `timeout`; they are named.
+pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) -> Result<(), DatabaseError> {
+    let deadline = Instant::now() + timeout;
+    let reading = ledger::load(session, &source.slot);
+    let memory = session.within("read walpost.slot", reading).await?;
+    let Some(memory) = memory.filter(|memory| !memory.backfilled && memory.copy().is_none()) else {
+        return Ok(());
+    };
+    // A number of one's own is above every number that was given before. The snapshot's upper end is not: it is above
+    // those that have ended.
+    let sql = "select pg_current_xact_id()::text::bigint";
+    let asking = async {
+        let row =
+            session.client().query_one(sql, &[]).await.map_err(session.error("take a transaction number"))?;
+        Ok::<i64, DatabaseError>(row.get(0))
+    };
+    let own = session.within("take a transaction number", asking).await?;
+    while !session.within("wait for earlier transactions", have_ended(session, own)).await? {
+        if Instant::now() >= deadline {
+            return Err(held_up(session, timeout).await);
+        }
+        sleep(ASK_EVERY).await;
+    }
+    let (table, id) = (table_name(&source.table), id_column(&source.table));
+    let fixing = ledger::fix_copy(session, &source.slot, memory.epoch, &table, &id);
+    session.within("fix which rows come from the table", fixing).await
+}
+
+/// Fixes it where that takes no time; where it does, `run` does it. Nothing rests on it.
+pub async fn try_to_fix(session: &Session, source: &SourceSettings, timeout: Duration) {
+    if let Err(error) = fix(session, source, timeout.min(TRIED_FOR)).await {
+        tracing::debug!(%error, "which rows come from the table is left to `walpost run` to fix");
+    }
+}
+
+/// Whether every transaction up to `own` has ended: prepared ones, and those that wait for a standby, have not.
+async fn have_ended(session: &Session, own: i64) -> Result<bool, DatabaseError> {
+    let sql = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $1";
+    let row = session.client().query_one(sql, &[&own]).await;
+    Ok(row.map_err(session.error("read the oldest transaction"))?.get(0))
+}
+
+async fn held_up(session: &Session, timeout: Duration) -> DatabaseError {
+    let asking = async { Ok::<_, DatabaseError>(holders(session).await) };
+    let open = session.within("name the open transactions", asking).await.unwrap_or_default();
+    DatabaseError::no_answer("fix which rows come from the table", session.place(), timeout).with_detail(format!(
+        "transactions that were open before have not ended within {} ms (--slot-timeout-ms), and their rows may be in the \
+            table only: {open}; end them (pg_terminate_backend(pid), `rollback prepared` or `commit prepared`) or wait: it \
+            is tried again",
+        timeout.as_millis()
+    ))
+}
+
+/// Names whose transactions are open.
+pub(crate) async fn holders(session: &Session) -> String {
+    let rows = session.client().query(HOLDERS, &[]).await.unwrap_or_default();
+    let open = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; ");
+    if open.is_empty() {
+        return "of sessions that this role may not see (pg_monitor may)".to_owned();
+    }
+    open
+}

@@ -1,0 +1,171 @@
+//! Removes published rows from the outbox, which is otherwise the second copy of every event.
+//!
+//! A row goes only when [`IS_PUBLISHED`] proves that it is in Kafka and the retention has passed. Rows are looked
+//! through in the order of their ids, a batch in each transaction, each found by its id and removed by its place in its
+//! table, which only together are its own; no row that a writer holds is waited for, since writers only insert. Rows that
+//! nothing proves are passed over and counted. After each batch the cleaner rests as long as the
+//! batch took, so it takes half of one connection's time at the most, and autovacuum can keep up.
+//!
+//! It works on a connection of its own: a slow removal must not delay a confirm. It fails alone, too: nothing is lost
+//! when rows stay.
+
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep};
+
+use crate::config::{CleanRule, CleanSettings, Settings};
+use crate::observe::board::Vitals;
+use crate::postgres::catalogue;
+use crate::postgres::checkpoint::IS_PUBLISHED;
+use crate::postgres::names::quoted;
+use crate::postgres::{DatabaseError, Session};
+use walpost_core::event::{OutboxTable, Role};
+
+/// The cleaner's task; it ends when this is dropped.
+pub(super) struct Cleaner(Option<JoinHandle<()>>);
+
+impl Cleaner {
+    /// Starts it, where the settings ask for it.
+    #[must_use]
+    pub(super) fn start(settings: &Settings, vitals: &Vitals) -> Self {
+        let Some(clean) = settings.clean else { return Self(None) };
+        let named = settings.source.table.clone();
+        let work = Work { settings: settings.clone(), named, clean, vitals: vitals.clone() };
+        Self(Some(tokio::spawn(work.run())))
+    }
+}
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+struct Work {
+    settings: Settings,
+    /// The outbox with every name that a column may have.
+    named: OutboxTable,
+    clean: CleanSettings,
+    vitals: Vitals,
+}
+
+/// What one transaction did.
+struct Batch {
+    looked: i64,
+    removed: i64,
+    /// Rows past the retention that nothing proves to be in Kafka.
+    unproven: i64,
+    /// Rows within the retention.
+    kept: i64,
+    last: Option<i64>,
+}
+
+impl Work {
+    async fn run(mut self) {
+        let mut ticks = interval(self.clean.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.clean().await {
+                Ok(0) => {}
+                Ok(rows) => tracing::debug!(rows, "published rows removed from the outbox"),
+                Err(error) => tracing::warn!(%error, "published rows were not removed; trying again later"),
+            }
+        }
+    }
+
+    /// Removes what is due now; returns the number of rows.
+    async fn clean(&mut self) -> Result<u64, DatabaseError> {
+        let session = Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
+        let resolving = catalogue::resolved(&session, &self.named);
+        self.settings.source.table = session.within("look up the columns", resolving).await?;
+        let Some(newest) = session.within("find the rows to keep", self.newest_due(&session)).await? else {
+            return Ok(0);
+        };
+        let (sql, mut last, mut total, mut unproven) = (self.statement(), i64::MIN, 0, 0);
+        loop {
+            let started = Instant::now();
+            let removing = self.batch(&session, &sql, last, newest);
+            let batch = session.within("remove published rows", removing).await?;
+            let removed = u64::try_from(batch.removed).unwrap_or_default();
+            self.vitals.count_removed(removed);
+            total += removed;
+            unproven += u64::try_from(batch.unproven).unwrap_or_default();
+            match batch.last {
+                // Only the retention ends it: what follows a batch that it keeps is younger. A batch of which nothing
+                // could go since nothing proves its rows says nothing about those that follow.
+                Some(at) if batch.looked >= self.clean.batch_rows && batch.kept < batch.looked => last = at,
+                _ => break,
+            }
+            sleep(started.elapsed().max(Duration::from_millis(1))).await;
+        }
+        self.vitals.show_overdue(unproven);
+        if unproven > 0 {
+            tracing::debug!(
+                rows = unproven,
+                "rows past the retention stay: nothing proves yet that Kafka has them"
+            );
+        }
+        Ok(total)
+    }
+
+    /// The highest id that the retention lets go; by age the table is asked row by row.
+    async fn newest_due(&self, session: &Session) -> Result<Option<i64>, DatabaseError> {
+        let CleanRule::AllButNewest(kept) = self.clean.rule else { return Ok(Some(i64::MAX)) };
+        let (table, id) = (self.table(), self.column(Role::Id));
+        let sql = format!(
+            "select {id}::bigint from only {table} where {id} is not null order by {id} desc offset {kept} limit 1"
+        );
+        let row = session.client().query_opt(&sql, &[]).await;
+        Ok(row.map_err(session.error("find the rows to keep"))?.map(|row| row.get(0)))
+    }
+
+    fn statement(&self) -> String {
+        let (table, id) = (self.table(), self.column(Role::Id));
+        let due = match self.clean.rule {
+            CleanRule::OlderThan(seconds) => {
+                let written = self.column(Role::CreatedAt);
+                format!("outbox.{written} < clock_timestamp() - interval '{seconds} seconds'")
+            }
+            CleanRule::AllButNewest(_) => "true".to_owned(),
+        };
+        format!(
+            "with looked as materialized ( \
+                 select outbox.tableoid as part, outbox.ctid as place, outbox.{id}::bigint as id, {due} as due, \
+                     {IS_PUBLISHED} as published \
+                 from only {table} outbox, walpost.slot memory \
+                 where memory.slot_name = $1 and outbox.{id} > $2::bigint and outbox.{id} <= $3::bigint \
+                 order by outbox.{id} fetch first $4 rows with ties), \
+             removed as (delete from only {table} outbox using looked \
+                 where outbox.ctid = looked.place and outbox.tableoid = looked.part and outbox.{id} = looked.id \
+                 and looked.due and looked.published returning 1) \
+             select count(*), (select count(*) from removed), count(*) filter (where due and not published), \
+                 count(*) filter (where not due), max(id) from looked"
+        )
+    }
+
+    async fn batch(
+        &self,
+        session: &Session,
+        sql: &str,
+        last: i64,
+        newest: i64,
+    ) -> Result<Batch, DatabaseError> {
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&self.settings.source.slot, &last, &newest, &self.clean.batch_rows];
+        let row = session.client().query_one(sql, &values).await;
+        let row = row.map_err(session.error("remove published rows"))?;
+        let [looked, removed, unproven, kept] = [0, 1, 2, 3].map(|index| row.get(index));
+        Ok(Batch { looked, removed, unproven, kept, last: row.get(4) })
+    }
+
+    fn table(&self) -> String {
+        let table = &self.settings.source.table;
+        format!("{}.{}", quoted(&table.schema), quoted(&table.table))
+    }
+
+    fn column(&self, role: Role) -> String {
+        quoted(self.settings.source.table.column(role).unwrap_or_default())
+    }
+}
