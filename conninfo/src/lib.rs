@@ -22,7 +22,7 @@ use secrecy::SecretString;
 pub use address::{Address, Place};
 pub use keywords::Values;
 pub use reach::{Encryption, by_mode, depends_on_encryption, first_to_answer, is_starting};
-pub use source::Source;
+pub use source::{Judge, Source};
 
 /// Where Postgres is, as whom, and how.
 #[derive(Debug, Clone)]

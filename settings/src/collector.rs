@@ -31,7 +31,7 @@ impl Values {
 fn parse(text: &str) -> Result<String, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    if !matches!(scheme, "http" | "https") || authority.is_empty() || rest.contains(char::is_whitespace) {
+    if !matches!(scheme, "http" | "https") || !is_host_and_port(authority) {
         return Err("expected the URL of a collector, such as http://localhost:4317".into());
     }
     if !matches!(path, "" | "/") {
@@ -40,6 +40,19 @@ fn parse(text: &str) -> Result<String, String> {
             .into());
     }
     Ok(format!("{scheme}://{authority}"))
+}
+
+/// `host`, `host:4317` or `[::1]:4317`.
+fn is_host_and_port(authority: &str) -> bool {
+    let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((address, port))) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("", port),
+        Some(_) => return false,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let port_is_one =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    port_is_one && host.chars().all(is_name) && (!host.is_empty() || authority.starts_with('['))
 }
 
 #[cfg(test)]
@@ -51,7 +64,18 @@ mod tests {
         assert_eq!(parse("otel:4317"), Ok("http://otel:4317".into()));
         assert_eq!(parse("https://otel:4317"), Ok("https://otel:4317".into()));
         assert_eq!(parse("http://[::1]:4317/"), Ok("http://[::1]:4317".into()));
-        for text in ["http://otel:4318/v1/traces", "grpc://otel:4317", "", "http://", "http://a b"] {
+        for text in [
+            "http://otel:4318/v1/traces",
+            "grpc://otel:4317",
+            "",
+            "http://",
+            "http://a b",
+            "http://[::1:4317",
+            "http://a:b:c",
+            "http://user@",
+            "http://otel:43l7",
+            ":4317",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

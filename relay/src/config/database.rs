@@ -44,9 +44,9 @@ impl DatabaseSettings {
             );
             return None;
         }
-        let conninfo = parse("", env).map_err(|mistake| values.mistake(mistake)).ok()?;
-        let source = Source::given(String::new().into(), env, conninfo.clone());
-        Some(Self { conninfo, peer_timeout, source: Arc::new(source) })
+        let source = Source::new(String::new().into(), None, env, |_, _| Ok(()));
+        let source = source.map_err(|mistake| values.mistake(mistake)).ok()?;
+        Some(Self { conninfo: source.current(), peer_timeout, source: Arc::new(source) })
     }
 
     /// The database by the role that asks how things are, which is given.
@@ -64,9 +64,8 @@ impl DatabaseSettings {
         env: &[(String, String)],
         peer_timeout: Duration,
     ) -> Option<Self> {
-        let is_public = values.from_flag(name);
-        let conninfo = values.parse_with(name, |text| {
-            let conninfo = parse(text, env)?;
+        let (is_public, file) = (values.from_flag(name), values.file(name));
+        let source = values.parse_with(name, |text| {
             if is_public && Words::parse(text)?.get("password").is_some_and(|password| !password.is_empty()) {
                 let variable = format!("WALPOST_{}", name.replace('-', "_").to_uppercase());
                 return Err(format!(
@@ -74,13 +73,9 @@ impl DatabaseSettings {
                         {variable}_FILE, or the password as PGPASSWORD"
                 ));
             }
-            Ok(conninfo)
+            Source::new(text.into(), file, env, |_, _| Ok(()))
         })?;
-        let source = match values.file(name) {
-            Some(path) => Source::file(path, env, conninfo.clone()),
-            None => Source::given(values.text(name)?.into(), env, conninfo.clone()),
-        };
-        Some(Self { conninfo, peer_timeout, source: Arc::new(source) })
+        Some(Self { conninfo: source.current(), peer_timeout, source: Arc::new(source) })
     }
 
     /// As they are now: the files that they came from are read again.
@@ -94,9 +89,4 @@ impl DatabaseSettings {
     pub fn place_at(&self, address: &Address) -> String {
         format!("{address}/{} as {}", self.conninfo.database, self.conninfo.user)
     }
-}
-
-/// A connection string, with what it leaves out. walpost follows the primary: of several servers it takes that one.
-fn parse(text: &str, env: &[(String, String)]) -> Result<Conninfo, String> {
-    Conninfo::parse(text, env)?.for_writes()
 }

@@ -2,8 +2,8 @@ use anyhow::{Context, Result, ensure};
 use harness::{Stack, database, wait_until};
 
 use crate::case::{Case, SOON, insert};
-use crate::recover::dry_run;
 use crate::halt::halts;
+use crate::recover::dry_run;
 
 /// No look comes by itself while a test runs.
 const NEVER_MS: &str = "3600000";

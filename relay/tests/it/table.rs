@@ -1,8 +1,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::case::{Case, SOON};
-use crate::recover::dry_run;
 use crate::halt::halts;
+use crate::recover::dry_run;
 
 /// `init`, `check` and `recover` refuse the table, and say why in these words.
 async fn refused(case: &Case, says: &[&str]) -> Result<()> {

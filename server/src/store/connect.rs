@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 use super::database::{Database, PoolSettings, Pooling};
-use super::session::{Lasting, Session, set_config};
+use super::session::{Backend, Lasting, Session, set_config};
 
 /// A connection that was used within this time is taken to be alive. A ping would be a second round trip for every
 /// call; what it finds is a server that was restarted, and a busy pool finds that out by the first call that fails.
@@ -95,7 +95,7 @@ impl Connector {
         };
         Self {
             database: database.clone(),
-            entering: format!("{}; select pg_backend_pid()", all(Lasting::Session)).into(),
+            entering: format!("{}; {}", all(Lasting::Session), Backend::SELECT).into(),
             begin: begin.into(),
             connect_timeout: settings.acquire_timeout,
             answer_timeout: settings.statement_timeout.saturating_add(NETWORK_GRACE),
@@ -158,13 +158,13 @@ impl Connector {
         // Read first: what is learnt while it is made holds for it too.
         let generation = self.generation();
         let mut connection = self.database.open(self.connect_timeout).await?;
-        let process = match self.database.pooling {
+        let backend = match self.database.pooling {
             Pooling::Session => Some(enter(&mut connection, &self.entering).await?),
             Pooling::Transaction => None,
         };
         let now = Instant::now();
         Ok(Connected {
-            session: Session::new(connection, process, self.begin.clone()),
+            session: Session::new(connection, backend, self.begin.clone()),
             used: now,
             since: now,
             generation,
@@ -173,11 +173,11 @@ impl Connector {
     }
 
     /// Asks Postgres to cancel what a backend runs. Best effort: the statement timeout ends it as well.
-    pub(super) async fn cancel(&self, process: i32) {
+    pub(super) async fn cancel(&self, Backend { process, server }: Backend) {
         let cancelling = async {
             let _permit = self.cancels.acquire().await;
             let mut connected = self.connect().await?;
-            let cancel = sqlx::query("select pg_cancel_backend($1)").bind(process);
+            let cancel = sqlx::query(Backend::CANCEL).bind(process).bind(&*server);
             cancel.execute(&mut connected.session.connection).await?;
             connected.close().await;
             Ok(())
@@ -199,7 +199,8 @@ impl Connector {
 }
 
 /// Says what a session is told first, all of it in one round trip, and gives the backend that serves it.
-async fn enter(connection: &mut PgConnection, entering: &str) -> Result<i32, sqlx::Error> {
+async fn enter(connection: &mut PgConnection, entering: &str) -> Result<Backend, sqlx::Error> {
     let rows = sqlx::raw_sql(AssertSqlSafe(entering)).fetch_all(connection).await?;
-    rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+    let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Backend { process: row.try_get(0)?, server: row.try_get::<String, _>(1)?.into() })
 }

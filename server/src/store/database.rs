@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conninfo::{Conninfo, Source};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{StoreError, dial, statements};
@@ -75,13 +75,8 @@ impl Database {
         file: Option<PathBuf>,
         env: &[(String, String)],
     ) -> Result<Self, String> {
-        let conninfo = Conninfo::parse(text.expose_secret(), env)?.for_writes()?;
-        dial::check(&conninfo, env)?;
-        let place = place(&conninfo).into();
-        let source = match file {
-            Some(file) => Source::file(file, env, conninfo),
-            None => Source::given(text, env, conninfo),
-        };
+        let source = Source::new(text, file, env, dial::check)?;
+        let place = place(&source.current()).into();
         Ok(Self { source: Arc::new(source), place, pooling: Pooling::Session })
     }
 
@@ -99,8 +94,12 @@ impl Database {
 
     /// A connection, within this time.
     pub(super) async fn open(&self, patience: Duration) -> Result<PgConnection, StoreError> {
-        let conninfo = self.source.current();
-        let opening = dial::to_the_first(&conninfo, patience);
+        let source = self.source.clone();
+        let opening = async {
+            // Files are read for it, and a mount may hang.
+            let conninfo = tokio::task::spawn_blocking(move || source.current()).await;
+            dial::to_the_first(&conninfo.map_err(|_| StoreError::Closed)?, patience).await
+        };
         tokio::time::timeout(patience, opening).await.unwrap_or(Err(StoreError::NoAnswer(patience)))
     }
 

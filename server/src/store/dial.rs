@@ -5,16 +5,17 @@
 //! with a dead address among its own; a second try with, or without, encryption.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use conninfo::{
-    Address, ChannelBinding, Conninfo, Encryption, Keepalive, Place, Roots, SslMode, TlsVersion, by_mode,
-    depends_on_encryption, first_to_answer, is_starting,
+    Address, ChannelBinding, Conninfo, Encryption, Keepalive, Place, Roots, SslMode, Target, TlsVersion,
+    by_mode, depends_on_encryption, first_to_answer, is_starting,
 };
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 
@@ -52,9 +53,14 @@ pub(super) fn check(conninfo: &Conninfo, env: &[(String, String)]) -> Result<(),
         _ => false,
     };
     refused(
-        tls.mode == SslMode::VerifyFull && conninfo.addresses.iter().any(is_elsewhere),
-        "hostaddr beside host is not known here with sslmode=verify-full: leave it out",
+        tls.mode >= SslMode::Require && conninfo.addresses.iter().any(is_elsewhere),
+        "hostaddr beside host is not known here with TLS, which needs the name: leave it out",
     )?;
+    if let Roots::File(path) = &tls.roots
+        && tls.mode == SslMode::VerifyFull
+    {
+        check_roots(path)?;
+    }
     options(conninfo)?;
     let is_set = |name| env.iter().any(|(variable, value)| variable == name && !value.is_empty());
     let of_env = env.iter().find(|(name, _)| name == "PGOPTIONS").map(|(_, value)| value.as_str());
@@ -62,10 +68,24 @@ pub(super) fn check(conninfo: &Conninfo, env: &[(String, String)]) -> Result<(),
         is_set("PGOPTIONS") && conninfo.options.as_deref() != of_env,
         "options are given, and others in PGOPTIONS, which the driver would add: give them in one place",
     )?;
+    let is_there = |name| env.iter().any(|(variable, _)| variable == name);
     refused(
-        is_set("PGSSLCERT") && tls.mode != SslMode::Disable && tls.client.is_none(),
-        "a client certificate is named in PGSSLCERT and not to be sent: unset it",
+        (is_there("PGSSLCERT") || is_there("PGSSLKEY"))
+            && tls.mode != SslMode::Disable
+            && tls.client.is_none(),
+        "PGSSLCERT or PGSSLKEY is set, and there is no client certificate to be sent: unset both",
     )
+}
+
+/// Without a certificate in it only those would be trusted that are built in.
+fn check_roots(path: &Path) -> Result<(), String> {
+    let wrong = |why: String| format!("sslrootcert `{}`: {why}", path.display());
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let marks = b"-----BEGIN CERTIFICATE-----";
+    match text.windows(marks.len()).any(|window| window == marks) {
+        true => Ok(()),
+        false => Err(wrong("there is no certificate in it".into())),
+    }
 }
 
 /// A connection to the first address at which the server is that is meant. A server that answers and refuses ends it, as
@@ -77,13 +97,22 @@ pub(super) async fn to_the_first(
     conninfo: &Conninfo,
     patience: Duration,
 ) -> Result<PgConnection, StoreError> {
-    let addresses = conninfo.in_turn();
-    // So that the last one has its turn.
-    let each = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    let each = conninfo.connect_timeout.map_or(each, |asked| asked.min(each));
+    let (addresses, deadline) = (conninfo.in_turn(), Instant::now() + patience);
     let mut failed = StoreError::NoAnswer(patience);
-    for address in &addresses {
-        match timeout(each, to(conninfo, address)).await {
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        // So that the last one has its turn; what one leaves is for the others.
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let each = rest / u32::try_from(left).unwrap_or(u32::MAX);
+        let each = conninfo.connect_timeout.map_or(each, |asked| asked.min(each));
+        let trying = async {
+            let mut connection = to(conninfo, address).await?;
+            if conninfo.wants_primary() && !is_meant(conninfo, &mut connection).await {
+                let _ = connection.close().await;
+                return Err(StoreError::Standby);
+            }
+            Ok(connection)
+        };
+        match timeout(each, trying).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if error.sqlstate().is_some_and(|code| !is_starting(&code)) => return Err(error),
             Ok(Err(error)) => failed = error,
@@ -104,16 +133,22 @@ async fn to(conninfo: &Conninfo, address: &Address) -> Result<PgConnection, Stor
         Place::Socket(_) => SslMode::Disable,
         Place::Tcp { .. } => conninfo.tls.mode,
     };
-    let mut connection = by_mode(mode, may_do_otherwise, connect).await?;
-    if conninfo.wants_primary() && is_standby(&mut connection).await? {
-        let _ = connection.close().await;
-        return Err(StoreError::Standby);
-    }
-    Ok(connection)
+    Ok(by_mode(mode, may_do_otherwise, connect).await.map_err(without_password)?)
 }
 
-/// The host that the driver is given: an address that answers, where a name has several. A certificate is compared with
-/// the name, so there the driver tries one after the other.
+/// The driver names the character of a password that it cannot prepare for SCRAM (RFC 4013).
+fn without_password(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Protocol(text) if text.contains("saslprep") => {
+            sqlx::Error::Protocol("the password has a character that SCRAM does not know".into())
+        }
+        other => other,
+    }
+}
+
+/// The host that the driver is given: its name or, where it has several addresses and the first of them does not answer,
+/// one that does. A certificate is compared with the name, so there the driver tries one after the other; and a proxy that
+/// tells databases apart by the name in the TLS handshake needs it as well.
 async fn way(conninfo: &Conninfo, address: &Address) -> Result<String, sqlx::Error> {
     let Place::Tcp { host, addr } = &address.place else { return Ok(String::new()) };
     if let Some(addr) = addr {
@@ -123,10 +158,12 @@ async fn way(conninfo: &Conninfo, address: &Address) -> Result<String, sqlx::Err
         return Ok(host.clone());
     }
     let addrs: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), address.port)).await?.collect();
-    match addrs.as_slice() {
-        [_] => Ok(host.clone()),
-        _ => Ok(first_to_answer(addrs).await?.peer_addr()?.ip().to_string()),
+    let first = addrs.first().copied();
+    if addrs.len() < 2 {
+        return Ok(host.clone());
     }
+    let answers = first_to_answer(addrs).await?.peer_addr()?;
+    Ok(if Some(answers) == first { host.clone() } else { answers.ip().to_string() })
 }
 
 fn options_for(
@@ -143,13 +180,14 @@ fn options_for(
     let to = to.username(&conninfo.user).database(&conninfo.database).ssl_mode(match encryption {
         Encryption::None => PgSslMode::Disable,
         Encryption::IfOffered => PgSslMode::Prefer,
-        Encryption::Always if conninfo.tls.mode == SslMode::VerifyFull => PgSslMode::VerifyFull,
-        Encryption::Always => PgSslMode::Require,
+        Encryption::Always => match conninfo.tls.mode {
+            // Not taken: see `check`.
+            SslMode::VerifyCa | SslMode::VerifyFull => PgSslMode::VerifyFull,
+            SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require => PgSslMode::Require,
+        },
     });
-    let to = match &address.password {
-        Some(password) => to.password(password.expose_secret()),
-        None => to,
-    };
+    // Without one the driver would take that of the environment, which was not meant.
+    let to = to.password(address.password.as_ref().map_or("", |password| password.expose_secret()));
     let to = match &conninfo.tls.roots {
         Roots::File(path) => to.ssl_root_cert(path),
         // Those that are built in.
@@ -209,8 +247,16 @@ fn may_do_otherwise(error: &sqlx::Error) -> bool {
     }
 }
 
-async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql("select pg_is_in_recovery()").fetch_one(connection).await?.try_get(0)
+/// Whether it is the server that is meant, of several or of those that can be written. One that cannot even say so is not.
+async fn is_meant(conninfo: &Conninfo, connection: &mut PgConnection) -> bool {
+    let question = match conninfo.target {
+        Target::ReadWrite => {
+            "select not pg_is_in_recovery() and not current_setting('transaction_read_only')::bool"
+        }
+        _ => "select not pg_is_in_recovery()",
+    };
+    let answer = sqlx::raw_sql(question).fetch_one(connection).await;
+    answer.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -234,13 +280,16 @@ mod tests {
             ("keepalives_idle=5", "keepalives"),
             ("tcp_user_timeout=5000", "tcp_user_timeout"),
             ("sslmode=verify-full host=db hostaddr=10.0.0.5", "hostaddr"),
+            ("sslmode=require host=db hostaddr=10.0.0.5", "hostaddr"),
+            ("sslmode=verify-full sslrootcert=/none", "sslrootcert"),
+            ("sslmode=verify-full sslrootcert=/etc/hostname", "no certificate"),
             ("options='-B 5'", "options"),
         ] {
             let error = checked(&format!("user=me {refused}"), &[]).expect_err(refused);
             assert!(error.contains(names), "{refused}: {error}");
         }
         for taken in [
-            "host=db hostaddr=10.0.0.5 sslmode=require",
+            "host=db hostaddr=10.0.0.5 sslmode=disable",
             "hostaddr=10.0.0.5 sslmode=verify-full",
             "host=a,b target_session_attrs=read-write",
             "sslmode=verify-full sslrootcert=system",
@@ -259,6 +308,9 @@ mod tests {
         let certificate = [("PGSSLCERT", "/cert"), ("PGSSLKEY", "/key")];
         assert!(checked("user=me", &certificate).is_ok());
         assert!(checked("user=me sslcertmode=disable", &certificate).is_err());
+        assert!(checked("user=me", &[("PGSSLCERT", ""), ("PGSSLKEY", "")]).is_err());
+        assert!(checked("user=me", &[("PGSSLKEY", "/key")]).is_err());
+        assert!(checked("user=me sslmode=disable", &[("PGSSLKEY", "/key")]).is_ok());
     }
 
     #[test]

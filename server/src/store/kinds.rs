@@ -251,7 +251,7 @@ impl Statement for Ping {
         let row = session.query(statements::STANDING).fetch_one(&mut session.connection).await?;
         let (standby, read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
         let backend: i32 = row.try_get(2)?;
-        if session.process().is_some_and(|process| process != backend) {
+        if session.backend().is_some_and(|known| known.process != backend) {
             return Ok(Standing::SharedBackend);
         }
         if standby || read_only {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::StoreError;
 use super::connect::{Connected, Connector};
 use super::queue::{Ask, Next, Queue};
-use super::session::Session;
+use super::session::{Backend, Session};
 use super::statement::Statement;
 
 /// A statement that takes longer waits for something: a row's lock, a disk. Others of its kind may pass it, and it is
@@ -81,7 +81,7 @@ impl Lane {
                 return Err(error);
             }
         };
-        let process = connected.session.process();
+        let backend = connected.session.backend();
         let answer = {
             let mut asking = std::pin::pin!(connected.session.run(ask));
             match timeout(SLOW, &mut asking).await {
@@ -91,7 +91,7 @@ impl Lane {
                 }
                 Err(_) => {
                     self.queue.done(line);
-                    self.patiently(asking, gone, process).await
+                    self.patiently(asking, gone, backend).await
                 }
             }
         };
@@ -117,7 +117,7 @@ impl Lane {
         &self,
         mut asking: Pin<&mut impl Future<Output = Result<T, sqlx::Error>>>,
         gone: impl Future<Output = ()>,
-        process: Option<i32>,
+        backend: Option<Backend>,
     ) -> Result<T, StoreError> {
         let answer_timeout = self.connector.answer_timeout();
         let no_answer = |_| StoreError::NoAnswer(answer_timeout);
@@ -127,8 +127,8 @@ impl Lane {
             () = gone => {}
         }
         // Without a backend of its own it runs until Postgres' own timeout: to cancel whoever has it would be wrong.
-        if let Some(process) = process {
-            self.connector.cancel(process).await;
+        if let Some(backend) = backend {
+            self.connector.cancel(backend).await;
         }
         Ok(timeout(answer_timeout, asking).await.map_err(no_answer)??)
     }

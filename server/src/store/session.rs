@@ -18,11 +18,27 @@ pub(super) enum Lasting {
     Transaction,
 }
 
+/// The backend that serves a session. Another server, after a failover, may have a process of that number, too.
+#[derive(Debug, Clone)]
+pub(super) struct Backend {
+    pub(super) process: i32,
+    /// When its server was started, as that says it.
+    pub(super) server: Arc<str>,
+}
+
+impl Backend {
+    /// What it is, as columns; and the condition, with the second parameter, that the server is the same.
+    pub(super) const SELECT: &str =
+        "select pg_backend_pid(), extract(epoch from pg_postmaster_start_time())::text";
+    pub(super) const CANCEL: &str =
+        "select pg_cancel_backend($1) where extract(epoch from pg_postmaster_start_time())::text = $2";
+}
+
 /// A connection, and what is known of its session.
 pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// The backend that serves it, whom to cancel; `None` where each transaction has another.
-    process: Option<i32>,
+    backend: Option<Backend>,
     begin: Arc<str>,
     /// A transaction was begun and not ended.
     open: bool,
@@ -45,17 +61,17 @@ impl Session {
         ("extra_float_digits", "1"),
     ];
 
-    pub(super) fn new(connection: PgConnection, process: Option<i32>, begin: Arc<str>) -> Self {
-        Self { connection, process, begin, open: false, read_only: false }
+    pub(super) fn new(connection: PgConnection, backend: Option<Backend>, begin: Arc<str>) -> Self {
+        Self { connection, backend, begin, open: false, read_only: false }
     }
 
-    pub(super) fn process(&self) -> Option<i32> {
-        self.process
+    pub(super) fn backend(&self) -> Option<Backend> {
+        self.backend.clone()
     }
 
     /// A statement to bind values to; prepared once for the session where there is one.
     pub(super) fn query<'q>(&self, text: &'static str) -> Query<'q, Postgres, PgArguments> {
-        sqlx::query(text).persistent(self.process.is_some())
+        sqlx::query(text).persistent(self.backend.is_some())
     }
 
     /// Runs `ask`, in a transaction where statements need one.
@@ -63,7 +79,7 @@ impl Session {
         &mut self,
         ask: impl AsyncFnOnce(&mut Self) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        if self.process.is_none() {
+        if self.backend.is_none() {
             self.begin().await?;
         }
         let answer = ask(self).await;

@@ -31,7 +31,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+const BACKLOG: i32 = 1_024;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -176,8 +176,5 @@ async fn numbers(Shared(shown): Shared<Shown>) -> Response {
 }
 
 async fn events(Shared(shown): Shared<Shown>) -> Response {
-    match shown.streams.watch() {
-        Some(stream) => stream.into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already\n").into_response(),
-    }
+    shown.streams.watch().into_response()
 }

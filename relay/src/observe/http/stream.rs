@@ -4,15 +4,15 @@
 //! One task looks, once a second, and writes down what there is to say once for all pages that are open; when none is, it
 //! only keeps the history.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::response::sse::{Event, Sse};
 use futures::stream::{self, Stream};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,7 @@ struct Said {
 pub(super) struct Streams {
     history: Arc<Mutex<History>>,
     said: watch::Sender<Said>,
-    open: Arc<AtomicUsize>,
+    open: Open,
     stop: CancellationToken,
 }
 
@@ -44,7 +44,7 @@ impl Streams {
     /// Starts to look.
     pub(super) fn start(vitals: Vitals, places: Places, stop: CancellationToken) -> Self {
         let streams =
-            Self { history: Arc::default(), said: watch::Sender::default(), open: Arc::default(), stop };
+            Self { history: Arc::default(), said: watch::Sender::default(), open: Open::default(), stop };
         tokio::spawn(streams.clone().keep_looking(vitals, places));
         streams
     }
@@ -64,7 +64,7 @@ impl Streams {
             }
             let is_point = second.is_multiple_of(STEP_SECONDS);
             let point = self.look(&vitals, is_point);
-            if self.open.load(Ordering::Relaxed) > 0 {
+            if self.open.some() {
                 let snapshot = Snapshot::of(&vitals.view(), &vitals.recent(), &places, &self.rates());
                 let snapshot = serde_json::to_string(&snapshot).unwrap_or_default().into();
                 self.said.send_replace(Said { snapshot, point });
@@ -83,35 +83,42 @@ impl Streams {
         Some(serde_json::to_string(history.newest()?).ok()?.into())
     }
 
-    /// A page opens: the history at once, then what there is to say, as it comes. `None` when too many are open.
-    pub(super) fn watch(&self) -> Option<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>> {
-        let place = Place::take(&self.open)?;
+    /// A page opens: the history at once, then what there is to say, as it comes.
+    pub(super) fn watch(&self) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+        let place = self.open.take();
         let history = {
             let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
             json!({"step_seconds": STEP_SECONDS, "points": history.points()}).to_string()
         };
-        let reader =
-            Reader { said: self.said.subscribe(), waiting: None, stop: self.stop.clone(), _place: place };
+        let reader = Reader { said: self.said.subscribe(), waiting: None, stop: self.stop.clone(), place };
         let first = stream::iter([Ok(Event::default().event("history").data(history))]);
         let rest = stream::unfold(reader, Reader::next);
-        Some(Sse::new(stream::StreamExt::chain(first, rest)))
+        Sse::new(stream::StreamExt::chain(first, rest))
     }
 }
 
-/// An open page; its place is free when it is gone.
-struct Place(Arc<AtomicUsize>);
+/// The pages that are open, the oldest at the front, each with what tells it to end. A page that has stopped reading is
+/// told by nothing from one that reads, until what the kernel keeps for it is full: so no page is refused for another.
+#[derive(Debug, Clone, Default)]
+struct Open(Arc<Mutex<VecDeque<Weak<Notify>>>>);
 
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
-        let place = Self(Arc::clone(open));
-        // Given back at once where there are too many.
-        (open.fetch_add(1, Ordering::Relaxed) < OPEN_MAX).then_some(place)
+impl Open {
+    fn take(&self) -> Arc<Notify> {
+        let (place, mut open) =
+            (Arc::new(Notify::new()), self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        open.retain(|page| page.strong_count() > 0);
+        if open.len() >= OPEN_MAX
+            && let Some(oldest) = open.pop_front().and_then(|page| page.upgrade())
+        {
+            oldest.notify_one();
+        }
+        open.push_back(Arc::downgrade(&place));
+        place
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    fn some(&self) -> bool {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().any(|page| page.strong_count() > 0)
     }
 }
 
@@ -120,17 +127,19 @@ struct Reader {
     /// The point that goes out after its snapshot.
     waiting: Option<Arc<str>>,
     stop: CancellationToken,
-    _place: Place,
+    /// Told when another page needs its place.
+    place: Arc<Notify>,
 }
 
 impl Reader {
-    /// The next event; none when the relay stops.
+    /// The next event; none when the relay stops, or another page opens and there is no room for both.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         if let Some(point) = self.waiting.take() {
             return Some((Ok(Event::default().event("point").data(&*point)), self));
         }
         tokio::select! {
             () = self.stop.cancelled() => return None,
+            () = self.place.notified() => return None,
             changed = self.said.changed() => changed.ok()?,
         }
         let said = self.said.borrow_and_update().clone();
@@ -143,15 +152,15 @@ impl Reader {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_so_many_pages_may_be_open_and_a_closed_one_makes_room() {
-        let open = Arc::new(AtomicUsize::new(0));
-        let mut places: Vec<_> = (0..OPEN_MAX).map(|_| Place::take(&open)).collect();
-        assert!(places.iter().all(Option::is_some));
-        assert!(Place::take(&open).is_none());
-        places.pop();
-        assert!(Place::take(&open).is_some());
-        drop(places);
-        assert_eq!(open.load(Ordering::Relaxed), 0);
+    #[tokio::test]
+    async fn only_so_many_pages_may_be_open_and_the_oldest_makes_room() {
+        let open = Open::default();
+        let places: Vec<_> = (0..OPEN_MAX).map(|_| open.take()).collect();
+        assert!(open.some());
+        let newest = open.take();
+        places[0].notified().await;
+        assert_eq!(open.0.lock().unwrap_or_else(PoisonError::into_inner).len(), OPEN_MAX);
+        drop((places, newest));
+        assert!(!open.some());
     }
 }
