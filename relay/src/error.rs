@@ -3,11 +3,12 @@
 use crate::observe::state::Peer;
 use crate::postgres::DatabaseError;
 use crate::postgres::preflight::{PreflightError, Unsafe};
-use walpost_core::event::{OutboxError, REMEDY_FOR_A_ROW};
+use walpost_core::event::{BadRow, OutboxError, REMEDY_FOR_A_ROW};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::DecodeError;
 use walpost_core::publish::PublishError;
 use walpost_core::publish::sink::{Refusal, SinkError};
+use walpost_core::window::intake::IntakeError;
 use walpost_core::window::progress::ProgressError;
 
 /// Why a session ended.
@@ -86,16 +87,15 @@ const UNREADABLE: &str = "if a file of pg_wal was moved away, which the log of P
     again; else run `walpost recover --anew`: it makes a new slot, publishes what the table holds and Kafka may lack, and \
     goes on";
 
-/// A row of the outbox that is not an event.
-#[derive(Debug, thiserror::Error)]
-#[error("{place} of {table} is not an event: {error}")]
-pub struct BadRow {
-    /// Which row, as far as it can be told.
-    pub place: String,
-    /// The outbox.
-    pub table: String,
-    /// What is wrong with it.
-    pub error: OutboxError,
+impl From<IntakeError> for Error {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Decode(error) => Self::Decode(error),
+            IntakeError::Outbox(error) => Self::Outbox(error),
+            IntakeError::Row(bad) => Self::Row(bad),
+            IntakeError::Progress(error) => Self::Progress(error),
+        }
+    }
 }
 
 impl From<PreflightError> for Error {

@@ -5,13 +5,13 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use walpost::replication::frames::{Frame, Frames};
 use walpost_core::event::encode::{Encoder, EncoderSettings, Format, Record};
-use walpost_core::event::{Kind, OutboxTable, Plan, Role, TypeFact, Types};
+use walpost_core::event::{Kind, OutboxTable, Role, TypeFact, Types};
 use walpost_core::lsn::Lsn;
-use walpost_core::pgoutput::{Column, Decoder, Message, Relation};
+use walpost_core::pgoutput::{Column, Relation};
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
+use walpost_core::window::intake::Intake;
 use walpost_core::window::progress::Sequence;
-use walpost_core::window::transaction::Transaction;
 
 /// The outbox of the package API, as the stream describes it.
 const COLUMNS: [(Role, &str, u32); 7] = [
@@ -67,9 +67,7 @@ impl Sink for Void {
 /// The path.
 pub struct Path {
     frames: Frames,
-    decoder: Decoder,
-    plan: Plan,
-    transaction: Transaction,
+    intake: Intake,
     pub publisher: Publisher<Void>,
 }
 
@@ -77,21 +75,18 @@ impl Path {
     pub fn new() -> Self {
         let columns = COLUMNS.map(|(role, name, _)| (role, name));
         let table = OutboxTable::new("public", "package_event", &columns);
-        let relation = outbox();
-        let mut decoder = Decoder::default();
-        decoder.decode(&described(&relation).into()).expect("a relation");
         let settings = EncoderSettings {
             format: Format::PackageEvent,
             source: "walpost".into(),
             type_prefix: "package.".into(),
         };
-        Self {
+        let mut path = Self {
             frames: Frames::default(),
-            decoder,
-            plan: Plan::new(&table, &relation, &types()).expect("a plan"),
-            transaction: Transaction::default(),
+            intake: Intake::new(table, OUTBOX, types(), false),
             publisher: Publisher::new(Encoder::new(settings), Void::default()),
-        }
+        };
+        path.publisher.take(&relation().into(), &mut path.intake).expect("the outbox");
+        path
     }
 
     /// What the loop does with what one read brought.
@@ -99,37 +94,11 @@ impl Path {
         self.frames.room().extend_from_slice(bytes);
         while let Some(frame) = self.frames.next_frame().expect("frames") {
             let Frame::Data(data) = frame else { continue };
-            let message = self.decoder.decode(&data).expect("a message");
-            self.message(message);
+            self.publisher.take(&data, &mut self.intake).expect("a message");
         }
         self.publisher.send().expect("a record");
         self.publisher.wait().now_or_never().expect("reports");
         self.publisher.settle().now_or_never().expect("no wait").expect("acknowledged");
-    }
-
-    fn message(&mut self, message: Message) {
-        let progress = self.publisher.progress_mut();
-        match message {
-            Message::Begin(begin) => {
-                progress.begin(begin.commit_lsn).expect("in order");
-                self.transaction.begin(begin.commit_lsn, begin.commit_time);
-            }
-            Message::Insert(insert) => {
-                let bytes = insert.row.bytes();
-                self.transaction.count(bytes);
-                let ordinal = progress.admit().expect("in order").expect("new");
-                let event = self.plan.event(&insert.row).expect("an event");
-                self.transaction.hold(event, ordinal, bytes);
-            }
-            Message::Commit(commit) => {
-                for entry in self.transaction.commit(commit.end_lsn) {
-                    let (ordinal, weight) = (entry.position().ordinal, entry.weight());
-                    progress.push_event(ordinal, entry, weight).expect("in order");
-                }
-                progress.commit(commit.end_lsn).expect("in order");
-            }
-            Message::Relation(_) | Message::Type(_) | Message::Ignored(_) => {}
-        }
     }
 }
 

@@ -12,7 +12,7 @@ const MAY_NAME: [(&str, &[&str]); 7] = [
     ("time", &[]),
     ("pgoutput", &["lsn"]),
     ("event", &["lsn", "time", "pgoutput"]),
-    ("window", &["lsn", "event"]),
+    ("window", &["lsn", "time", "pgoutput", "event"]),
     ("publish", &["lsn", "clock", "event", "window"]),
 ];
 

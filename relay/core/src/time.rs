@@ -5,6 +5,12 @@ use chrono::{DateTime, Datelike, Timelike};
 /// 2000-01-01, where Postgres counts from, in microseconds since 1970-01-01.
 pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
+/// Microseconds since 1970-01-01 UTC for a time of the stream.
+#[must_use]
+pub fn from_postgres(stream_time: i64) -> i64 {
+    stream_time.saturating_add(POSTGRES_EPOCH_US)
+}
+
 /// Appends `2026-11-24T03:35:28.000001Z` for microseconds since 1970-01-01 UTC.
 ///
 /// An event's `created_at` is of the years 1 to 9999, which is what RFC 3339 has. Others are only shown, in dead letters: a

@@ -34,7 +34,6 @@ use walpost_core::event::encode::Encoder;
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::SinkError;
 use walpost_core::window::copied::Copied;
-use walpost_core::window::transaction::Transaction;
 use watchdog::Patience;
 
 /// The first wait after a failure.
@@ -66,7 +65,6 @@ pub enum Stopped {
 pub struct Relay {
     settings: Settings,
     publisher: Publisher<Traced<KafkaSink>>,
-    transaction: Transaction,
     /// Events acknowledged before the position that is remembered: the sequence of the first behind it.
     settled: u64,
     /// Who was at the other end last.
@@ -102,7 +100,6 @@ impl Relay {
         Ok(Self {
             settings,
             publisher,
-            transaction: Transaction::default(),
             settled: 0,
             server: None,
             epoch: None,

@@ -34,7 +34,7 @@ impl Relay {
         let partitions = self.publisher.sink_mut().inner_mut().check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
         let stream = connection.start(&self.settings.source, timeout).await?;
-        let taking = self.take(&session, &found, &server);
+        let taking = self.acquire(&session, &found, &server);
         let holder = session.within("take the slot", taking).await?;
         self.begin(server.clone(), holder.epoch).await?;
         tracing::info!(
@@ -107,7 +107,7 @@ impl Relay {
         Ok(())
     }
 
-    async fn take(&self, session: &Session, found: &Found, server: &Server) -> Result<Holder, Error> {
+    async fn acquire(&self, session: &Session, found: &Found, server: &Server) -> Result<Holder, Error> {
         let source = &self.settings.source;
         let epoch = ledger::take(session, &source.slot, server.timeline, found.remembered).await?;
         let epoch = epoch.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
@@ -117,7 +117,6 @@ impl Relay {
 
     /// The window goes on where it was, unless the server is on another timeline now, or another relay had the slot.
     async fn begin(&mut self, server: Server, epoch: i64) -> Result<(), Error> {
-        self.transaction.abandon();
         self.yield_to_another(epoch - 1).await?;
         if self.server.as_ref().is_some_and(|last| *last != server) {
             tracing::warn!(timeline = server.timeline, "another timeline: events in flight are read again");

@@ -1,6 +1,5 @@
 //! One session: open, publish what stood there before, follow the stream, drain.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -12,32 +11,25 @@ use super::pace::Pace;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
 use crate::config::WindowSettings;
-use crate::error::{BadRow, Error, Verdict};
+use crate::error::{Error, Verdict};
 use crate::observe::state::State;
 use crate::postgres::DatabaseError;
 use crate::postgres::ledger;
 use crate::postgres::preflight::Unsafe;
 use crate::relay::cleaner::Cleaner;
 use crate::relay::watch::{Guard, GuardEvent, Watched};
-use crate::replication::{Stream, StreamEvent, unix_micros};
-use walpost_core::event::dead_letter::DeadLetter;
-use walpost_core::event::position::Entry;
-use walpost_core::event::{OutboxError, Plan, Types};
+use crate::replication::{Stream, StreamEvent};
+use walpost_core::event::OutboxError;
 use walpost_core::lsn::Lsn;
-use walpost_core::pgoutput::{Decoder, Insert, Message, Oid, Relation, Tuple};
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::Sink;
-use walpost_core::window::progress::Progress;
+use walpost_core::window::intake::{Intake, IntakeError};
 
 /// Messages taken from the stream before reports and timers are looked at again.
 const BATCH_MESSAGES: u32 = 4096;
 
 /// How long the server may take to hear the last position.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A row is a view into what was read with it, and keeps that in memory: where more than this lies between two rows,
-/// the row is copied out instead. What lies between one-row transactions is less.
-const PASSED_OVER_MAX: usize = 512;
 
 impl WindowSettings {
     /// Whether more may be read.
@@ -50,21 +42,6 @@ impl WindowSettings {
         let progress = publisher.progress();
         progress.records() + records <= self.records && progress.bytes() < self.bytes
     }
-}
-
-/// What the stream of one session is read with.
-struct Reading {
-    decoder: Decoder,
-    /// The outbox in the stream's latest description of it; more than one where it was made anew.
-    plans: Vec<(Arc<Relation>, Plan)>,
-    /// What the catalogue and the stream say of types.
-    types: Types,
-    /// The outbox as the catalogue has it.
-    outbox: Oid,
-    /// Bytes of messages since the last row of the outbox.
-    passed_over: usize,
-    /// The outbox was described anew: see [`Held`].
-    described: bool,
 }
 
 /// What holds the reading back. Postgres describes a table again in front of its next row after anything about the table
@@ -107,16 +84,11 @@ impl Relay {
         self.publisher.set_timed(true);
         self.vitals.set_state(State::Streaming);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
-        let reading = Reading {
-            decoder: Decoder::default(),
-            plans: Vec::new(),
-            types,
-            outbox: found.relation.id,
-            passed_over: 0,
-            described: false,
-        };
+        let takes_dead_letters = self.publisher.takes_dead_letters();
+        let table = self.settings.source.table.clone();
+        let intake = Intake::new(table, found.relation.id, types, takes_dead_letters);
         let confirming = Confirming::new(found.remembered, self.settled);
-        let followed = Box::pin(self.follow(stream, guard, reading, confirming, stop)).await;
+        let followed = Box::pin(self.follow(stream, guard, intake, confirming, stop)).await;
         drop(cleaner);
         match followed {
             Err(error) => Err(self.explain(error).await),
@@ -124,13 +96,12 @@ impl Relay {
         }
     }
 
-    /// The loop. Its order: a stop; the watchdog, which comes before anything that a relay which stood still could do;
-    /// reports, which make room; what the guard says; the timer; and the stream, while there is room. A full window stops the reading only: status updates go out from a task of their own.
+    /// The loop. A full window stops the reading only: status updates go out from a task of their own.
     async fn follow(
         &mut self,
         mut stream: Stream,
         mut guard: Guard,
-        mut reading: Reading,
+        mut intake: Intake,
         mut confirming: Confirming,
         stop: &CancellationToken,
     ) -> Result<Stopped, Error> {
@@ -149,9 +120,13 @@ impl Relay {
             let room = !held.is_held() && self.settings.window.has_room(&self.publisher);
             tokio::select! {
                 biased;
+                // 1: a stop.
                 () = stop.cancelled() => return self.drain(stream, guard, confirming).await,
+                // 2: the watchdog, before anything that a relay which stood still could do.
                 _ = looks.tick() => self.look(&mut watchdog, room, &stream)?,
+                // 3: reports, which make room.
                 () = self.publisher.wait() => self.publisher.settle().await?,
+                // 4: what the guard says, on which a confirmation waits.
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
                         let next = confirming.remembered(lsn, self.publisher.progress().confirmable());
@@ -167,20 +142,22 @@ impl Relay {
                     }
                     GuardEvent::Failed(error) => return Err(error),
                 },
+                // 5: the timer of confirmations.
                 _ = ticks.tick() => {
                     let progress = self.publisher.progress();
                     let next = confirming.next(progress.confirmable(), progress.covered());
                     self.act(next, &stream, &guard);
                 }
+                // 6: the stream, while there is room; last, or a catch-up would leave no turn to the others.
                 event = next(&mut stream, room) => {
-                    let read = self.read(event?, &mut stream, &mut reading);
+                    let read = self.read(event?, &mut stream, &mut intake);
                     // Also when the stream broke behind what was read.
                     self.publisher.send()?;
                     let messages = match read {
                         Ok(messages) => messages,
                         Err(error) => return self.leave(error, stream, guard, confirming).await,
                     };
-                    if std::mem::take(&mut reading.described) {
+                    if intake.take_described() {
                         held = Held(Some(guard.look()));
                     }
                     let now = Instant::now().into_std();
@@ -243,120 +220,36 @@ impl Relay {
         }
     }
 
-    /// Enters what has come in, a batch at the most; returns the number of messages.
-    fn read(&mut self, first: StreamEvent, stream: &mut Stream, reading: &mut Reading) -> Result<u32, Error> {
-        self.enter(first, reading)?;
+    /// Takes in what has come, a batch at the most; returns the number of messages.
+    fn read(&mut self, first: StreamEvent, stream: &mut Stream, intake: &mut Intake) -> Result<u32, Error> {
+        self.take(first, intake)?;
         for messages in 1..BATCH_MESSAGES {
-            if !self.settings.window.is_open(1, &self.publisher) {
-                return Ok(messages);
-            }
-            if reading.described {
+            if intake.has_described() || !self.settings.window.is_open(1, &self.publisher) {
                 return Ok(messages);
             }
             match stream.try_next()? {
-                Some(event) => self.enter(event, reading)?,
+                Some(event) => self.take(event, intake)?,
                 None => return Ok(messages),
             }
         }
         Ok(BATCH_MESSAGES)
     }
 
-    fn enter(&mut self, event: StreamEvent, reading: &mut Reading) -> Result<(), Error> {
+    fn take(&mut self, event: StreamEvent, intake: &mut Intake) -> Result<(), Error> {
         match event {
-            StreamEvent::Data(data) => {
-                reading.passed_over += data.len();
-                self.message(reading.decoder.decode(&data)?, reading)?;
-            }
-            StreamEvent::Keepalive(wal_end) => self.publisher.progress_mut().keepalive(wal_end),
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, message: Message, reading: &mut Reading) -> Result<(), Error> {
-        match message {
-            Message::Begin(begin) => {
-                self.publisher.progress_mut().begin(begin.commit_lsn)?;
-                self.transaction.begin(begin.commit_lsn, unix_micros(begin.commit_time));
-            }
-            Message::Relation(relation) => self.describe(&relation, reading)?,
-            Message::Type(name) => reading.types.named(name),
-            Message::Insert(insert) => self.insert(insert, reading)?,
-            Message::Commit(commit) => {
-                let progress = self.publisher.progress_mut();
-                for placed in self.transaction.commit(commit.end_lsn) {
-                    push(progress, placed)?;
+            StreamEvent::Data(message) => match self.publisher.take(&message, intake) {
+                Err(IntakeError::Outbox(error @ OutboxError::UnknownType { oid, .. }))
+                    if self.unknown_types.again(oid) =>
+                {
+                    Err(Error::Unsettled(error))
                 }
-                progress.commit(commit.end_lsn)?;
-            }
-            Message::Ignored(_) => {}
-        }
-        Ok(())
-    }
-
-    fn describe(&mut self, relation: &Arc<Relation>, reading: &mut Reading) -> Result<(), Error> {
-        let table = &self.settings.source.table;
-        if !table.is(relation, reading.outbox)? {
-            return Ok(());
-        }
-        reading.described = true;
-        reading.plans.retain(|(outbox, _)| outbox.id != relation.id);
-        match Plan::new(table, relation, &reading.types) {
-            Ok(plan) => reading.plans.push((Arc::clone(relation), plan)),
-            Err(error @ OutboxError::UnknownType { oid, .. }) if self.unknown_types.again(oid) => {
-                return Err(Error::Unsettled(error));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    fn insert(&mut self, mut insert: Insert, reading: &mut Reading) -> Result<(), Error> {
-        let outbox = reading.plans.iter().find(|(outbox, _)| outbox.id == insert.relation);
-        let Some((relation, plan)) = outbox else { return Ok(()) };
-        let bytes = insert.row.bytes();
-        if std::mem::take(&mut reading.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
-            insert.row = insert.row.detached();
-        }
-        self.transaction.count(bytes);
-        match self.publisher.progress_mut().admit()? {
-            Some(ordinal) => match plan.event(&insert.row) {
-                Ok(event) => self.transaction.hold(event, ordinal, bytes),
-                Err(error) => self.refuse(&insert.row, ordinal, error, relation, plan)?,
+                taken => Ok(taken?),
             },
-            None => self.publisher.count_repeated(bytes),
+            StreamEvent::Keepalive(wal_end) => {
+                self.publisher.progress_mut().keepalive(wal_end);
+                Ok(())
+            }
         }
-        let progress = self.publisher.progress_mut();
-        for placed in self.transaction.overflow() {
-            push(progress, placed)?;
-        }
-        Ok(())
-    }
-
-    /// A row that is not an event: a dead letter, or the end.
-    fn refuse(
-        &mut self,
-        row: &Tuple,
-        ordinal: u64,
-        error: OutboxError,
-        relation: &Relation,
-        plan: &Plan,
-    ) -> Result<(), Error> {
-        let bad = self.bad_row(ordinal, error);
-        if !self.publisher.takes_dead_letters() {
-            return Err(bad.into());
-        }
-        let table = &self.settings.source.table;
-        let position = self.transaction.position(ordinal);
-        let letter = DeadLetter::of_row(table, relation, plan, row, bad.to_string(), position);
-        self.publisher.count_dead_letter(&letter.reason, row.bytes());
-        self.transaction.hold_dead(letter);
-        Ok(())
-    }
-
-    fn bad_row(&self, ordinal: u64, error: OutboxError) -> Box<BadRow> {
-        let place =
-            format!("row {ordinal} of the transaction that committed at {}", self.transaction.commit_lsn());
-        Box::new(BadRow { place, table: self.settings.source.table.name(), error })
     }
 
     /// Reads no more, waits for what is in flight, confirms it and lets the slot go; bounded by the deadline.
@@ -407,12 +300,6 @@ async fn next(stream: &mut Stream, room: bool) -> Result<StreamEvent, DatabaseEr
 /// What the stream would halt on as well, with its next row.
 fn is_of_the_table(error: &Error) -> bool {
     matches!(error, Error::Outbox(_) | Error::Unsafe(Unsafe::Outbox(_) | Unsafe::TableMissing(_)))
-}
-
-fn push(progress: &mut Progress<Entry>, entry: Entry) -> Result<(), Error> {
-    let (ordinal, weight) = (entry.position().ordinal, entry.weight());
-    progress.push_event(ordinal, entry, weight)?;
-    Ok(())
 }
 
 fn report(left: usize, confirmed: Lsn, told: bool) -> Stopped {

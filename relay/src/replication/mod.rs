@@ -30,7 +30,6 @@ use feedback::{Feedback, terminate};
 use frames::{Frame, Frames};
 use handshake::Socket;
 use walpost_core::lsn::Lsn;
-use walpost_core::time::POSTGRES_EPOCH_US;
 
 /// What comes in.
 #[derive(Debug)]
@@ -246,10 +245,4 @@ impl Stream {
 fn commit_end(data: &[u8]) -> Option<Lsn> {
     let (b'C', rest) = data.split_first()? else { return None };
     Some(Lsn(u64::from_be_bytes(*rest.get(9..)?.first_chunk::<8>()?)))
-}
-
-/// Microseconds since 1970-01-01 UTC for a time of the stream.
-#[must_use]
-pub fn unix_micros(stream_time: i64) -> i64 {
-    stream_time.saturating_add(POSTGRES_EPOCH_US)
 }

@@ -16,7 +16,7 @@ mod value;
 use bytes::Bytes;
 use uuid::Uuid;
 
-pub use error::{AtColumn, OutboxError, REMEDY_FOR_A_ROW};
+pub use error::{AtColumn, BadRow, OutboxError, REMEDY_FOR_A_ROW};
 pub use plan::Plan;
 pub use table::{EventColumn, OutboxTable, Role};
 pub use types::{TypeFact, Types};

@@ -10,6 +10,8 @@ mod held;
 pub mod partitions;
 pub mod sink;
 
+use bytes::Bytes;
+
 use crate::clock;
 use crate::event::OutboxTable;
 use crate::event::dead_letter::DeadLetter;
@@ -17,6 +19,7 @@ use crate::event::encode::{EncodeError, Encoder};
 use crate::event::position::{Entry, PlacedEvent};
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
+use crate::window::intake::{Intake, IntakeError, Taken};
 use crate::window::progress::{Progress, ProgressError, Sequence};
 use held::Held;
 
@@ -126,6 +129,22 @@ impl<S: Sink> Publisher<S> {
         &self.progress
     }
 
+    /// Takes in a message of the stream.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub fn take(&mut self, message: &Bytes, intake: &mut Intake) -> Result<(), IntakeError> {
+        match intake.take(message, &mut self.progress)? {
+            Taken::Quietly => {}
+            Taken::Repeated(bytes) => {
+                self.counts.repeated += 1;
+                self.counts.repeated_bytes += bytes as u64;
+            }
+            Taken::Dead(reason, bytes) => self.count_dead_letter(&reason, bytes),
+        }
+        Ok(())
+    }
+
     /// The window and the positions, to enter what is read.
     pub fn progress_mut(&mut self) -> &mut Progress<Entry> {
         &mut self.progress
@@ -150,12 +169,6 @@ impl<S: Sink> Publisher<S> {
     /// the slot say nothing about the relay.
     pub fn set_timed(&mut self, timed: bool) {
         self.timed = timed;
-    }
-
-    /// Counts an event that a reconnect sent again and that is not published twice.
-    pub fn count_repeated(&mut self, bytes: usize) {
-        self.counts.repeated += 1;
-        self.counts.repeated_bytes += bytes as u64;
     }
 
     /// Whether everything in the window has been handed to the sink, as far as the partitions take it.

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::event::position::{Entry, Position};
 use crate::event::{Kind, OutboxError, OutboxEvent, OutboxTable, Plan, Role, TypeFact, Types};
 use crate::pgoutput::{
     Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple, TypeName,
 };
+use crate::window::intake::Intake;
+use crate::window::progress::Progress;
 
 /// What became of a message.
 #[derive(Debug, PartialEq)]
@@ -35,7 +38,26 @@ pub enum Read {
 pub fn messages(stream: &[u8]) -> Vec<Read> {
     let (first, again) = (read(stream), read(stream));
     assert_eq!(first, again, "the same bytes were read in two ways");
+    let (taken, again) = (take(stream), take(stream));
+    assert_eq!(taken, again, "the same bytes were taken in in two ways");
+    assert!(
+        taken.is_sorted_by_key(|place| (place.lsn, place.ordinal)),
+        "entries stand in another order: {taken:?}"
+    );
     first
+}
+
+/// The places of what a stream brings into the window, up to the first message that cannot be taken in.
+fn take(stream: &[u8]) -> Vec<Position> {
+    let mut window = Progress::default();
+    let mut intake = Intake::new(table(), outbox().id, types(), true);
+    for message in cut(stream) {
+        if intake.take(&message, &mut window).is_err() {
+            break;
+        }
+    }
+    let entries = (0..window.next_sequence()).filter_map(|sequence| window.unacknowledged(sequence));
+    entries.map(Entry::position).collect()
 }
 
 /// Reads a row of the outbox: the number of its values and the values.
@@ -51,15 +73,19 @@ pub fn row(tuple: &[u8]) -> Read {
     reader.one(&insert.into())
 }
 
-fn read(mut stream: &[u8]) -> Vec<Read> {
+fn read(stream: &[u8]) -> Vec<Read> {
     let mut reader = Reader::new();
-    let mut reads = Vec::new();
-    while let Some((length, rest)) = stream.split_first_chunk() {
+    cut(stream).map(|message| reader.one(&message)).collect()
+}
+
+/// The messages of a stream, each behind its length.
+fn cut(mut stream: &[u8]) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let (length, rest) = stream.split_first_chunk()?;
         let (message, rest) = rest.split_at(rest.len().min(usize::from(u16::from_be_bytes(*length))));
-        reads.push(reader.one(&Bytes::copy_from_slice(message)));
         stream = rest;
-    }
-    reads
+        Some(Bytes::copy_from_slice(message))
+    })
 }
 
 /// What one stream is read with.
