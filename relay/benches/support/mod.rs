@@ -98,7 +98,7 @@ impl Path {
         }
         self.publisher.send().expect("a record");
         self.publisher.wait().now_or_never().expect("reports");
-        self.publisher.settle().now_or_never().expect("no wait").expect("acknowledged");
+        self.publisher.process_reports().now_or_never().expect("no wait").expect("acknowledged");
     }
 }
 

@@ -173,20 +173,20 @@ impl Vitals {
         self.0.state.set(state);
     }
 
-    /// Shows the window as it is now, of which events before `settled` are confirmed.
-    pub fn show<S: Sink>(&self, publisher: &Publisher<S>, settled: u64) {
+    /// Shows the window as it is now, of which events before `confirmed` are confirmed, or about to be.
+    pub fn show<S: Sink>(&self, publisher: &Publisher<S>, confirmed: u64) {
         let (progress, counts) = (publisher.progress(), publisher.counts());
         let now = clock::unix_micros();
         let numbers = Numbers {
             window_records: progress.records() as u64,
             window_bytes: progress.bytes() as u64,
-            unconfirmed: progress.next_sequence().saturating_sub(settled),
+            unconfirmed: progress.next_sequence().saturating_sub(confirmed),
             // A dead letter of a backfill has no time.
             oldest_committed_at: progress
                 .oldest()
                 .map(|entry| entry.position().committed_at)
                 .filter(|at| *at > 0),
-            received: progress.sent(),
+            received: progress.received_lsn(),
             acknowledged: progress.acknowledged(),
             counts,
         };
@@ -195,7 +195,7 @@ impl Vitals {
             records: counts.acknowledged,
             in_flight: numbers.window_records,
             oldest: progress.oldest_sequence(),
-            streamed: progress.sent().0.wrapping_add(counts.repeated),
+            streamed: progress.received_lsn().0.wrapping_add(counts.repeated),
         };
         let mut board = lock(&self.0.board);
         board.numbers = numbers;

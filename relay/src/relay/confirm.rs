@@ -14,7 +14,7 @@ pub(super) struct Confirming {
     /// Confirmed on this connection.
     confirmed: Lsn,
     /// Events acknowledged when the position that is remembered was asked to be, in this session or an earlier one.
-    settled: u64,
+    acknowledged_at_persist: u64,
     /// The same for the position that was asked for last.
     asked: u64,
     /// A checkpoint waits for this position: worth a write even when nothing else has happened.
@@ -33,8 +33,14 @@ pub(super) enum Next {
 }
 
 impl Confirming {
-    pub(super) fn new(remembered: Lsn, settled: u64) -> Self {
-        Self { remembered, confirmed: Lsn::ZERO, settled, asked: settled, wanted: Lsn::ZERO }
+    pub(super) fn new(remembered: Lsn, acknowledged_at_persist: u64) -> Self {
+        Self {
+            remembered,
+            confirmed: Lsn::ZERO,
+            acknowledged_at_persist,
+            asked: acknowledged_at_persist,
+            wanted: Lsn::ZERO,
+        }
     }
 
     /// On the timer: `confirmable` as the window says, `acknowledged` events so far.
@@ -44,7 +50,7 @@ impl Confirming {
         }
         let moved = confirmable.bytes_since(self.remembered);
         let is_wanted = self.remembered < self.wanted && self.wanted <= confirmable;
-        if acknowledged == self.settled && moved < IDLE_BYTES_MIN && !is_wanted {
+        if acknowledged == self.acknowledged_at_persist && moved < IDLE_BYTES_MIN && !is_wanted {
             return Next::Nothing;
         }
         self.asked = acknowledged;
@@ -54,7 +60,7 @@ impl Confirming {
     /// The guard has remembered a position.
     pub(super) fn remembered(&mut self, lsn: Lsn, confirmable: Lsn) -> Next {
         self.remembered = self.remembered.max(lsn);
-        self.settled = self.asked;
+        self.acknowledged_at_persist = self.asked;
         self.confirm(confirmable.min(self.remembered))
     }
 
@@ -64,8 +70,8 @@ impl Confirming {
     }
 
     /// Events acknowledged up to the position that is remembered: the next session goes on from here.
-    pub(super) fn settled(&self) -> u64 {
-        self.settled
+    pub(super) fn acknowledged_at_persist(&self) -> u64 {
+        self.acknowledged_at_persist
     }
 
     /// Whether everything up to this position is confirmed.
@@ -116,7 +122,7 @@ mod tests {
         let mut before = Confirming::new(Lsn(100), 0);
         assert_eq!(before.next(Lsn(200), 3), Next::Remember(Lsn(200)));
         // The connection broke before it was remembered.
-        let mut confirming = Confirming::new(Lsn(100), before.settled());
+        let mut confirming = Confirming::new(Lsn(100), before.acknowledged_at_persist());
         assert_eq!(confirming.next(Lsn(200), 3), Next::Remember(Lsn(200)));
     }
 

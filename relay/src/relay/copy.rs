@@ -123,7 +123,7 @@ impl Relay {
                 biased;
                 () = stop.cancelled() => return Ok(false),
                 _ = looks.tick() => self.look(&mut watchdog, false, stream)?,
-                () = self.publisher.wait() => self.publisher.settle().await?,
+                () = self.publisher.wait() => self.publisher.process_reports().await?,
                 event = guard.next() => if let GuardEvent::Failed(error) = event {
                     return Err(error);
                 },
@@ -140,7 +140,7 @@ impl Relay {
             if let Some(copied) = &mut self.copied {
                 reading.acknowledged.send_replace(copied.acknowledged(oldest));
             }
-            self.vitals.show(&self.publisher, self.settled);
+            self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         }
         Ok(true)
     }
@@ -266,8 +266,8 @@ impl Relay {
         let draining = async {
             while self.publisher.progress().records() > 0 {
                 self.publisher.wait().await;
-                self.publisher.settle().await?;
-                self.vitals.show(&self.publisher, self.settled);
+                self.publisher.process_reports().await?;
+                self.vitals.show(&self.publisher, self.acknowledged_at_persist);
             }
             Ok::<(), Error>(())
         };

@@ -66,7 +66,7 @@ pub struct Relay {
     settings: Settings,
     publisher: Publisher<Traced<KafkaSink>>,
     /// Events acknowledged before the position that is remembered: the sequence of the first behind it.
-    settled: u64,
+    acknowledged_at_persist: u64,
     /// Who was at the other end last.
     server: Option<Server>,
     /// The epoch of the last session that had the slot.
@@ -100,7 +100,7 @@ impl Relay {
         Ok(Self {
             settings,
             publisher,
-            settled: 0,
+            acknowledged_at_persist: 0,
             server: None,
             epoch: None,
             patience,

@@ -134,9 +134,9 @@ impl Relay {
         self.epoch = None;
         self.copied = None;
         self.publisher.abandon().await?;
-        self.settled = self.publisher.progress().covered();
+        self.acknowledged_at_persist = self.publisher.progress().covered();
         // Nothing of it is this relay's any more, for as long as another has the slot.
-        self.vitals.show(&self.publisher, self.settled);
+        self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         Ok(())
     }
 

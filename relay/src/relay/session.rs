@@ -87,7 +87,7 @@ impl Relay {
         let takes_dead_letters = self.publisher.takes_dead_letters();
         let table = self.settings.source.table.clone();
         let intake = Intake::new(table, found.relation.id, types, takes_dead_letters);
-        let confirming = Confirming::new(found.remembered, self.settled);
+        let confirming = Confirming::new(found.remembered, self.acknowledged_at_persist);
         let followed = Box::pin(self.follow(stream, guard, intake, confirming, stop)).await;
         drop(cleaner);
         match followed {
@@ -125,12 +125,12 @@ impl Relay {
                 // 2: the watchdog, before anything that a relay which stood still could do.
                 _ = looks.tick() => self.look(&mut watchdog, room, &stream)?,
                 // 3: reports, which make room.
-                () = self.publisher.wait() => self.publisher.settle().await?,
+                () = self.publisher.wait() => self.publisher.process_reports().await?,
                 // 4: what the guard says, on which a confirmation waits.
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
                         let next = confirming.remembered(lsn, self.publisher.progress().confirmable());
-                        self.settled = confirming.settled();
+                        self.acknowledged_at_persist = confirming.acknowledged_at_persist();
                         self.act(next, &stream, &guard);
                     }
                     GuardEvent::Looked(looked) => {
@@ -161,7 +161,7 @@ impl Relay {
                         held = Held(Some(guard.look()));
                     }
                     let now = Instant::now().into_std();
-                    watchdog.heard(self.publisher.progress().sent(), &mut self.patience, now);
+                    watchdog.heard(self.publisher.progress().received_lsn(), &mut self.patience, now);
                     if let Some(rest) = pace.rest(messages, now) {
                         // The thread itself rests, not the task: a reactor that waits would be woken all the same.
                         std::thread::sleep(rest);
@@ -172,7 +172,7 @@ impl Relay {
                     tokio::task::yield_now().await;
                 }
             }
-            self.vitals.show(&self.publisher, self.settled);
+            self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         }
     }
 
@@ -201,7 +201,7 @@ impl Relay {
         reads: bool,
         stream: &Stream,
     ) -> Result<(), Error> {
-        let sent = self.publisher.progress().sent();
+        let sent = self.publisher.progress().received_lsn();
         match watchdog.look(reads, sent, &mut self.patience, Instant::now().into_std()) {
             None => Ok(()),
             Some(Alarm::Silence(silence)) => Err(stream.silent(silence).into()),
@@ -266,11 +266,11 @@ impl Relay {
             if timeout_at(deadline, self.publisher.wait()).await.is_err() {
                 break;
             }
-            match timeout_at(deadline, self.publisher.settle()).await {
-                Ok(settled) => settled?,
+            match timeout_at(deadline, self.publisher.process_reports()).await {
+                Ok(processed) => processed?,
                 Err(_) => break,
             }
-            self.vitals.show(&self.publisher, self.settled);
+            self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         }
         let target = self.publisher.progress().confirmable();
         self.act(confirming.next(target, u64::MAX), &stream, &guard);

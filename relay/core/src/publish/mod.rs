@@ -315,7 +315,7 @@ impl<S: Sink> Publisher<S> {
     ///
     /// # Errors
     /// When an event is refused for good, a broken producer cannot be replaced, or its replacements do not help.
-    pub async fn settle(&mut self) -> Result<(), PublishError> {
+    pub async fn process_reports(&mut self) -> Result<(), PublishError> {
         self.take_reports()?;
         if let Some(reason) = self.broken.clone() {
             tracing::warn!(%reason, "the producer is broken; a new one sends again what is not acknowledged");

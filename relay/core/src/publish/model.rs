@@ -124,13 +124,13 @@ impl Model {
             Step::Irreplaceable(times) => self.publisher.sink.failing_restarts = *times,
             Step::Forget => self.forget(),
         }
-        self.settle().await;
+        self.process_reports().await;
         self.check();
     }
 
-    async fn settle(&mut self) {
+    async fn process_reports(&mut self) {
         self.publisher.wait().await;
-        match self.publisher.settle().await {
+        match self.publisher.process_reports().await {
             // The relay tries again in its next session.
             Ok(()) | Err(PublishError::Restart(SinkError::Unreachable { .. }) | PublishError::InVain(..)) => {
             }
@@ -147,7 +147,7 @@ impl Model {
         for _ in 0..2 {
             self.publisher.sink.tick();
             self.commit(&[(key, false, false)], "Updated");
-            self.settle().await;
+            self.process_reports().await;
             self.request(partition, 9);
         }
         self.publisher.sink.answer(partition, Answer::NotLeader);
@@ -162,7 +162,7 @@ impl Model {
             }
             self.publisher.sink.report_all();
             self.publisher.sink.tick();
-            self.settle().await;
+            self.process_reports().await;
         }
         self.publisher.sink.be_quiet();
     }
@@ -234,7 +234,7 @@ impl Model {
             }
             self.publisher.sink.report_all();
             self.publisher.sink.tick();
-            self.settle().await;
+            self.process_reports().await;
             self.check();
             if self.halted.is_some()
                 || (self.publisher.progress.records() == 0 && self.publisher.is_caught_up())

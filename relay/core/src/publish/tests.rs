@@ -105,7 +105,7 @@ fn publisher(room: usize) -> Publisher<Broker> {
 
 async fn take(publisher: &mut Publisher<Broker>) {
     publisher.wait().await;
-    match publisher.settle().await {
+    match publisher.process_reports().await {
         Ok(()) => {}
         // The relay's next session begins so.
         Err(PublishError::InVain(..)) => publisher.send().unwrap(),
@@ -191,7 +191,7 @@ fn refuse(publisher: &mut Publisher<Broker>, sequences: &[Sequence]) -> Result<(
     }
     block_on(async {
         publisher.wait().await;
-        publisher.settle().await
+        publisher.process_reports().await
     })
 }
 

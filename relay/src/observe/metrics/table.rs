@@ -156,7 +156,7 @@ pub const TABLE: &[Metric] = &[
     counter("walpost_sample_errors_total", "Times that Postgres was asked in vain.", |view| {
         one(number(view.sample_errors))
     }),
-    gauge("walpost_wal_end_lsn_bytes", "End of the log, as a number: its rate is the log written per second.", |view| {
+    gauge("walpost_wal_end_lsn_bytes", "Current end of the WAL as a number of bytes: its rate is the WAL written per second.", |view| {
         of_sample(view, |sample| Some(number(sample.wal_end.0)))
     }),
     gauge("walpost_wal_directory_bytes", "Size of pg_wal. Needs pg_monitor.", |view| {
@@ -164,13 +164,13 @@ pub const TABLE: &[Metric] = &[
     }),
     gauge(
         "walpost_retained_wal_bytes",
-        "Log that is kept for the slot, from its restart_lsn to the end: what it costs on the disk of Postgres. A \
-            transaction that is open elsewhere keeps log, too.",
+        "WAL that is kept for the slot, from its restart_lsn to the end: what it costs on the disk of Postgres. A \
+            transaction that is open elsewhere keeps WAL, too.",
         |view| of_sample(view, |sample| sample.retained_wal_bytes().map(number)),
     ),
     gauge(
         "walpost_confirm_lag_bytes",
-        "Log that is written and not confirmed, from confirmed_flush_lsn to the end: how far the relay is behind.",
+        "WAL that is written and not confirmed, from confirmed_flush_lsn to the end: how far the relay is behind.",
         |view| of_sample(view, |sample| sample.confirm_lag_bytes().map(number)),
     ),
     gauge("walpost_slot_exists", "1 when the slot exists.", |view| {
@@ -186,7 +186,7 @@ pub const TABLE: &[Metric] = &[
     .by(&["status"]),
     gauge(
         "walpost_slot_safe_wal_bytes",
-        "Log that may be written before the slot is in danger; absent without max_slot_wal_keep_size.",
+        "WAL that may be written before the slot is in danger; absent without max_slot_wal_keep_size.",
         #[allow(clippy::cast_precision_loss)]
         |view| of_slot(view, |slot| slot.safe_wal_size.map(|bytes| bytes as f64)),
     ),

@@ -41,7 +41,7 @@ pub struct Progress<R> {
     /// The sequence of the first record behind that boundary.
     covered: Sequence,
     /// The highest end this connection was sent.
-    sent: Lsn,
+    received_lsn: Lsn,
     received: Received,
     open: Option<Open>,
 }
@@ -103,7 +103,7 @@ impl<R> Default for Progress<R> {
             boundaries: VecDeque::new(),
             acknowledged: Lsn::ZERO,
             covered: 0,
-            sent: Lsn::ZERO,
+            received_lsn: Lsn::ZERO,
             received: Received { whole: true, ..Received::default() },
             open: None,
         }
@@ -114,7 +114,7 @@ impl<R> Progress<R> {
     /// A new connection: its stream begins again, and it was sent nothing yet.
     pub fn connected(&mut self) {
         self.open = None;
-        self.sent = Lsn::ZERO;
+        self.received_lsn = Lsn::ZERO;
     }
 
     /// Another timeline: LSNs seen so far say nothing about it. What is in flight is given up here (the stream has it
@@ -205,14 +205,14 @@ impl<R> Progress<R> {
             self.bytes -= self.window.pop_front().map_or(0, |front| front.bytes);
             self.front += 1;
         }
-        self.settle();
+        self.advance();
         Ok(())
     }
 
     /// The highest LSN that may be confirmed now; zero when there is none.
     #[must_use]
     pub fn confirmable(&self) -> Lsn {
-        self.acknowledged.min(self.sent)
+        self.acknowledged.min(self.received_lsn)
     }
 
     /// The highest LSN before which everything is acknowledged; what may be confirmed of it is bounded by what this
@@ -242,8 +242,8 @@ impl<R> Progress<R> {
 
     /// The highest end this connection was sent.
     #[must_use]
-    pub fn sent(&self) -> Lsn {
-        self.sent
+    pub fn received_lsn(&self) -> Lsn {
+        self.received_lsn
     }
 
     /// Whether a transaction is being read.
@@ -288,17 +288,17 @@ impl<R> Progress<R> {
     }
 
     fn reach(&mut self, lsn: Lsn) {
-        self.sent = self.sent.max(lsn);
+        self.received_lsn = self.received_lsn.max(lsn);
         let before = self.next_sequence();
         match self.boundaries.back_mut() {
             Some(last) if lsn <= last.lsn => {}
             Some(last) if last.before == before => last.lsn = lsn,
             _ => self.boundaries.push_back(Boundary { before, lsn }),
         }
-        self.settle();
+        self.advance();
     }
 
-    fn settle(&mut self) {
+    fn advance(&mut self) {
         while self.boundaries.front().is_some_and(|boundary| boundary.before <= self.front) {
             let Some(reached) = self.boundaries.pop_front() else { return };
             self.acknowledged = self.acknowledged.max(reached.lsn);

@@ -327,7 +327,7 @@ impl Model {
         self.check_confirmable();
         self.check_window();
         assert_eq!(self.progress.is_open(), self.inside.is_some());
-        assert_eq!(self.progress.sent(), Lsn(self.sent));
+        assert_eq!(self.progress.received_lsn(), Lsn(self.sent));
     }
 
     fn check_confirmable(&self) {
