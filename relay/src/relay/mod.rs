@@ -31,6 +31,7 @@ use crate::retry::Backoff;
 use unknown::UnknownTypes;
 use unreadable::Unreadable;
 use walpost_core::event::encode::Encoder;
+use walpost_core::lsn::Lsn;
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::SinkError;
 use walpost_core::window::copied::Copied;
@@ -67,6 +68,8 @@ pub struct Relay {
     publisher: Publisher<Traced<KafkaSink>>,
     /// Events acknowledged before the position that is remembered: the sequence of the first behind it.
     acknowledged_at_persist: u64,
+    /// The highest position that this process has had remembered.
+    remembered: Lsn,
     /// Who was at the other end last.
     server: Option<Server>,
     /// The epoch of the last session that had the slot.
@@ -101,6 +104,7 @@ impl Relay {
             settings,
             publisher,
             acknowledged_at_persist: 0,
+            remembered: Lsn::ZERO,
             server: None,
             epoch: None,
             patience,

@@ -10,6 +10,7 @@ use crate::postgres::{DatabaseError, Session};
 use crate::relay::watch;
 use crate::replication::{Connection, Stream};
 use walpost_core::event::Types;
+use walpost_core::lsn::Lsn;
 
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
@@ -33,9 +34,11 @@ impl Relay {
         self.yield_to_another(found.memory.epoch).await?;
         let partitions = self.publisher.sink_mut().inner_mut().check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
+        let flushed = connection.flushed();
         let stream = connection.start(&self.settings.source, timeout).await?;
         let taking = self.acquire(&session, &found, &server);
         let holder = session.within("take the slot", taking).await?;
+        self.check_for_the_past(found.memory.confirmed, flushed).await?;
         self.begin(server.clone(), holder.epoch).await?;
         tracing::info!(
             slot = self.settings.source.slot,
@@ -111,8 +114,27 @@ impl Relay {
         let source = &self.settings.source;
         let epoch = ledger::take(session, &source.slot, server.timeline, found.remembered).await?;
         let epoch = epoch.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
+        // Another relay, or a recovery, was there since the ledger was read: what was found may not hold any more.
+        if epoch != found.memory.epoch + 1 {
+            return Err(Error::Superseded);
+        }
         let (slot, publication) = (source.slot.clone(), source.publication.clone());
         Ok(Holder { slot, epoch, publication, outbox: found.relation.id })
+    }
+
+    /// A server whose disk went back in time (a snapshot of a machine, a failover to an asynchronous copy of a volume, a
+    /// cache that lied) is on the timeline that it was on, and writes other transactions where those stood that were read
+    /// before: they would be taken for repeats.
+    async fn check_for_the_past(&mut self, remembered: Lsn, flushed: Lsn) -> Result<(), Error> {
+        let newest = self.publisher.progress().newest_commit();
+        if remembered < self.remembered || flushed < newest {
+            tracing::warn!(
+                ledger = %remembered, was = %self.remembered, wal_end = %flushed, read = %newest,
+                "the server went back in time: what comes is new, whatever its position; events that it lost are in Kafka"
+            );
+            self.abandon().await?;
+        }
+        Ok(())
     }
 
     /// The window goes on where it was, unless the server is on another timeline now, or another relay had the slot.
@@ -133,6 +155,7 @@ impl Relay {
     pub(super) async fn abandon(&mut self) -> Result<(), Error> {
         self.epoch = None;
         self.copied = None;
+        self.remembered = Lsn::ZERO;
         self.publisher.abandon().await?;
         self.acknowledged_at_persist = self.publisher.progress().covered();
         // Nothing of it is this relay's any more, for as long as another has the slot.

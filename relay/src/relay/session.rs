@@ -129,6 +129,7 @@ impl Relay {
                 // 4: what the guard says, on which a confirmation waits.
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
+                        self.remembered = self.remembered.max(lsn);
                         let next = confirming.remembered(lsn, self.publisher.progress().confirmable());
                         self.acknowledged_at_persist = confirming.acknowledged_at_persist();
                         self.act(next, &stream, &guard);

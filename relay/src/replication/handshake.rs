@@ -275,8 +275,9 @@ async fn step(socket: &mut Socket, step: i32) -> Result<Vec<u8>, PgWireError> {
     }
 }
 
-/// Who is there (`IDENTIFY_SYSTEM`), on which side of a replication, and by which timelines it came to be.
-pub(super) async fn identify(socket: &mut Socket) -> Result<Server, PgWireError> {
+/// Who is there (`IDENTIFY_SYSTEM`), on which side of a replication, and by which timelines it came to be; and up to where
+/// its WAL is on its disk.
+pub(super) async fn identify(socket: &mut Socket) -> Result<(Server, Lsn), PgWireError> {
     let missing = || PgWireError::Protocol("IDENTIFY_SYSTEM has no row".into());
     // A connection for replication takes SQL as well. Asked here, since this may be another server than that of the other
     // connection: an address is led elsewhere at some moment. And asked first: a standby that is promoted in between is
@@ -284,9 +285,9 @@ pub(super) async fn identify(socket: &mut Socket) -> Result<Server, PgWireError>
     let row = query(socket, "select pg_is_in_recovery()").await?;
     let in_recovery = row.as_deref().and_then(|row| column(row.get(2..)?)).is_some_and(|(is, _)| is == "t");
     let row = query(socket, "IDENTIFY_SYSTEM").await?.ok_or_else(missing)?;
-    let (system, timeline) = server_of(&row).ok_or_else(missing)?;
+    let (system, timeline, flushed) = server_of(&row).ok_or_else(missing)?;
     let ended = if timeline > 1 { history(socket, timeline).await? } else { Vec::new() };
-    Ok(Server { system, timeline, in_recovery, ended })
+    Ok((Server { system, timeline, in_recovery, ended }, flushed))
 }
 
 /// The history of a timeline (`TIMELINE_HISTORY`); empty when the server does not have it any more.
@@ -330,10 +331,11 @@ async fn query(socket: &mut Socket, command: &str) -> Result<Option<Vec<u8>>, Pg
 }
 
 /// The first two columns: the system's identifier and the timeline, as text.
-fn server_of(row: &[u8]) -> Option<(String, u32)> {
+fn server_of(row: &[u8]) -> Option<(String, u32, Lsn)> {
     let (system, rest) = column(row.get(2..)?)?;
-    let (timeline, _) = column(rest)?;
-    Some((system.to_owned(), timeline.parse().ok()?))
+    let (timeline, rest) = column(rest)?;
+    let (flushed, _) = column(rest)?;
+    Some((system.to_owned(), timeline.parse().ok()?, flushed.parse().ok()?))
 }
 
 fn column(row: &[u8]) -> Option<(&str, &[u8])> {
@@ -368,8 +370,8 @@ mod tests {
             [&i32::try_from(text.len()).expect("short").to_be_bytes()[..], text.as_bytes()].concat()
         };
         let row = [&[0, 4][..], &column("7000"), &column("3"), &column("0/1"), &column("shop")].concat();
-        assert_eq!(server_of(&row), Some(("7000".into(), 3)));
-        for length in 0..14 {
+        assert_eq!(server_of(&row), Some(("7000".into(), 3, Lsn(1))));
+        for length in 0..21 {
             assert_eq!(server_of(&row[..length]), None, "{length}");
         }
     }

@@ -45,6 +45,7 @@ pub enum StreamEvent {
 pub struct Connection {
     socket: Socket,
     place: String,
+    flushed: Lsn,
     peer_timeout: Duration,
 }
 
@@ -63,15 +64,22 @@ impl Connection {
             let place = database.place_at(&address);
             let connecting = async {
                 let mut socket = handshake::connect(database, &address).await?;
-                let server = handshake::identify(&mut socket).await?;
-                Ok((socket, server))
+                let (server, flushed) = handshake::identify(&mut socket).await?;
+                Ok((socket, server, flushed))
             };
             let connecting = within("connect for replication", &place, timeout, connecting);
-            let (socket, server) = connecting.await.map_err(name_poolers)?;
+            let (socket, server, flushed) = connecting.await.map_err(name_poolers)?;
             let in_recovery = server.in_recovery;
-            Ok(((Self { socket, place, peer_timeout: database.peer_timeout }, server), in_recovery))
+            let connection = Self { socket, place, flushed, peer_timeout: database.peer_timeout };
+            Ok(((connection, server), in_recovery))
         })
         .await
+    }
+
+    /// Up to where the server's WAL was on its disk when it was asked: it had sent nothing from behind that.
+    #[must_use]
+    pub fn flushed(&self) -> Lsn {
+        self.flushed
     }
 
     /// Takes the slot and starts streaming from its own position.

@@ -192,3 +192,46 @@ async fn a_broker_that_forgot_an_idle_producer_gets_every_event_in_order() -> Re
     }
     Ok(())
 }
+
+fn copied(from: &str, to: &str) -> Result<()> {
+    let _ = std::fs::remove_dir_all(to);
+    ensure!(
+        std::process::Command::new("cp").args(["-a", from, to]).status()?.success(),
+        "{from} is not copied"
+    );
+    Ok(())
+}
+
+/// A snapshot of a machine that is put back, a failover to a copy of a volume that was behind, a cache that lied.
+#[tokio::test]
+async fn a_server_that_went_back_in_time_loses_nothing_that_it_commits_afterwards() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(20, 5, 1).await?;
+    case.audit().await?;
+    let folder = "select current_setting('data_directory')";
+    let folder: String = case.client().await?.query_one(folder, &[]).await?.get(0);
+    let snapshot = format!("{folder}.snapshot");
+    postgres.stop().await?;
+    copied(&folder, &snapshot)?;
+    postgres.start_again().await?;
+    relay.ready().await?;
+    case.commit(500, 5, 1).await?;
+    case.audit().await?;
+    let before = case.confirmed().await?;
+
+    postgres.kill().await?;
+    copied(&snapshot, &folder)?;
+    postgres.start_again().await?;
+    relay.ready().await?;
+    ensure!(case.confirmed().await? < before, "it did not go back: the test tests nothing");
+    // Others, where those stood that it lost.
+    case.commit(100, 5, 1).await?;
+    wait_until("all of them are published", SOON, async || {
+        Ok(case.topic.ends().await?.values().sum::<i64>() >= 20 + 500 + 100)
+    })
+    .await?;
+    std::fs::remove_dir_all(snapshot)?;
+    Ok(())
+}

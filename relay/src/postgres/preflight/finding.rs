@@ -193,7 +193,10 @@ impl Unsafe {
         self.lets_rows_pass()
             && !matches!(
                 self,
-                Self::TableHasChildren { .. } | Self::TableUnlogged(_) | Self::PublicationYounger(_)
+                Self::TableKind { .. }
+                    | Self::TableHasChildren { .. }
+                    | Self::TableUnlogged(_)
+                    | Self::PublicationYounger(_)
             )
     }
 
@@ -207,7 +210,9 @@ impl Unsafe {
     #[must_use]
     pub fn lets_rows_pass(&self) -> bool {
         match self {
-            Self::TableHasChildren { .. }
+            // Its rows came under the name of the table that it is a part of, where the publication has them so.
+            Self::TableKind { what: "a partition", .. }
+            | Self::TableHasChildren { .. }
             | Self::TableUnlogged(_)
             | Self::PublicationMissing(_)
             | Self::PublicationLacksTable { .. }
@@ -331,5 +336,19 @@ pub enum PreflightError {
 impl From<OutboxError> for PreflightError {
     fn from(error: OutboxError) -> Self {
         Self::Unsafe(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lets_rows_pass_is_written_down() {
+        let kind = |what| Unsafe::TableKind { table: "public.outbox".into(), what };
+        assert!(kind("a partition").lets_rows_pass() && !kind("a partition").is_of_the_publication());
+        assert!(!kind("a view").lets_rows_pass(), "a wrong setting is no gap");
+        assert!(Unsafe::TableUnlogged("public.outbox".into()).lets_rows_pass());
+        assert!(!Unsafe::SlotMissing("s".into()).lets_rows_pass());
     }
 }

@@ -240,6 +240,12 @@ impl<R> Progress<R> {
         self.bytes
     }
 
+    /// The commit of the newest transaction of which an event came, on any connection.
+    #[must_use]
+    pub fn newest_commit(&self) -> Lsn {
+        self.received.commit
+    }
+
     /// The highest end this connection was sent.
     #[must_use]
     pub fn received_lsn(&self) -> Lsn {
