@@ -30,7 +30,7 @@
 //!
 //! # Where it goes on
 //!
-//! When every row up to an id is acknowledged, that id is written down now and then ([`copied`]); the next copy with the
+//! When every row up to an id is acknowledged, that id is written down now and then ([`copied`](walpost_core::window::copied)); the next copy with the
 //! same M begins behind it. The relay holds the slot meanwhile, so a second one stands by.
 
 pub mod end;
