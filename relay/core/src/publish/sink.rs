@@ -1,7 +1,7 @@
 //! Where records go: enqueue, and a delivery report for each.
 //!
 //! A sink keeps the order in which it was given the records of one key, and reports each record exactly once while the
-//! producer that took it lives. [`kafka`] is the one that ships; the tests have theirs.
+//! producer that took it lives. `walpost::kafka` is the one that ships; the tests have theirs.
 
 use crate::event::encode::Record;
 use crate::window::progress::Sequence;
