@@ -98,7 +98,7 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
     let (steps, finding) = judge(settings, found, memory.as_ref(), &publication, &server)?;
-    let steps = if steps == Steps::Republish && !decodes_alterations(session.version()) {
+    let steps = if steps == Steps::Republish && !preflight::decodes_alterations(session.version()) {
         Steps::ReplaceSlot
     } else {
         steps
@@ -149,21 +149,6 @@ fn judge(
     Ok((if memory.backfilled { Steps::Nothing } else { Steps::GoOn }, None))
 }
 
-/// Whether the server tells transactions that are open of an alteration of the publication that commits meanwhile. Before
-/// (PostgreSQL 14.18, 15.13, 16.9 and 17.5: "prevent data loss when DDL operations that don't take a strong lock affect
-/// tables that are being logically replicated") one that was open while the table was put back has the stream leave out
-/// the table for good. To make the slot anew waits for those that are open.
-fn decodes_alterations(version: i32) -> bool {
-    match version / 10_000 {
-        ..14 => false,
-        14 => version >= 140_018,
-        15 => version >= 150_013,
-        16 => version >= 160_009,
-        17 => version >= 170_005,
-        _ => true,
-    }
-}
-
 async fn refuse_while_active(session: &Session, slot: &str) -> Result<(), Error> {
     match preflight::slot_facts(session, slot).await? {
         Some(SlotFacts { active: true, active_pid, .. }) => {
@@ -202,17 +187,4 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
     ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication).await?;
     try_to_fix(&session, source, settings.timing.slot_timeout).await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_kept_only_where_the_stream_learns_of_an_alteration() {
-        for (old, new) in [(140_017, 140_018), (150_012, 150_013), (160_008, 160_009), (170_004, 170_005)] {
-            assert!(!decodes_alterations(old) && decodes_alterations(new), "{old}");
-        }
-        assert!(decodes_alterations(180_000));
-    }
 }

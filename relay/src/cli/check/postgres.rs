@@ -109,6 +109,12 @@ impl Asked<'_> {
         let version = self.setting("server_version");
         match self.number("server_version_num") {
             ..140_000 => side.fail("version", version, "walpost is made for PostgreSQL 14 to 18: upgrade"),
+            140_000..180_000 if !preflight::decodes_alterations(self.session.version()) => side.warn(
+                "version",
+                version,
+                "a table that is put back into the publication under load can stay out of the stream for good: upgrade to \
+                    14.18, 15.13, 16.9, 17.5 or newer",
+            ),
             140_000..190_000 => side.ok("version", version),
             _ => side.warn(
                 "version",

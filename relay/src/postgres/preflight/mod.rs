@@ -17,7 +17,7 @@ mod table;
 pub use finding::{PreflightError, Unsafe};
 pub(crate) use publication::catalogue_rows;
 pub use publication::{PublicationId, check_kept, check_publication, publication_exists};
-pub use server::{check_not_awaited, check_server, system};
+pub use server::{check_not_awaited, check_server, decodes_alterations, system};
 pub use slot::{SlotFacts, check_memory, check_slot, slot_facts};
 pub use table::{check_row_security, check_table};
 

@@ -81,6 +81,22 @@ pub async fn system(session: &Session) -> Result<Option<String>, DatabaseError> 
     }
 }
 
+/// Whether the server tells transactions that are open of an alteration of the publication that commits meanwhile. Before
+/// (PostgreSQL 14.18, 15.13, 16.9 and 17.5: "prevent data loss when DDL operations that don't take a strong lock affect
+/// tables that are being logically replicated") one that was open while the table was put back has the stream leave out
+/// the table for good. To make the slot anew waits for those that are open.
+#[must_use]
+pub fn decodes_alterations(version: i32) -> bool {
+    match version / 10_000 {
+        ..14 => false,
+        14 => version >= 140_018,
+        15 => version >= 150_013,
+        16 => version >= 160_009,
+        17 => version >= 170_005,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +115,13 @@ mod tests {
         for (text, names) in cases {
             assert_eq!(names_of_standbys(text).collect::<Vec<_>>(), names, "{text}");
         }
+    }
+
+    #[test]
+    fn a_slot_is_kept_only_where_the_stream_learns_of_an_alteration() {
+        for (old, new) in [(140_017, 140_018), (150_012, 150_013), (160_008, 160_009), (170_004, 170_005)] {
+            assert!(!decodes_alterations(old) && decodes_alterations(new), "{old}");
+        }
+        assert!(decodes_alterations(180_000));
     }
 }
