@@ -55,6 +55,11 @@ impl Source {
         Ok(Self { text, env, judge, last })
     }
 
+    /// What it said last, without reading it again.
+    pub fn last(&self) -> Conninfo {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What it says now or, where it cannot be read or makes no sense, what it said last.
     pub fn current(&self) -> Conninfo {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -46,7 +46,7 @@ impl DatabaseSettings {
         }
         let source = Source::new(String::new().into(), None, env, |_, _| Ok(()));
         let source = source.map_err(|mistake| values.mistake(mistake)).ok()?;
-        Some(Self { conninfo: source.current(), peer_timeout, source: Arc::new(source) })
+        Some(Self { conninfo: source.last(), peer_timeout, source: Arc::new(source) })
     }
 
     /// The database by the role that asks how things are, which is given.
@@ -75,7 +75,7 @@ impl DatabaseSettings {
             }
             Source::new(text.into(), file, env, |_, _| Ok(()))
         })?;
-        Some(Self { conninfo: source.current(), peer_timeout, source: Arc::new(source) })
+        Some(Self { conninfo: source.last(), peer_timeout, source: Arc::new(source) })
     }
 
     /// As they are now: the files that they came from are read again.

@@ -330,7 +330,7 @@ async fn query(socket: &mut Socket, command: &str) -> Result<Option<Vec<u8>>, Pg
     }
 }
 
-/// The first two columns: the system's identifier and the timeline, as text.
+/// The first three columns: the system's identifier, the timeline, and up to where the WAL is on the disk, as text.
 fn server_of(row: &[u8]) -> Option<(String, u32, Lsn)> {
     let (system, rest) = column(row.get(2..)?)?;
     let (timeline, rest) = column(rest)?;

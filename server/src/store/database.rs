@@ -76,7 +76,7 @@ impl Database {
         env: &[(String, String)],
     ) -> Result<Self, String> {
         let source = Source::new(text, file, env, dial::check)?;
-        let place = place(&source.current()).into();
+        let place = place(&source.last()).into();
         Ok(Self { source: Arc::new(source), place, pooling: Pooling::Session })
     }
 

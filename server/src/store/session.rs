@@ -27,9 +27,10 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// What it is, as columns; and the condition, with the second parameter, that the server is the same.
+    /// Gives both, as columns.
     pub(super) const SELECT: &str =
         "select pg_backend_pid(), extract(epoch from pg_postmaster_start_time())::text";
+    /// Cancels what the process ($1) runs, on that server ($2) alone.
     pub(super) const CANCEL: &str =
         "select pg_cancel_backend($1) where extract(epoch from pg_postmaster_start_time())::text = $2";
 }
