@@ -21,11 +21,16 @@ pub fn markdown(table: &Table) -> String {
         );
     }
     for map in table.maps {
-        let env = map_env_prefix(map, table.env_prefix);
+        let env = match map.from_env {
+            true => format!("`{}…`", map_env_prefix(map, table.env_prefix)),
+            false => String::new(),
+        };
         let _ = writeln!(
             text,
-            "| `--{} KEY=VALUE` | `{env}…` | `[{}]` | | {} |",
-            map.name, map.section, map.help
+            "| `--{} KEY=VALUE` | {env} | `[{}]` | | {} |",
+            map.name,
+            map.section,
+            map.help.replace('|', "\\|")
         );
     }
     text

@@ -93,16 +93,18 @@ impl Setting {
     }
 }
 
-/// A setting whose own keys are free: properties that are passed on to a library.
+/// A setting whose own keys are free: properties that are passed on to a library, or names of headers.
 ///
-/// Named `kafka-property`, it has the flag `--kafka-property KEY=VALUE` (repeatable), the variables
-/// `PREFIX_KAFKA_PROPERTY_SASL_USERNAME` for the key `sasl.username`, and the file section it names.
+/// Named `kafka-property`, it has the flag `--kafka-property KEY=VALUE` (repeatable), the file section it names, and, where
+/// keys are lower case with dots, the variables `PREFIX_KAFKA_PROPERTY_SASL_USERNAME` for the key `sasl.username`.
 #[derive(Debug, Clone, Copy)]
 pub struct MapSetting {
     /// The flag without its dashes.
     pub name: &'static str,
     /// The table of the file, its path with dots: `kafka.properties`.
     pub section: &'static str,
+    /// Whether variables may give it, whose names have no case.
+    pub from_env: bool,
     /// What the keys are.
     pub help: &'static str,
 }

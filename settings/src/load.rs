@@ -29,9 +29,13 @@ impl Table {
                 .global(true)
                 .action(ArgAction::Append)
                 .help(format!(
-                    "{} [env: {}…] [file: [{}]]",
+                    "{}{} [file: [{}]]",
                     map.help,
-                    map_env_prefix(map, self.env_prefix),
+                    if map.from_env {
+                        format!(" [env: {}…]", map_env_prefix(map, self.env_prefix))
+                    } else {
+                        String::new()
+                    },
                     map.section
                 ))
         });
@@ -55,7 +59,9 @@ impl Table {
         }
         for map in self.maps {
             let mut merged = file.section(map);
-            merged.extend(map_from_env(map, self.env_prefix, &env));
+            if map.from_env {
+                merged.extend(map_from_env(map, self.env_prefix, &env));
+            }
             merged.extend(map_from_flags(map, self.env_prefix, matches, &mut values.mistakes));
             values.maps.insert(map.name, merged);
         }
@@ -109,7 +115,13 @@ fn given(matches: &ArgMatches, name: &str) -> Option<String> {
 
 fn from_flag(setting: &Setting, matches: &ArgMatches) -> Option<Typed> {
     let text = given(matches, setting.name)?;
-    Some(Typed { text, origin: format!("--{}", setting.name), secret: setting.secret, file: None })
+    Some(Typed {
+        text,
+        origin: format!("--{}", setting.name),
+        secret: setting.secret,
+        file: None,
+        is_default: false,
+    })
 }
 
 fn from_env(
@@ -120,7 +132,13 @@ fn from_env(
 ) -> Option<Typed> {
     let own = setting.env(prefix);
     let direct = |name: &str| {
-        env.get(name).map(|text| Typed { text, origin: name.to_owned(), secret: setting.secret, file: None })
+        env.get(name).map(|text| Typed {
+            text,
+            origin: name.to_owned(),
+            secret: setting.secret,
+            file: None,
+            is_default: false,
+        })
     };
     direct(&own)
         .or_else(|| setting.secret.then(|| from_secret_file(&format!("{own}_FILE"), env, mistakes)).flatten())
@@ -135,6 +153,7 @@ fn from_secret_file(variable: &str, env: &Environment<'_>, mistakes: &mut Vec<St
             origin: format!("{variable} ({path})"),
             secret: true,
             file: Some(PathBuf::from(path)),
+            is_default: false,
         }),
         Err(error) => {
             mistakes.push(format!("{variable}: cannot read `{path}`: {error}"));
@@ -159,6 +178,7 @@ fn from_default(setting: &Setting) -> Option<Typed> {
         origin: format!("the default of {}", setting.name),
         secret: setting.secret,
         file: None,
+        is_default: true,
     })
 }
 
@@ -241,6 +261,7 @@ impl File {
             origin: format!("{} in {}", setting.key(), self.path),
             secret: setting.secret,
             file: None,
+            is_default: false,
         })
     }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use secrecy::SecretString;
 
+use crate::Table;
+
 /// Every mistake found in the settings; its text has one line for each.
 #[derive(Debug, Default, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<String>);
@@ -31,6 +33,8 @@ pub(crate) struct Typed {
     pub(crate) secret: bool,
     /// The file that holds it, where a variable names one.
     pub(crate) file: Option<PathBuf>,
+    /// Nobody gave it.
+    pub(crate) is_default: bool,
 }
 
 /// What was typed: a value and its origin for each setting that has one.
@@ -73,6 +77,32 @@ impl Values {
     #[must_use]
     pub fn from_flag(&self, name: &str) -> bool {
         self.typed.get(name).is_some_and(|typed| typed.origin.starts_with("--"))
+    }
+
+    /// Puts a preset's settings beneath those that were given, and above the defaults. `settings` have their keys as in the
+    /// file, `maps` the names of their [`MapSetting`](crate::MapSetting).
+    pub fn put_beneath(
+        &mut self,
+        table: &Table,
+        preset: &str,
+        settings: &[(&str, &str)],
+        maps: &[(&'static str, &[(&str, &str)])],
+    ) {
+        for (key, text) in settings {
+            let Some(setting) = table.settings.iter().find(|setting| setting.key() == *key) else { continue };
+            if self.typed.get(setting.name).is_none_or(|typed| typed.is_default) {
+                let origin = format!("{key} of the preset {preset}");
+                let typed =
+                    Typed { text: (*text).to_owned(), origin, secret: false, file: None, is_default: false };
+                self.typed.insert(setting.name, typed);
+            }
+        }
+        for (name, entries) in maps {
+            let map = self.maps.entry(name).or_default();
+            for (key, text) in *entries {
+                map.entry((*key).to_owned()).or_insert_with(|| (*text).to_owned());
+            }
+        }
     }
 
     /// The free keys of a [`MapSetting`](crate::MapSetting).

@@ -11,7 +11,12 @@ const TABLE: Table = Table {
         Setting::new("window-records", "N", "100", "How many."),
         Setting::optional("database-url", "URL", "Where.").secret().or_env(&["DATABASE_URL"]),
     ],
-    maps: &[MapSetting { name: "kafka-property", section: "kafka.properties", help: "Passed on." }],
+    maps: &[MapSetting {
+        name: "kafka-property",
+        section: "kafka.properties",
+        from_env: true,
+        help: "Passed on.",
+    }],
 };
 
 fn load(args: &[&str], env: &[(&str, &str)]) -> Values {
