@@ -34,10 +34,10 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions
 
-fuzz: ## hostile bytes from Postgres, FUZZ_SECONDS=60 for each of two targets; docs/fuzzing.md
+fuzz: ## hostile bytes from Postgres, FUZZ_SECONDS=60 for each of three targets; docs/fuzzing.md
 	@RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --manifest-path dev/fuzz/Cargo.toml \
 		--target $(FUZZ_HOST) --target-dir target/fuzz
-	@for target in messages rows; do \
+	@for target in messages rows templates; do \
 		mkdir -p target/fuzz/corpus/$$target; \
 		target/fuzz/$(FUZZ_HOST)/release/$$target target/fuzz/corpus/$$target dev/fuzz/corpus/$$target \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -print_final_stats=1 \

@@ -192,7 +192,7 @@ impl Error {
             Self::Unreadable { cause, .. } if cause.sqlstate() == Some("58P01") => halt(UNREADABLE),
             Self::Unreadable { .. } => Verdict::Retry,
             Self::Outbox(error) => Verdict::Halt { remedy: error.remedy() },
-            Self::Row(_) | Self::Publish(PublishError::Encode { .. }) => halt(REMEDY_FOR_A_ROW),
+            Self::Row(_) | Self::Publish(PublishError::Render { .. }) => halt(REMEDY_FOR_A_ROW),
             Self::Decode(_)
             | Self::Progress(_)
             | Self::Publish(PublishError::Progress(_))
@@ -244,11 +244,16 @@ fn sink_verdict(error: &SinkError) -> Verdict {
         SinkError::Full
         | SinkError::Held(_)
         | SinkError::TopicMissing { .. }
+        | SinkError::TopicDenied { .. }
         | SinkError::Unreachable { .. }
         // A broker that has not loaded its rules yet denies what it will allow, and rights can be granted any time.
         | SinkError::Denied(_)
         | SinkError::Broken(_) => Verdict::Retry,
         SinkError::Refused { what, .. } => halt(refusal_remedy(*what)),
+        SinkError::TooManyPartitions { .. } => halt(
+            "start walpost again, which then counts the topics that events name from then on: nothing was skipped; if that \
+                does not help, let events name fewer topics",
+        ),
         SinkError::Settings(_) => halt("correct the kafka properties, then start walpost again"),
     }
 }
@@ -303,6 +308,12 @@ mod tests {
         let refused = SinkError::Refused { what: Refusal::Size, reason: "x".into() };
         assert!(matches!(sink_verdict(&refused), Verdict::Halt { .. }));
         assert_eq!(sink_verdict(&SinkError::Denied("x".into())), Verdict::Retry);
+        let missing = SinkError::TopicMissing { topic: "orders.eu".into(), brokers: "b:1".into() };
+        let error = Error::from(PublishError::Sink { event: "e (row 5)".into(), error: missing });
+        assert_eq!((error.verdict(), error.peer()), (Verdict::Retry, Peer::Kafka));
+        assert!(error.reason().contains("(row 5)") && error.reason().contains("`orders.eu`"));
+        let denied = SinkError::TopicDenied { topic: "orders.eu".into(), reason: "x".into() };
+        assert_eq!(sink_verdict(&denied), Verdict::Retry);
         let away = SinkError::Unreachable { brokers: "b:1".into(), reason: "x".into() };
         assert_eq!(Error::from(away).verdict(), Verdict::Retry);
     }

@@ -5,9 +5,6 @@ use std::process::ExitCode;
 use walpost::cli;
 use walpost::config::{Settings, TABLE, TailSettings};
 
-/// Wrong usage or settings (CONTRACT of exit codes: 0 done, 1 failed, 2 wrong usage, 3 halted).
-const WRONG_USAGE: u8 = 2;
-
 fn main() -> ExitCode {
     // Both Postgres clients use rustls; without a default the first to ask would choose for the other.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
@@ -17,6 +14,9 @@ fn main() -> ExitCode {
     let env: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    if let Some(("preset", matches)) = matches.subcommand() {
+        return cli::show_preset(matches);
+    }
     let values = TABLE.load(&matches, &env);
     let ended = match matches.subcommand() {
         Some(("tail", matches)) => TailSettings::read(values).map(|settings| cli::tail(matches, settings)),
@@ -24,6 +24,6 @@ fn main() -> ExitCode {
     };
     ended.unwrap_or_else(|mistakes| {
         eprintln!("walpost: {mistakes}");
-        ExitCode::from(WRONG_USAGE)
+        ExitCode::from(cli::WRONG_USAGE)
     })
 }

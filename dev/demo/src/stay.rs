@@ -46,6 +46,7 @@ fn print_commands(screen: &Screen, system: &System, ports: &Ports) -> Result<()>
     screen.command("a page to try each call", &format!("http://{}/docs", ports.rest));
     let settings = [
         ("WALPOST_DATABASE_URL", format!("'{url}'")),
+        ("WALPOST_PRESET", "package-event".to_owned()),
         ("WALPOST_SLOT", system.database.slot_name()),
         ("WALPOST_KAFKA_BROKERS", system.topic.brokers.clone()),
         ("WALPOST_TOPIC", system.topic.name.clone()),

@@ -130,6 +130,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::reader::Nulls;
 
     fn event(id: i64, key: &str) -> Committed {
         Committed { id, key: key.to_owned(), event_id: format!("e{id}") }
@@ -144,6 +145,7 @@ mod tests {
             headers: vec![("ce_id".to_owned(), event_id.as_bytes().to_vec())],
             timestamp_ms: 0,
             arrived: Instant::now(),
+            nulls: Nulls::default(),
         }
     }
 

@@ -64,6 +64,9 @@ pub mod database;
 /// A topic of a test's own.
 pub mod topic;
 
+/// Topics whose names a test cannot choose.
+pub mod claim;
+
 /// What arrived on a topic.
 pub mod reader;
 
@@ -83,6 +86,7 @@ mod cleanup;
 mod raw_admin;
 
 pub use browser::Browser;
+pub use claim::Claim;
 pub use clock::OffClock;
 pub use cluster::PrivateKafkaCluster;
 pub use database::Database;

@@ -32,6 +32,7 @@ pub fn sibling(name: &str) -> Result<PathBuf> {
 pub struct Program {
     binary: PathBuf,
     environment: BTreeMap<String, OsString>,
+    folder: Option<PathBuf>,
     own_group: bool,
     log_on_drop: bool,
 }
@@ -44,7 +45,7 @@ impl Program {
         let environment =
             inherited.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?)));
         let environment = environment.collect();
-        Self { binary: binary.into(), environment, own_group: false, log_on_drop: false }
+        Self { binary: binary.into(), environment, folder: None, own_group: false, log_on_drop: false }
     }
 
     /// Sets an environment variable.
@@ -58,6 +59,13 @@ impl Program {
     #[must_use]
     pub fn without_env(mut self, name: &str) -> Self {
         self.environment.remove(name);
+        self
+    }
+
+    /// Runs it in `folder`, in place of an empty one of its own.
+    #[must_use]
+    pub fn in_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
         self
     }
 
@@ -113,10 +121,11 @@ impl Program {
         })
     }
 
-    /// The folder it runs in is its own, so that it finds no settings file of somebody else's.
-    fn command(&self, arguments: &[&str], folder: &Path) -> Result<Command> {
+    /// Where no folder was given it runs in one of its own, so that it finds no settings file of somebody else's.
+    fn command(&self, arguments: &[&str], scratch: &Path) -> Result<Command> {
         ensure!(self.binary.exists(), "{} is not built: run `cargo build` first", self.binary.display());
         let mut command = Command::new(&self.binary);
+        let folder = self.folder.as_deref().unwrap_or(scratch);
         command.args(arguments).env_clear().envs(&self.environment).current_dir(folder);
         if self.own_group {
             std::os::unix::process::CommandExt::process_group(&mut command, 0);

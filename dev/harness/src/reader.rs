@@ -27,6 +27,19 @@ pub struct Received {
     pub timestamp_ms: i64,
     /// When this process had it in hand.
     pub arrived: Instant,
+    /// Which of its parts are null, and not only empty.
+    pub nulls: Nulls,
+}
+
+/// Parts of a record that are null: Kafka tells them from empty ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nulls {
+    /// It has no key.
+    pub key: bool,
+    /// It has no value: a tombstone.
+    pub value: bool,
+    /// Which of its headers, counted from 0, have no value.
+    pub headers: Vec<usize>,
 }
 
 impl Received {
@@ -58,6 +71,18 @@ impl Received {
             headers: headers.unwrap_or_default(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             arrived: Instant::now(),
+            nulls: Nulls::of(message),
+        }
+    }
+}
+
+impl Nulls {
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().into_iter().flat_map(Headers::iter).enumerate();
+        Self {
+            key: message.key().is_none(),
+            value: message.payload().is_none(),
+            headers: headers.filter(|(_, header)| header.value.is_none()).map(|(nth, _)| nth).collect(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,17 +29,38 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// The walpost at `binary`, from `database` to `topic`, with a slot and a port of its own.
+    /// The walpost at `binary`, from the package API's `database` to `topic`, with a slot and a port of its own.
     ///
     /// # Errors
     /// When there is no free port.
     pub fn new(binary: impl Into<PathBuf>, database: &Database, topic: &Topic) -> Result<Self> {
+        let relay = Self::between(binary, database, &topic.brokers)?.env("WALPOST_PRESET", "package-event");
+        Ok(relay.env("WALPOST_TOPIC", &topic.name))
+    }
+
+    /// The walpost at `binary` with the settings file at `settings`, which alone says what of `database` becomes which
+    /// records. It runs in the folder of the file, so that names of files in it are found.
+    ///
+    /// # Errors
+    /// When there is no free port, or the path has no folder.
+    pub fn of_settings(
+        binary: impl Into<PathBuf>,
+        database: &Database,
+        brokers: &str,
+        settings: &Path,
+    ) -> Result<Self> {
+        let folder = settings.parent().context("a settings file is in a folder")?.to_owned();
+        let relay = Self::between(binary, database, brokers)?.env("WALPOST_CONFIG", settings);
+        Ok(relay.with_program(|program| program.in_folder(folder)))
+    }
+
+    /// What depends on the servers and on other tests, and on nothing that a user would decide.
+    fn between(binary: impl Into<PathBuf>, database: &Database, brokers: &str) -> Result<Self> {
         let http_addr = port::free()?;
         let program = Program::new(binary)
             .env("WALPOST_DATABASE_URL", &database.relay_url)
             .env("WALPOST_SLOT", database.slot_name())
-            .env("WALPOST_KAFKA_BROKERS", &topic.brokers)
-            .env("WALPOST_TOPIC", &topic.name)
+            .env("WALPOST_KAFKA_BROKERS", brokers)
             .env("WALPOST_HTTP_ADDR", http_addr.to_string());
         Ok(Self { program: program.log_on_drop(true), http_addr })
     }

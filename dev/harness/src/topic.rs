@@ -18,7 +18,7 @@ use crate::wait::wait_for;
 /// A broker that does not answer an administrative request by then is down.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(15);
 
-/// A topic with a name of its own, deleted when dropped.
+/// A topic, usually with a name of its own, deleted when dropped if it was made here.
 #[derive(Debug)]
 pub struct Topic {
     /// Its name.
@@ -27,6 +27,8 @@ pub struct Topic {
     pub brokers: String,
     /// How many partitions it has.
     pub partitions: i32,
+    /// It was there before: it is not deleted.
+    kept: bool,
 }
 
 /// A client that asks where the partitions end.
@@ -52,24 +54,30 @@ impl Topic {
     /// # Errors
     /// When it cannot be created.
     pub async fn named(name: &str, brokers: &str, partitions: i32) -> Result<Self> {
-        let admin = admin(brokers)?;
-        // As many replicas as the brokers give by default: one, or three where there are three brokers.
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
-        let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
-        wait_for(&format!("the topic {name} is made"), ADMIN_DEADLINE, async || {
-            let created = admin.create_topics([&topic], &options).await?;
-            match created.into_iter().next() {
-                // A broker that has just started, or that a busy machine keeps from its heartbeats, gets no replicas.
-                Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Ok(None),
-                Some(Err((name, code))) => bail!("the topic {name} cannot be created: {code}"),
-                Some(Ok(_)) | None => Ok(Some(())),
-            }
-        })
-        .await
-        .with_context(|| format!("topics at {brokers}"))?;
-        let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions };
+        ensure!(create(name, brokers, partitions).await?, "the topic {name} cannot be created: it exists");
+        let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions, kept: false };
         topic.wait_for_leaders().await?;
         Ok(topic)
+    }
+
+    /// The topic of a given name: made, with one partition, or found.
+    ///
+    /// # Errors
+    /// When it cannot be made, or was found with more partitions.
+    pub(crate) async fn made_or_found(name: &str, brokers: &str) -> Result<Self> {
+        let kept = !create(name, brokers, 1).await?;
+        let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions: 1, kept };
+        let led = topic.wait_for_leaders().await;
+        led.with_context(|| {
+            let found = format!("the topic {name} was there before, perhaps with other than one partition");
+            if kept { found } else { format!("the topic {name} was made") }
+        })?;
+        Ok(topic)
+    }
+
+    /// Whether it was there before.
+    pub(crate) fn was_found(&self) -> bool {
+        self.kept
     }
 
     /// Sets `max.message.bytes`: a batch that is larger is refused as a whole.
@@ -211,6 +219,9 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         let (brokers, name) = (self.brokers.clone(), self.name.clone());
         cleanup::run("a topic", ADMIN_DEADLINE, || async move {
             // A private broker that a test has stopped, or a topic that it has deleted itself.
@@ -240,6 +251,26 @@ pub(crate) fn consumer(brokers: &str) -> Result<StreamConsumer> {
 
 fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
     client_config(brokers).create().context("a Kafka admin client")
+}
+
+/// Whether the topic is new; it is false where there was one of that name.
+async fn create(name: &str, brokers: &str, partitions: i32) -> Result<bool> {
+    let admin = admin(brokers)?;
+    // As many replicas as the brokers give by default: one, or three where there are three brokers.
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
+    wait_for(&format!("the topic {name} is made"), ADMIN_DEADLINE, async || {
+        let created = admin.create_topics([&topic], &options).await?;
+        match created.into_iter().next() {
+            // A broker that has just started, or that a busy machine keeps from its heartbeats, gets no replicas.
+            Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Ok(None),
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Some(false)),
+            Some(Err((name, code))) => bail!("the topic {name} cannot be created: {code}"),
+            Some(Ok(_)) | None => Ok(Some(true)),
+        }
+    })
+    .await
+    .with_context(|| format!("topics at {brokers}"))
 }
 
 async fn delete(brokers: &str, name: &str) -> Result<()> {

@@ -4,40 +4,15 @@
 use bytes::BytesMut;
 use futures::FutureExt;
 use walpost::replication::frames::{Frame, Frames};
-use walpost_core::event::encode::{Encoder, EncoderSettings, Format, Record};
-use walpost_core::event::{Kind, OutboxTable, Role, TypeFact, Types};
+use walpost_core::event::fixture::{self, OUTBOX};
+use walpost_core::event::record::Record;
+use walpost_core::event::render::Renderer;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Column, Relation};
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
 use walpost_core::window::intake::Intake;
 use walpost_core::window::progress::Sequence;
-
-/// The outbox of the package API, as the stream describes it.
-const COLUMNS: [(Role, &str, u32); 7] = [
-    (Role::Id, "package_event_id", 20),
-    (Role::Key, "package_id", 20),
-    (Role::Type, "event_type", 16_387),
-    (Role::Payload, "payload", 3802),
-    (Role::CreatedAt, "created_at", 1184),
-    (Role::EventId, "event_id", 2950),
-    (Role::Traceparent, "traceparent", 25),
-];
-
-/// The type of events: an enum of the database's own.
-fn types() -> Types {
-    Types::new([TypeFact {
-        oid: 16_387,
-        namespace: "public".into(),
-        name: "event_type_enum".into(),
-        kind: Kind::Text,
-        what: "an enum".into(),
-        labels: Vec::new(),
-    }])
-}
-
-/// The outbox's id.
-const OUTBOX: u32 = 16_401;
 
 /// Acknowledges everything at once.
 #[derive(Default)]
@@ -48,9 +23,9 @@ pub struct Void {
 }
 
 impl Sink for Void {
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
-        let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.bytes += record.key.len() + record.value.len() + headers;
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError> {
+        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        self.bytes += length(record.key) + length(record.value) + record.headers.size();
         self.reports.push(Report { sequence, outcome: Ok(()) });
         Ok(())
     }
@@ -73,17 +48,10 @@ pub struct Path {
 
 impl Path {
     pub fn new() -> Self {
-        let columns = COLUMNS.map(|(role, name, _)| (role, name));
-        let table = OutboxTable::new("public", "package_event", &columns);
-        let settings = EncoderSettings {
-            format: Format::PackageEvent,
-            source: "walpost".into(),
-            type_prefix: "package.".into(),
-        };
         let mut path = Self {
             frames: Frames::default(),
-            intake: Intake::new(table, OUTBOX, types(), false),
-            publisher: Publisher::new(Encoder::new(settings), Void::default()),
+            intake: Intake::new(fixture::table(), OUTBOX, fixture::types(), false),
+            publisher: Publisher::new(Renderer::default(), Void::default()),
         };
         path.publisher.take(&relation().into(), &mut path.intake).expect("the outbox");
         path
@@ -153,12 +121,7 @@ fn frame(into: &mut BytesMut, message: &[u8]) {
 
 /// The message that describes the outbox.
 pub fn relation() -> Vec<u8> {
-    described(&outbox())
-}
-
-fn outbox() -> Relation {
-    let columns = COLUMNS.map(|(_, name, type_oid)| Column { name: name.to_owned(), type_oid }).to_vec();
-    Relation { id: OUTBOX, namespace: "public".into(), name: "package_event".into(), columns }
+    described(&fixture::relation())
 }
 
 fn described(relation: &Relation) -> Vec<u8> {

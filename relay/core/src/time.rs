@@ -1,6 +1,6 @@
 //! RFC 3339 without an allocation or a format string to parse.
 
-use chrono::{DateTime, Datelike, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 /// 2000-01-01, where Postgres counts from, in microseconds since 1970-01-01.
 pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -40,6 +40,27 @@ pub fn write_rfc3339(micros: i64, into: &mut Vec<u8>) {
     into.push(b'Z');
 }
 
+/// Appends `2026-11-24` for a time of that day, microseconds since 1970-01-01 UTC.
+pub fn write_date(micros: i64, into: &mut Vec<u8>) {
+    let start = into.len();
+    write_rfc3339(micros, into);
+    let day = into[start..].iter().position(|byte| *byte == b'T').unwrap_or(into.len() - start);
+    into.truncate(start + day);
+}
+
+/// Microseconds since 1970-01-01 UTC of a time of ISO 8601: with an offset, or without one in UTC, or a date.
+#[must_use]
+pub fn parse_iso_8601(text: &str) -> Option<i64> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_micros());
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+    let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
+    Some(local.or_else(day)?.and_utc().timestamp_micros())
+}
+
 /// Appends a number with leading zeros.
 fn digits(number: u32, width: usize, into: &mut Vec<u8>) {
     let mut buffer = itoa::Buffer::new();
@@ -77,6 +98,17 @@ mod tests {
                 String::from_utf8_lossy(&written).into_owned(),
                 expected.to_rfc3339_opts(SecondsFormat::Micros, true)
             );
+        }
+    }
+
+    #[test]
+    fn times_of_iso_8601_are_read_with_an_offset_and_without() {
+        for text in ["2026-03-01T10:00:00.5Z", "2026-03-01T11:00:00.5+01:00", "2026-03-01 10:00:00.500000"] {
+            assert_eq!(parse_iso_8601(text), Some(1_772_359_200_500_000), "{text}");
+        }
+        assert_eq!(parse_iso_8601("2026-03-01"), Some(1_772_323_200_000_000));
+        for text in ["", "yesterday", "2026-13-01", "1772359200"] {
+            assert_eq!(parse_iso_8601(text), None, "{text}");
         }
     }
 

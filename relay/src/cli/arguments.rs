@@ -31,6 +31,25 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(
+            Command::new("preview")
+                .about("Show the records that the newest rows would give; needs no slot and no Kafka, changes nothing")
+                .arg(
+                    Arg::new("rows")
+                        .long("rows")
+                        .short('n')
+                        .value_name("N")
+                        .default_value("5")
+                        .value_parser(clap::value_parser!(u32).range(1..=1_000))
+                        .help("How many rows, the newest first, at most 1000"),
+                )
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("preset")
+                .about("Print what a preset sets, as a settings file")
+                .arg(Arg::new("name").value_name("NAME").required(true).help("debezium, eventuate, …")),
+        )
+        .subcommand(
             Command::new("recover")
                 .about("After a lost slot: make a new one, publish what the table holds and Kafka may lack, go on")
                 .arg(

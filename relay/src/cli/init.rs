@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use tokio_postgres::types::PgLsn;
 
-use crate::config::Settings;
+use crate::config::{Settings, SourceSettings};
 use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::ledger;
-use crate::postgres::preflight::{self, PreflightError, PublicationId, Unsafe};
+use crate::postgres::names::{quoted, table_name};
+use crate::postgres::preflight::{self, Outbox, PreflightError, PublicationId, Unsafe};
 use crate::postgres::{DatabaseError, Session};
 use crate::relay::backfill::end::{holders, try_to_fix};
 use crate::replication::Connection;
+use walpost_core::event::OutboxTable;
+use walpost_core::event::mapping::Choice;
 use walpost_core::lsn::Lsn;
-use walpost_core::pgoutput::Oid;
+use walpost_core::pgoutput::Relation;
 
 /// What was done, a line each.
 pub type Steps = Vec<String>;
@@ -27,27 +30,34 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
-    let outbox = preflight::check_table(&session, &source.table).await?.id;
-    preflight::check_row_security(&session, &source.table, outbox).await?;
+    let Outbox { relation, table } = preflight::check_table(&session, &source.table).await?;
+    let source = &SourceSettings { table, ..source.clone() };
+    preflight::check_row_security(&session, &source.table, relation.id).await?;
     let mut steps = vec![format!("table {}: has every column an event needs", source.table.name())];
-    steps.push(make_publication(&session, settings, outbox).await?);
-    let publication = preflight::check_publication(&session, source, outbox).await?;
+    steps.extend(guesses(&settings.source.table, &source.table));
+    steps.push(make_publication(&session, source, &relation).await?);
+    let publication = preflight::check_publication(&session, source, &relation).await?;
     ledger::make(&session).await?;
     steps.push("schema walpost: there".into());
     let (_, server) = Connection::open(&settings.database, timeout).await?;
-    steps.push(slot(&session, settings, &server, &publication).await?);
+    steps.push(slot(&session, source, settings.timing.slot_timeout, &server, &publication).await?);
     try_to_fix(&session, source, settings.timing.slot_timeout).await;
     Ok(steps)
 }
 
-async fn make_publication(session: &Session, settings: &Settings, outbox: Oid) -> Result<String, Error> {
-    let (name, table) = (&settings.source.publication, &settings.source.table);
-    match preflight::check_publication(session, &settings.source, outbox).await {
+async fn make_publication(
+    session: &Session,
+    source: &SourceSettings,
+    outbox: &Relation,
+) -> Result<String, Error> {
+    let (name, table) = (&source.publication, &source.table);
+    match preflight::check_publication(session, source, outbox).await {
         Ok(_) => Ok(format!("publication {name}: there, with the table")),
         Err(PreflightError::Unsafe(Unsafe::PublicationMissing(_))) => {
             let sql = format!(
-                "create publication \"{name}\" for table \"{}\".\"{}\" with (publish = 'insert')",
-                table.schema, table.table
+                "create publication {} for table {} with (publish = 'insert')",
+                quoted(name),
+                table_name(table)
             );
             session.client().batch_execute(&sql).await.map_err(session.error("make the publication"))?;
             Ok(format!("publication {name}: made, inserts of {} only", table.name()))
@@ -58,11 +68,11 @@ async fn make_publication(session: &Session, settings: &Settings, outbox: Oid) -
 
 async fn slot(
     session: &Session,
-    settings: &Settings,
+    source: &SourceSettings,
+    timeout: Duration,
     server: &Server,
     publication: &PublicationId,
 ) -> Result<String, Error> {
-    let source = &settings.source;
     match preflight::check_slot(session, source).await {
         Ok(facts) => match ledger::load(session, &source.slot).await? {
             Some(memory) => {
@@ -80,7 +90,7 @@ async fn slot(
             }
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
-            let at = make_slot(session, &source.slot, settings.timing.slot_timeout).await?;
+            let at = make_slot(session, &source.slot, timeout).await?;
             ledger::begin(session, &source.slot, &server.system, at, publication).await?;
             Ok(format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
@@ -89,6 +99,26 @@ async fn slot(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What was guessed from the names of the columns, a line each.
+pub(super) fn guesses(given: &OutboxTable, table: &OutboxTable) -> Vec<String> {
+    let (before, after) = (&given.mapping, &table.mapping);
+    let parts = [
+        ("topic", &before.topic, &after.topic),
+        ("key", &before.key, &after.key),
+        ("value", &before.value, &after.value),
+        ("headers_from", &before.headers_from, &after.headers_from),
+        ("id", &before.id, &after.id),
+        ("type", &before.kind, &after.kind),
+        ("time", &before.time, &after.time),
+        ("traceparent", &before.traceparent, &after.traceparent),
+    ];
+    let guessed = parts.into_iter().filter_map(|(name, before, after)| match (before, after) {
+        (Choice::Guess, Choice::Given(template)) => Some(format!("guessed {name} = \"{template}\"")),
+        _ => None,
+    });
+    guessed.collect()
 }
 
 /// Makes the slot. Postgres waits for every transaction that is open; past the deadline they are named instead.

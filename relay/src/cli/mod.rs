@@ -3,6 +3,8 @@
 mod arguments;
 pub mod check;
 pub mod init;
+pub mod preset;
+pub mod preview;
 pub mod recover;
 pub mod status;
 pub mod tail;
@@ -31,6 +33,9 @@ use tokio::net::unix::pipe;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+/// Wrong usage or settings.
+pub const WRONG_USAGE: u8 = 2;
+
 /// `--exit-on-halt`.
 const HALTED: u8 = 3;
 
@@ -48,6 +53,10 @@ pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
         Some(("init", _)) => runtime.block_on(initialise(&settings)),
         Some(("check", matches)) => {
             runtime.block_on(check_all(&settings, matches.get_flag("json"), matches.get_flag("strict")))
+        }
+        Some(("preview", matches)) => {
+            let count = matches.get_one::<u32>("rows").copied().unwrap_or_default();
+            runtime.block_on(show_preview(&settings, count, matches.get_flag("json")))
         }
         Some(("status", matches)) => {
             runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
@@ -158,6 +167,26 @@ async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Res
     Ok(if findings.pass(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+async fn show_preview(settings: &Settings, count: u32, json: bool) -> anyhow::Result<ExitCode> {
+    let preview = preview::run(settings, count).await.map_err(with_remedy)?;
+    print(if json { preview.json() } else { preview.render() })?;
+    Ok(if preview.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what a preset sets; it needs no settings.
+#[must_use]
+pub fn show_preset(matches: &ArgMatches) -> ExitCode {
+    let name = matches.get_one::<String>("name").map_or("", String::as_str);
+    match preset::print(name).map(print) {
+        Ok(Ok(_)) => ExitCode::SUCCESS,
+        Ok(Err(error)) => failed(&error.into()),
+        Err(mistake) => {
+            eprintln!("walpost: {mistake}");
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
 /// Recovers, and goes on as `run` does.
 async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let plan = recover::plan(&settings, matches.get_flag("anew")).await.map_err(with_remedy)?;
@@ -243,8 +272,8 @@ async fn follow(settings: TailSettings, matches: &ArgMatches) -> anyhow::Result<
         STOPPED.store(true, Ordering::Relaxed);
     });
     tokio::task::spawn_blocking(move || {
-        let TailSettings { kafka, beside, connect_timeout, .. } = settings;
-        let reader = TopicReader::open(&kafka, &beside, from_start, connect_timeout)?;
+        let TailSettings { kafka, topics, connect_timeout, .. } = settings;
+        let reader = TopicReader::open(&kafka, &topics, from_start, connect_timeout)?;
         announce(&reader, from_start, options.until_end);
         tail::run(reader, &options, &mut std::io::stdout().lock(), &|| STOPPED.load(Ordering::Relaxed))
     })

@@ -10,12 +10,12 @@
 use std::fmt;
 
 use crate::cli::init;
-use crate::config::Settings;
+use crate::config::{Settings, SourceSettings};
 use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::Session;
 use crate::postgres::ledger::{self, Memory};
-use crate::postgres::preflight::{self, PreflightError, PublicationId, SlotFacts, Unsafe};
+use crate::postgres::preflight::{self, Outbox, PreflightError, PublicationId, SlotFacts, Unsafe};
 use crate::relay::backfill;
 use crate::relay::backfill::end::try_to_fix;
 use crate::replication::Connection;
@@ -31,6 +31,8 @@ pub struct Plan {
     slot: String,
     system: String,
     publication: PublicationId,
+    /// The table with all that was guessed.
+    source: SourceSettings,
 }
 
 /// What is to be done before the rows are published.
@@ -91,9 +93,10 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
-    let outbox = preflight::check_table(&session, &source.table).await?.id;
-    preflight::check_row_security(&session, &source.table, outbox).await?;
-    let publication = preflight::check_publication(&session, source, outbox).await?;
+    let Outbox { relation, table } = preflight::check_table(&session, &source.table).await?;
+    let source = &SourceSettings { table, ..source.clone() };
+    preflight::check_row_security(&session, &source.table, relation.id).await?;
+    let publication = preflight::check_publication(&session, source, &relation).await?;
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
@@ -116,7 +119,7 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let (slot, system) = (source.slot.clone(), server.system);
     let asked = || anew.then(|| "the stream is to be left, as --anew says".to_owned());
     let finding = finding.map(|finding| finding.to_string()).or_else(asked);
-    Ok(Plan { finding, rows, steps, slot, system, publication })
+    Ok(Plan { finding, rows, steps, slot, system, publication, source: source.clone() })
 }
 
 fn judge(
@@ -163,7 +166,7 @@ async fn refuse_while_active(session: &Session, slot: &str) -> Result<(), Error>
 /// # Errors
 /// When Postgres refuses; run again, it goes on from where it was.
 pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
-    let source = &settings.source;
+    let source = &plan.source;
     let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
     match plan.steps {
         Steps::Nothing | Steps::GoOn => return Ok(()),

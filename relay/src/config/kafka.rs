@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use settings::Values;
+use walpost_core::event::template::Template;
 
 /// Where Kafka is, and how records are sent.
 #[derive(Clone)]
 pub struct KafkaSettings {
     /// `host:port,host:port`.
     pub brokers: String,
-    /// The topic.
-    pub topic: String,
+    /// The topic, where every record has the same.
+    pub topic: Option<String>,
     /// Where rows go that cannot be published; without it they halt the relay.
     pub dead_letter_topic: Option<String>,
     /// Properties that are passed on; some are secret, so they are never shown.
@@ -68,7 +69,7 @@ const LATE_AFTER_MS_MAX: u64 = 3_155_760_000_000;
 impl KafkaSettings {
     pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let kafka = Self::read_places(values, peer_timeout);
-        let topic = kafka.as_ref().map(|kafka| kafka.topic.clone());
+        let topic = kafka.as_ref().and_then(|kafka| kafka.topic.clone());
         let dead_letter_topic = dead_letter_topic(values, topic.as_deref());
         let late_after_ms = values.number("late-after-ms", 0..=LATE_AFTER_MS_MAX)?;
         let late_after = (late_after_ms > 0).then(|| Duration::from_millis(late_after_ms));
@@ -78,7 +79,7 @@ impl KafkaSettings {
     /// For one who only looks: any topic may be looked at, that of dead letters, too.
     pub(super) fn read_places(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let brokers = values.parse_with("kafka-brokers", broker_list);
-        let topic = values.parse_with("topic", topic_name);
+        let topic = literal_topic(values);
         let properties = values.map("kafka-property");
         for name in properties.keys() {
             if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name.as_str())) {
@@ -87,13 +88,20 @@ impl KafkaSettings {
         }
         Some(Self {
             brokers: brokers?,
-            topic: topic?,
+            topic,
             dead_letter_topic: None,
             properties,
             peer_timeout,
             late_after: None,
         })
     }
+}
+
+/// The topic's name, where it is text without columns; what is wrong with the setting is said where the mapping is read.
+fn literal_topic(values: &Values) -> Option<String> {
+    let template = Template::text(&values.text("topic")?).ok()?;
+    let name = template.as_constant().filter(|name| !name.is_empty())?;
+    Some(values.map("rename-topic").get(name).cloned().unwrap_or_else(|| name.to_owned()))
 }
 
 fn dead_letter_topic(values: &mut Values, topic: Option<&str>) -> Option<String> {

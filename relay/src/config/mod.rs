@@ -5,6 +5,7 @@
 
 mod database;
 mod kafka;
+mod mapping;
 mod table;
 mod tail;
 
@@ -17,8 +18,7 @@ pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
-use walpost_core::event::encode::{EncoderSettings, Format};
-use walpost_core::event::{EventColumn, OutboxTable, Role};
+use walpost_core::event::OutboxTable;
 use walpost_core::pgoutput::Oid;
 
 /// What the settings mean.
@@ -32,8 +32,8 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     /// What is followed, and from where.
     pub source: SourceSettings,
-    /// How a record is made of an event.
-    pub encoder: EncoderSettings,
+    /// The preset that the settings began with.
+    pub preset: Option<&'static str>,
     /// When published rows are removed.
     pub clean: Option<CleanSettings>,
     /// Bounds of what is in flight.
@@ -121,6 +121,7 @@ impl Settings {
     /// # Errors
     /// Every mistake, together.
     pub fn read(mut values: Values, env: &[(String, String)]) -> Result<Self, Mistakes> {
+        let preset = mapping::read_preset(&mut values);
         let timing = TimingSettings::read(&mut values);
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
         let database = DatabaseSettings::read(&mut values, env, peer_timeout);
@@ -129,8 +130,7 @@ impl Settings {
             None => database.clone(),
         };
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
-        let encoder = read_encoder(&mut values);
-        let source = SourceSettings::read(&mut values, encoder.as_ref().map(|encoder| encoder.format));
+        let source = SourceSettings::read(&mut values, preset.is_some());
         let clean = CleanSettings::read(&mut values);
         let window = WindowSettings::read(&mut values);
         let http_addr = values.parse_with("http-addr", address);
@@ -144,7 +144,7 @@ impl Settings {
                 monitor_database: monitor_database?,
                 kafka: kafka?,
                 source: source?,
-                encoder: encoder?,
+                preset: preset.map(|preset| preset.name),
                 clean: clean?,
                 window: window?,
                 timing: timing?,
@@ -162,21 +162,21 @@ impl Settings {
 }
 
 impl SourceSettings {
-    fn read(values: &mut Values, format: Option<Format>) -> Option<Self> {
+    fn read(values: &mut Values, is_preset: bool) -> Option<Self> {
         let slot = values.parse_with("slot", slot_name);
         let publication = values.parse_with("publication", identifier);
         let table = values.parse_with("table", table_name);
         let predecessors = values.parse_with("table-was", oids);
-        let columns: Vec<_> = Role::ALL.into_iter().filter_map(|role| column(values, role)).collect();
-        let ((schema, table), format) = (table?, format?);
-        let column = |(role, names)| EventColumn { role, names, kinds: format.kinds(role) };
+        let order = match values.text("order") {
+            Some(_) => values.parse_with("order", identifier).map(Some),
+            None => Some(None),
+        };
+        let mapping = mapping::read(values, is_preset);
+        let (schema, table) = table?;
         let table = OutboxTable {
-            schema,
-            table,
-            columns: columns.into_iter().map(column).collect(),
+            order: order?,
             predecessors: predecessors?,
-            format: format.name(),
-            labels: format.labels(),
+            ..OutboxTable::new(&schema, &table, mapping?)
         };
         Some(Self { slot: slot?, publication: publication?, table })
     }
@@ -241,36 +241,6 @@ impl TimingSettings {
     }
 }
 
-fn read_encoder(values: &mut Values) -> Option<EncoderSettings> {
-    let format = values.parse_with("format", |text| match text {
-        "package-event" => Ok(Format::PackageEvent),
-        _ => Err("expected package-event".into()),
-    });
-    let source = values.parse_with("ce-source", not_empty);
-    let type_prefix = values.parse::<String>("ce-type-prefix");
-    Some(EncoderSettings { format: format?, source: source?, type_prefix: type_prefix? })
-}
-
-fn column(values: &mut Values, role: Role) -> Option<(Role, Vec<String>)> {
-    let setting = format!("column-{}", role.name());
-    let names = values.parse_with(&setting, |text| {
-        if role == Role::Traceparent && text.is_empty() { Ok(Vec::new()) } else { names(text) }
-    })?;
-    (!names.is_empty()).then_some((role, names))
-}
-
-/// Names of one column at different times, each once.
-fn names(text: &str) -> Result<Vec<String>, String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in text.split(',') {
-        let name = identifier(name.trim())?;
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 fn oids(text: &str) -> Result<Vec<Oid>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let parsed: Result<Vec<Oid>, _> = parts.map(str::parse).collect();
@@ -304,10 +274,6 @@ fn log_format(text: &str) -> Result<bool, String> {
         "json" => Ok(true),
         _ => Err("expected text or json".into()),
     }
-}
-
-fn not_empty(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("expected a text that is not empty".into()) } else { Ok(text.to_owned()) }
 }
 
 /// Replication commands take no bind parameters, so a slot's name is held to what Postgres allows in one

@@ -25,17 +25,23 @@ pub const TABLE: Table = Table {
         .secret(),
         Setting::new("kafka-brokers", "HOST:PORT,…", "localhost:9092", "The brokers to ask first.")
             .or_env(&["KAFKA_BROKERS"]),
-        Setting::new(
-            "topic",
+        Setting::optional(
+            "preset",
             "NAME",
-            "omp-package-events",
-            "The topic events are published to; it must exist.",
+            "Settings that go together, each of which can still be given: `debezium`, `eventuate`, `cap`, `brighter`, \
+            `package-event`; `walpost preset NAME` prints what it sets. With a preset only id, type and time are guessed.",
         ),
-        Setting::new("slot", "NAME", "package_event_relay", "The replication slot, made by `walpost init`."),
+        Setting::optional(
+            "topic",
+            "TEXT",
+            "The topic of a record: its name, or text with columns, as in `shop.{aggregate_type|lower}.events`. Topics must \
+            exist. Absent: the column `topic`, `destination` or `destination_topic`.",
+        ),
+        Setting::new("slot", "NAME", "walpost", "The replication slot, made by `walpost init`."),
         Setting::new(
             "publication",
             "NAME",
-            "package_event_pub",
+            "walpost",
             "The publication that holds the outbox \
             table, insert only.",
         ),
@@ -46,7 +52,12 @@ pub const TABLE: Table = Table {
             "Where the page (/), /live, /ready, /healthy, /status and /metrics are served. [::] is every address, IPv6 and \
             IPv4; 0.0.0.0 every IPv4 one.",
         ),
-        Setting::new("table", "SCHEMA.TABLE", "public.package_event", "The outbox table."),
+        Setting::new(
+            "table",
+            "SCHEMA.TABLE",
+            "public.outbox",
+            "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case.",
+        ),
         Setting::new(
             "table-was",
             "OID,…",
@@ -54,52 +65,87 @@ pub const TABLE: Table = Table {
             "Object ids of tables that were the outbox before: rows of theirs that are still in the stream are events as \
             well. A halt names the object id, where it is needed.",
         ),
-        Setting::new(
-            "column-id",
+        Setting::optional(
+            "key",
             "COLUMN",
-            "package_event_id",
-            "The row's number; rows from before the slot \
-            are published in its order. Each column may have several names, as in `NEW,OLD`, while it is renamed: rows in \
-            the stream have the name of the moment at which they were written.",
+            "The record's key, whose events stay in order: a column, or text with columns; NULL is no key, and an empty \
+            setting none at all. Absent: the one column with a name such as `key`, `aggregate_id`, `partition_key`.",
         ),
-        Setting::new(
-            "column-key",
+        Setting::optional(
+            "value",
             "COLUMN",
-            "package_id",
-            "What the event is about: the record's key and \
-            `ce_subject`.",
-        ),
-        Setting::new(
-            "column-type",
-            "COLUMN",
-            "event_type",
-            "What happened: the end of `ce_type`, in lower \
-            case.",
-        ),
-        Setting::new("column-payload", "COLUMN", "payload", "The event's content."),
-        Setting::new("column-created-at", "COLUMN", "created_at", "When the row was written: `ce_time`."),
-        Setting::new("column-event-id", "COLUMN", "event_id", "The UUID to deduplicate by: `ce_id`."),
-        Setting::new(
-            "column-traceparent",
-            "COLUMN",
-            "traceparent",
-            "The W3C trace context; empty, by flag or file: the table \
-            has none. An empty variable counts as absent.",
+            "The record's value: a column, whose bytes go on as they are, a member of its JSON, or text with columns. Absent: \
+            the one column with a name such as `payload`, `value`, `data`, `body`.",
         ),
         Setting::new(
             "format",
             "FORMAT",
-            "package-event",
-            "The value's format: `package-event`, the protobuf \
-            message hablof.proto.v1.PackageEvent.",
+            "raw",
+            "What the value is: `raw`, the column as it is; `json`, an object of [fields], or of every column; `cloudevents`, \
+            a CloudEvent in structured mode; `protobuf`, a message of [fields].",
         ),
-        Setting::new("ce-source", "URI", "/logistic-package-api", "The header `ce_source`."),
+        Setting::optional(
+            "descriptor",
+            "PATH",
+            "For the format protobuf: the file with the message, as `protoc --include_imports --descriptor_set_out` or \
+            `buf build` writes it.",
+        ),
+        Setting::optional("message", "NAME", "For the format protobuf: the message's full name, as in `shop.OrderEvent`."),
+        Setting::optional(
+            "headers-from",
+            "COLUMN",
+            "A column, or a member of its JSON, that holds a JSON object: each member becomes a header. Absent: the column \
+            `headers`, where there is one; empty: none.",
+        ),
         Setting::new(
-            "ce-type-prefix",
+            "cloudevents",
+            "WHEN",
+            "auto",
+            "Whether records have the `ce_…` headers of CloudEvents: `auto`, where id and type are known; `on`; `off`.",
+        ),
+        Setting::optional(
+            "id",
+            "COLUMN",
+            "The event's id, by which repeats are known (`ce_id`): a column, or text with columns. Absent: the first of \
+            `event_id`, `message_id`, `uuid`, `id` that is there; empty: none.",
+        ),
+        Setting::optional(
+            "type",
+            "COLUMN",
+            "What happened (`ce_type`). Absent: the first of `event_type`, `message_type`, `event_name`, `type`.",
+        ),
+        Setting::optional(
+            "time",
+            "COLUMN",
+            "When it happened (`ce_time`): timestamptz, timestamp (UTC), text of ISO 8601, or a number with its unit, as in \
+            `{created|ms}`. Absent: the first of `occurred_at`, `created_at`, `timestamp` and the like.",
+        ),
+        Setting::optional("ce-source", "TEXT", "The header `ce_source`. Absent: `/DATABASE/SCHEMA.TABLE`."),
+        Setting::optional("ce-type", "TEXT", "The header `ce_type`, as in `com.shop.{event_type|lower}`. Absent: --type."),
+        Setting::optional(
+            "content-type",
             "TEXT",
-            "hablof.logistic_package_api.package.",
-            "What stands before \
-            the event's type in the header `ce_type`.",
+            "The header `content-type`. Absent: by the type of the value's column.",
+        ),
+        Setting::new(
+            "timestamp",
+            "COLUMN",
+            "commit",
+            "The record's time: `commit`, that of the transaction, or a column, as for --time.",
+        ),
+        Setting::optional("partition", "COLUMN", "An integer column with the record's partition; NULL: the key's."),
+        Setting::new(
+            "tombstone",
+            "WHEN",
+            "null",
+            "Which value is sent as a null value: `null`, SQL NULL; `empty`, also empty text, blanks and JSON's null; \
+            `never`: SQL NULL is a row that cannot be published.",
+        ),
+        Setting::optional(
+            "order",
+            "COLUMN",
+            "An integer column that rises with each insert: the order in which rows are read that stand in the table from \
+            before the slot. Absent: the primary key, where it is one integer; else such rows are read in one go.",
         ),
         Setting::new(
             "poison",
@@ -222,7 +268,7 @@ pub const TABLE: Table = Table {
         Setting::new(
             "tail-topics",
             "NAME,…",
-            "omp-tgbot-commands,omp-tgbot-cache-events",
+            "",
             "The topics that `walpost tail` shows beside --topic. One that does not exist is left out; `--tail-topics=`: none.",
         ),
         Setting::new("retry-max-ms", "MS", "5000", "The longest wait between two tries, 100 to 600000."),
@@ -250,9 +296,39 @@ pub const TABLE: Table = Table {
         )
         .or_env(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
     ],
-    maps: &[MapSetting {
-        name: "kafka-property",
-        section: "kafka.properties",
-        help: "Any property of librdkafka, except those that would break a promise.",
-    }],
+    maps: &[
+        MapSetting {
+            name: "header",
+            section: "headers",
+            from_env: false,
+            help: "A header and its value, as in `eventType={event_type}`; NULL: no such header. It wins over those of \
+                --headers-from and of CloudEvents.",
+        },
+        MapSetting {
+            name: "field",
+            section: "fields",
+            from_env: false,
+            help: "A member of the value in the formats json and protobuf, an attribute in cloudevents, as in `order_id={id}`; \
+                dots nest.",
+        },
+        MapSetting {
+            name: "rename-topic",
+            section: "topics",
+            from_env: false,
+            help: "Another name for what --topic gives, as in `OrderCreated=orders`.",
+        },
+        MapSetting {
+            name: "renamed-column",
+            section: "renamed_columns",
+            from_env: false,
+            help: "Two names of one column, as in `package_id=parcel_id`, while it is renamed: rows in the stream have the \
+                name of the moment at which they were written.",
+        },
+        MapSetting {
+            name: "kafka-property",
+            section: "kafka.properties",
+            from_env: true,
+            help: "Any property of librdkafka, except those that would break a promise.",
+        },
+    ],
 };

@@ -10,10 +10,10 @@ use super::{KafkaSettings, TimingSettings, log_format, log_level};
 /// What `walpost tail` needs to know.
 #[derive(Debug, Clone)]
 pub struct TailSettings {
-    /// Where Kafka is, and the topic of events.
+    /// Where Kafka is.
     pub kafka: KafkaSettings,
-    /// The topics that are shown beside it, where they exist.
-    pub beside: Vec<String>,
+    /// The topics that are shown: that of events first, which must exist.
+    pub topics: Vec<String>,
     /// For a question to Kafka.
     pub connect_timeout: Duration,
     /// A filter of tracing-subscriber.
@@ -28,19 +28,37 @@ impl TailSettings {
     /// # Errors
     /// Every mistake in the settings that concern it, together.
     pub fn read(mut values: Values) -> Result<Self, Mistakes> {
+        super::mapping::read_preset(&mut values);
         let timing = TimingSettings::read(&mut values);
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
         let kafka = KafkaSettings::read_places(&mut values, peer_timeout);
         let beside = values.parse_with("tail-topics", topic_list);
+        if let Some(topic) = kafka.as_ref().and_then(|kafka| kafka.topic.as_deref())
+            && let Err(expected) = topic_name(topic)
+        {
+            values.mistake(format!("topic: `{topic}`: {expected}"));
+        }
+        if kafka.as_ref().is_some_and(|kafka| kafka.topic.is_none())
+            && beside.as_ref().is_some_and(Vec::is_empty)
+        {
+            values.missing(
+                "tail-topics",
+                "rows say their topics: name those to show, as in --tail-topics=orders,payments",
+            );
+        }
         let log_level = values.parse_with("log-level", log_level);
         let log_json = values.parse_with("log-format", log_format);
         let read = || {
             let kafka = kafka?;
-            let mut beside = beside?;
-            beside.retain(|topic| *topic != kafka.topic);
+            let mut topics: Vec<_> = kafka.topic.iter().cloned().collect();
+            for topic in beside? {
+                if !topics.contains(&topic) {
+                    topics.push(topic);
+                }
+            }
             Some(Self {
                 kafka,
-                beside,
+                topics,
                 connect_timeout: timing?.connect_timeout,
                 log_level: log_level?,
                 log_json: log_json?,

@@ -23,11 +23,65 @@ const URL: (&str, &str) = ("WALPOST_DATABASE_URL", "postgres://me:secret@db:6432
 fn the_defaults_are_those_of_the_contract() {
     let settings = read(&[], &[URL]).unwrap();
     assert_eq!(settings.kafka.brokers, "localhost:9092");
-    assert_eq!(settings.kafka.topic, "omp-package-events");
+    assert_eq!(settings.kafka.topic, None);
+    assert_eq!(settings.source.slot, "walpost");
+    assert_eq!(settings.source.publication, "walpost");
+    assert_eq!(settings.http_addr.to_string(), "[::]:9101");
+    assert_eq!(settings.source.table.name(), "public.outbox");
+}
+
+#[test]
+fn a_preset_lies_beneath_what_is_given_and_above_the_defaults() {
+    let settings = read(&["--preset=package-event"], &[URL]).unwrap();
+    assert_eq!(settings.kafka.topic.as_deref(), Some("omp-package-events"));
     assert_eq!(settings.source.slot, "package_event_relay");
     assert_eq!(settings.source.publication, "package_event_pub");
-    assert_eq!(settings.http_addr.to_string(), "[::]:9101");
     assert_eq!(settings.source.table.name(), "public.package_event");
+    let mapping = &settings.source.table.mapping;
+    assert_eq!((mapping.format.name(), mapping.fields.len(), mapping.headers.len()), ("protobuf", 5, 1));
+
+    let own = ["--preset=debezium", "--topic=shop.{aggregatetype}", "--header=eventType={type}", "--key="];
+    let settings = read(&own, &[URL, ("WALPOST_SLOT", "mine")]).unwrap();
+    let mapping = &settings.source.table.mapping;
+    assert_eq!(settings.source.slot, "mine");
+    assert_eq!(mapping.topic.given().unwrap().source, "shop.{aggregatetype}");
+    assert_eq!(mapping.key, walpost_core::event::mapping::Choice::Absent);
+    let headers: Vec<_> = mapping.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(headers, ["eventType", "id"]);
+    let text = read(&["--preset=debezum"], &[URL]).unwrap_err().to_string();
+    assert!(text.contains("debezium, eventuate, cap, brighter, package-event"), "{text}");
+}
+
+#[test]
+fn each_preset_is_one_that_can_be_read() {
+    for preset in &walpost_core::event::presets::PRESETS {
+        let argument = format!("--preset={}", preset.name);
+        let settings = read(&[&argument], &[URL]).unwrap();
+        assert_eq!(settings.preset, Some(preset.name));
+        for (key, _) in preset.settings {
+            assert!(TABLE.settings.iter().any(|setting| setting.key() == *key), "{}: {key}", preset.name);
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_a_template_is_said_with_its_setting() {
+    let args = ["--topic={a", "--header=x={b|upper}", "--key=a b", "--format=xml", "--field=f={@nothing}"];
+    let text = read(&args, &[URL]).unwrap_err().to_string();
+    for part in [
+        "--topic: `{a`: the brace at character 1",
+        "[headers] x: `{b|upper}`: {b|upper}: there is no filter `upper`",
+        "--key: `a b`: {a b}: `b` is not understood",
+        "--format: `xml`: expected raw, json, cloudevents or protobuf",
+        "[fields] f: `{@nothing}`",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let text = read(&["--format=protobuf"], &[URL]).unwrap_err().to_string();
+    assert!(text.contains("message is not set"), "{text}");
+    let args = ["--format=protobuf", "--message=shop.Order", "--descriptor=/does/not/exist"];
+    let text = read(&args, &[URL]).unwrap_err().to_string();
+    assert!(text.contains("--descriptor: `/does/not/exist`: cannot be read"), "{text}");
 }
 
 #[test]
@@ -74,7 +128,7 @@ fn every_mistake_is_named_and_no_secret_is_shown() {
         ("WALPOST_KAFKA_BROKERS", "kafka"),
         ("WALPOST_KAFKA_PROPERTY_ACKS", "1"),
     ];
-    let text = read(&["--topic", "a b"], &env).unwrap_err().to_string();
+    let text = read(&["--topic", "a {b"], &env).unwrap_err().to_string();
     for part in [
         "7 wrong settings",
         "verify-ca",
@@ -103,35 +157,27 @@ fn read_tail(args: &[&str], env: &[(&str, &str)]) -> Result<TailSettings, Mistak
 
 #[test]
 fn the_topics_of_tail_need_no_database() {
-    let settings = read_tail(&[], &[]).unwrap();
-    assert_eq!(settings.kafka.topic, "omp-package-events");
-    assert_eq!(settings.beside, ["omp-tgbot-commands", "omp-tgbot-cache-events"]);
-    assert!(read_tail(&["--tail-topics="], &[]).unwrap().beside.is_empty());
+    let preset = "--preset=package-event";
+    let settings = read_tail(&[preset], &[]).unwrap();
+    assert_eq!(settings.topics, ["omp-package-events", "omp-tgbot-commands", "omp-tgbot-cache-events"]);
+    assert_eq!(read_tail(&[preset, "--tail-topics="], &[]).unwrap().topics, ["omp-package-events"]);
+    let text = read_tail(&["--topic={topic}"], &[]).unwrap_err().to_string();
+    assert!(text.contains("tail-topics is not set: rows say their topics"), "{text}");
+    assert_eq!(read_tail(&["--tail-topics=a,b"], &[]).unwrap().topics, ["a", "b"]);
 }
 
 #[test]
 fn a_topic_of_tail_is_shown_once() {
     let settings = read_tail(&["--topic=a", "--tail-topics=b, a,c,b"], &[]).unwrap();
-    assert_eq!(settings.beside, ["b", "c"]);
+    assert_eq!(settings.topics, ["a", "b", "c"]);
 }
 
 #[test]
 fn a_topic_of_tail_that_can_not_be_is_named() {
     let text = read_tail(&["--tail-topics=a,b c", "--topic=,"], &[]).unwrap_err().to_string();
-    for part in ["2 wrong settings", "--tail-topics", "`b c`", "--topic"] {
+    for part in ["2 wrong settings", "--tail-topics", "`b c`", "topic: `,`"] {
         assert!(text.contains(part), "{part} in {text}");
     }
-}
-
-#[test]
-fn the_table_and_its_columns_are_settings() {
-    let settings =
-        read(&["--table", "shop.outbox", "--column-key", "aggregate", "--column-traceparent", ""], &[URL])
-            .unwrap();
-    let table = settings.source.table;
-    assert_eq!(table.name(), "shop.outbox");
-    assert_eq!(table.column(Role::Key), Some("aggregate"));
-    assert_eq!(table.column(Role::Traceparent), None);
 }
 
 #[test]
@@ -182,6 +228,6 @@ fn the_topic_of_dead_letters_may_be_looked_at() {
     let args = ["--topic", "letters"];
     let env = [URL, ("WALPOST_POISON", "dead-letter"), ("WALPOST_DEAD_LETTER_TOPIC", "letters")];
     let settings = read_tail(&args, &env).unwrap();
-    assert_eq!((settings.kafka.topic.as_str(), settings.kafka.dead_letter_topic), ("letters", None));
+    assert_eq!((settings.kafka.topic.as_deref(), settings.kafka.dead_letter_topic), (Some("letters"), None));
     assert!(read(&args, &env).is_err(), "the relay must not mix them");
 }

@@ -50,14 +50,14 @@ pub struct TopicReader {
 }
 
 impl TopicReader {
-    /// Starts at the oldest record that each topic has, or at its end: the topic of events, and those `beside` it that
-    /// exist and may be read.
+    /// Starts at the oldest record that each of the topics has, or at its end. That of events must exist, where the settings
+    /// name one; of the others those are read that exist and may be.
     ///
     /// # Errors
     /// When Kafka cannot be reached or does not have the topic of events.
     pub fn open(
         kafka: &KafkaSettings,
-        beside: &[String],
+        topics: &[String],
         from_start: bool,
         timeout: Duration,
     ) -> Result<Self, SinkError> {
@@ -77,10 +77,10 @@ impl TopicReader {
             behind: Vec::new(),
         };
         let mut assignment = TopicPartitionList::new();
-        reader.add(&kafka.topic, from_start, timeout, &mut assignment)?;
-        for topic in beside {
+        for topic in topics {
+            let may_lack = kafka.topic.as_ref() != Some(topic);
             match reader.add(topic, from_start, timeout, &mut assignment) {
-                Err(SinkError::TopicMissing { .. } | SinkError::Denied(_)) => {
+                Err(SinkError::TopicMissing { .. } | SinkError::Denied(_)) if may_lack => {
                     reader.left_out.push(topic.clone());
                 }
                 added => added?,

@@ -86,6 +86,19 @@ pub async fn topic_facts(
     })
 }
 
+/// Asks the cluster, about no topic in particular, for the number of its brokers.
+///
+/// # Errors
+/// When no broker answers.
+pub async fn brokers(kafka: &KafkaSettings, timeout: Duration) -> Result<usize, SinkError> {
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(kafka).create().map_err(|error| unusable(&error))?;
+    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, timeout)).await;
+    let unreachable = |reason: String| SinkError::Unreachable { brokers: kafka.brokers.clone(), reason };
+    let metadata = asked.map_err(|error| unreachable(error.to_string()))?;
+    Ok(metadata.map_err(|error| unreachable(error.to_string()))?.brokers().len())
+}
+
 async fn settings(
     admin: &AdminClient<DefaultClientContext>,
     resource: &ResourceSpecifier<'_>,

@@ -16,16 +16,26 @@
 //! All of this holds only where the broker knows the producer: [`partitions`](walpost_core::publish::partitions) has what is handed over
 //! when. And a success without an offset is none: librdkafka reports one for records whose request failed when a later
 //! request succeeded, which a broker that does not know the producer takes.
+//!
+//! # Topics
+//!
+//! Each record names its topic. One that is named for the first time is asked for, and so is one of which a record came
+//! back because it is not there; until Kafka has answered the sink is full. That it is not there is an error of the
+//! record's, which ends the session; the next one begins once the topic is there ([`KafkaSink::check_topics`]). So a topic
+//! may be created at any time, and nothing is sent to one that librdkafka would only wait for.
 
+mod asking;
 mod clients;
 pub mod consumer;
 pub mod facts;
 mod failure;
+mod lanes;
 mod librdkafka;
 pub mod murmur2;
 mod stall;
 pub mod statistics;
 mod topic;
+mod topics;
 pub mod traced;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,21 +45,24 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientConfig, Statistics};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
+use asking::{Answer, Answered, Question, Refresh, ask, ask_cluster, is_missing, probe, probed};
 use clients::{group, halve_batches, producer_config, statistics_interval, unusable};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
+use lanes::{from_opaque, opaque};
 use stall::Stall;
-use topic::{Topic, Which, lane_of, place_of};
+use topic::Unplaced;
+use topics::Topics;
 
 use self::statistics::StatisticsCell;
 use crate::config::{KafkaSettings, WindowSettings};
 use walpost_core::clock;
-use walpost_core::event::encode::{Destination, Record};
+use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
 use walpost_core::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
 use walpost_core::window::progress::Sequence;
@@ -66,17 +79,21 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 /// How often the topics are asked for their partitions: as often as librdkafka does by itself.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
-/// A producer for the topic of events and, where there is one, that of dead letters.
+/// The producer, with the thread that takes its reports.
+type Client = ThreadedProducer<Reporter>;
+
+/// A producer for any number of topics.
 pub struct KafkaSink {
     config: ClientConfig,
     brokers: String,
-    topic: Topic,
-    dead_letter_topic: Option<Topic>,
+    topics: Topics,
     group: Group,
-    producer: Arc<ThreadedProducer<Reporter>>,
+    producer: Arc<Client>,
     reports: mpsc::UnboundedReceiver<Delivery>,
     deliveries: Vec<Delivery>,
-    /// Asks for the topic's partitions, now and then.
+    /// What Kafka is asked because a record waits for it.
+    question: Option<Question>,
+    /// Asks for the topics' partitions, now and then.
     refresh: Refresh,
     /// What the client last said was wrong: the answer to a question says only that there was none.
     complaint: Complaint,
@@ -99,15 +116,16 @@ impl KafkaSink {
         let statistics = StatisticsCell::new(3 * statistics_interval(&config));
         let complaint = Complaint::default();
         let (producer, reports) = start(&config, &complaint, &statistics)?;
+        let group = group(&config, Batching::Together);
         Ok(Self {
-            group: group(&config, Batching::Together),
             config,
             brokers: kafka.brokers.clone(),
-            topic: Topic::new(kafka.topic.clone()),
-            dead_letter_topic: kafka.dead_letter_topic.clone().map(Topic::new),
+            topics: Topics::new(group),
+            group,
             producer,
             reports,
             deliveries: Vec::new(),
+            question: None,
             refresh: Refresh::new(),
             complaint,
             statistics,
@@ -124,93 +142,94 @@ impl KafkaSink {
         self.statistics.clone()
     }
 
-    /// Asks for the topics, which must exist: auto-creation is not relied upon. Returns the number of partitions of
-    /// that of events.
+    /// Asks for these topics, which must exist: auto-creation is not relied upon; and for those that a record waits for.
+    /// Where there is neither, Kafka must at least answer. Returns the number of partitions of each of `names`.
     ///
     /// # Errors
     /// When no broker answers, a topic is missing, or access to it is denied.
-    pub async fn check_topics(&mut self, timeout: Duration) -> Result<usize, SinkError> {
-        if let Some(topic) = &self.dead_letter_topic {
-            let partitions = self.check_topic(&topic.name, timeout).await?;
-            self.found(Which::DeadLetters, partitions);
+    pub async fn check_topics(&mut self, names: &[&str], timeout: Duration) -> Result<Vec<usize>, SinkError> {
+        let mut counts = Vec::with_capacity(names.len());
+        for name in names {
+            counts.push(self.check_topic(name, timeout).await?);
         }
-        let partitions = self.check_topic(&self.topic.name, timeout).await?;
-        self.found(Which::Events, partitions);
+        let awaited = self.topics.awaited();
+        for name in &awaited {
+            self.check_topic(name, timeout).await?;
+        }
+        if names.is_empty() && awaited.is_empty() {
+            self.check_cluster(timeout).await?;
+        }
+        Ok(counts)
+    }
+
+    /// What was not sent is given up: no record waits for a topic any more.
+    pub fn forget_awaited(&mut self) {
+        self.topics.forget_awaited();
+    }
+
+    async fn check_topic(&mut self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
+        let (producer, topic) = (Arc::clone(&self.producer), name.to_owned());
+        let asked = tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)).await;
+        let partitions = self.understand(name, asked)?;
+        self.topics.checked(name, partitions);
         Ok(partitions)
     }
 
-    fn found(&mut self, which: Which, partitions: usize) {
-        if let Some(topic) = self.topic_mut(which) {
-            topic.found(partitions);
+    async fn check_cluster(&self, timeout: Duration) -> Result<(), SinkError> {
+        let producer = Arc::clone(&self.producer);
+        let asked = tokio::task::spawn_blocking(move || ask_cluster(&producer, timeout)).await;
+        match asked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(code)) => Err(self.unreachable(code.to_string())),
+            Err(panicked) => Err(self.unreachable(panicked.to_string())),
         }
     }
 
-    fn topic_mut(&mut self, which: Which) -> Option<&mut Topic> {
-        match which {
-            Which::Events => Some(&mut self.topic),
-            Which::DeadLetters => self.dead_letter_topic.as_mut(),
-        }
-    }
-
-    fn topics_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
-        std::iter::once(&mut self.topic).chain(&mut self.dead_letter_topic)
-    }
-
-    /// Asks, with a client of its own, whether every partition has a leader now.
-    fn probe(&self) -> JoinHandle<bool> {
-        let (mut config, topic, timeout) = (self.config.clone(), self.topic.name.clone(), self.peer_timeout);
-        config.set("statistics.interval.ms", "0");
-        // It only asks, and needs no id as a producer.
-        config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
-        tokio::task::spawn_blocking(move || {
-            let Ok(client) = config.create::<BaseProducer>() else { return false };
-            let Ok(metadata) = client.client().fetch_metadata(Some(&topic), timeout) else { return false };
-            let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
-            !partitions.is_empty() && partitions.iter().all(|partition| partition.leader() >= 0)
-        })
-    }
-
-    async fn check_topic(&self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
-        let (producer, topic) = (Arc::clone(&self.producer), name.to_owned());
-        let unreachable = |reason: String| {
-            let reason = self.complaint.say().map_or(reason.clone(), |said| format!("{reason}: {said}"));
-            SinkError::Unreachable { brokers: self.brokers.clone(), reason }
-        };
-        let asked = tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)).await;
+    /// What the answer to a question about a topic means.
+    fn understand(&self, name: &str, asked: Result<Answer, JoinError>) -> Result<usize, SinkError> {
+        let topic = || name.to_owned();
         match asked {
             Ok(Ok(partitions)) => Ok(partitions),
-            Ok(Err(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-                Err(SinkError::TopicMissing { topic: name.to_owned(), brokers: self.brokers.clone() })
+            Ok(Err(code)) if is_missing(code) => {
+                Err(SinkError::TopicMissing { topic: topic(), brokers: self.brokers.clone() })
             }
-            Ok(Err(code)) if is_denied(code) => Err(SinkError::Denied(format!("{code} (topic `{name}`)"))),
-            Ok(Err(code)) => Err(unreachable(code.to_string())),
-            Err(panicked) => Err(unreachable(panicked.to_string())),
+            Ok(Err(code)) if is_denied(code) => {
+                Err(SinkError::TopicDenied { topic: topic(), reason: code.to_string() })
+            }
+            Ok(Err(code @ RDKafkaErrorCode::InvalidTopic)) => {
+                Err(SinkError::Refused { what: Refusal::Other, reason: format!("{code} (topic `{name}`)") })
+            }
+            Ok(Err(code)) => Err(self.unreachable(code.to_string())),
+            Err(panicked) => Err(self.unreachable(panicked.to_string())),
         }
     }
-}
 
-/// What the probe has found; waits for ever where there is none.
-async fn answered(probe: &mut Option<JoinHandle<bool>>) -> bool {
-    match probe {
-        Some(probe) => probe.await.unwrap_or(false),
-        None => std::future::pending().await,
+    fn unreachable(&self, reason: String) -> SinkError {
+        let reason = match self.complaint.say() {
+            Some(said) => format!("{reason}: {said}"),
+            None => reason,
+        };
+        SinkError::Unreachable { brokers: self.brokers.clone(), reason }
     }
-}
 
-fn ask(
-    producer: &ThreadedProducer<Reporter>,
-    topic: &str,
-    timeout: Duration,
-) -> Result<usize, RDKafkaErrorCode> {
-    let metadata = producer
-        .client()
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))?;
-    let found = metadata.topics().first().ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
-    match found.error() {
-        Some(code) => Err(code.into()),
-        None if found.partitions().is_empty() => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
-        None => Ok(found.partitions().len()),
+    /// A record has no partition now: Kafka is asked where that helps, one question after the other.
+    fn unplaced(&mut self, sequence: Sequence, record: &Record<'_>, unplaced: Unplaced) -> SinkError {
+        match unplaced {
+            Unplaced::Answer(error) => error,
+            Unplaced::Ask => {
+                if self.question.is_none() {
+                    let (index, name) = (record.topic.id.0 as usize, record.topic.name);
+                    self.topics.asked(index, sequence);
+                    self.question = Some(Question::new(&self.producer, index, name, self.peer_timeout));
+                }
+                SinkError::Full
+            }
+        }
+    }
+
+    fn answered(&mut self, Answered { topic, name, answer }: Answered) {
+        let answer = self.understand(&name, answer);
+        self.topics.answered(topic, answer);
     }
 }
 
@@ -219,14 +238,10 @@ impl KafkaSink {
     fn take(&mut self, into: &mut Vec<Report>) {
         let now = Instant::now();
         self.stall.reported(self.deliveries.len() as u64, now);
-        let now_ms = clock::unix_millis();
-        self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
+        self.topics.set_time(clock::unix_millis());
         let mut deliveries = std::mem::take(&mut self.deliveries);
         for Delivery { lane, sequence, outcome, at } in deliveries.drain(..) {
-            let (which, partition) = place_of(lane);
-            if let Some(topic) = self.topic_mut(which) {
-                topic.partitions.reported(partition, outcome.is_ok(), at);
-            }
+            self.topics.reported(lane, outcome.is_ok(), is_of_a_missing_topic(&outcome), at);
             let outcome = outcome.map_err(|failed| failed.judged_by(|error| self.judge(error)));
             into.push(Report { sequence, outcome });
         }
@@ -258,19 +273,20 @@ impl KafkaSink {
         }
     }
 
-    /// The topic was asked for its partitions. Returns why the producer must be replaced, if it must.
-    fn refreshed(&mut self, found: Option<usize>) -> Option<&'static str> {
-        if let Some(partitions) = found {
-            self.topic.found(partitions);
+    /// The topics were asked for their partitions, and these are found. Returns why the producer must be replaced, if it
+    /// must.
+    fn refreshed(&mut self, found: &[(String, usize)]) -> Option<&'static str> {
+        for (name, partitions) in found {
+            self.topics.checked(name, *partitions);
         }
-        let (now, now_ms) = (Instant::now().into_std(), clock::unix_millis());
-        self.topics_mut().for_each(|topic| topic.partitions.set_time(now_ms));
-        if self.topics_mut().any(|topic| topic.partitions.may_be_forgotten(now, REFRESH_INTERVAL)) {
+        let now = Instant::now().into_std();
+        self.topics.set_time(clock::unix_millis());
+        if self.topics.may_be_forgotten(now, REFRESH_INTERVAL) {
             return Some("what it holds is so old that the brokers may have forgotten it");
         }
-        let is_silent = self.topics_mut().any(|topic| topic.partitions.is_silent(now, REFRESH_INTERVAL));
-        (found.is_some() && is_silent)
-            .then_some("a partition acknowledges nothing for minutes, although Kafka answers")
+        let answered: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+        let is_silent = self.topics.is_silent(&answered, now, REFRESH_INTERVAL);
+        is_silent.then_some("a partition acknowledges nothing for minutes, although Kafka answers")
     }
 
     /// Says that the producer must be replaced.
@@ -281,46 +297,43 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
-        let (which, topic) = match (record.destination, &mut self.dead_letter_topic) {
-            (Destination::Events, _) => (Which::Events, &mut self.topic),
-            (Destination::DeadLetters, Some(topic)) => (Which::DeadLetters, topic),
-            (Destination::DeadLetters, None) => {
-                return Err(SinkError::Settings("no topic for dead letters is set".into()));
-            }
-        };
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError> {
         // What has no time of its own has that of its publishing.
         let timestamp_ms = if record.timestamp_ms == 0 { clock::unix_millis() } else { record.timestamp_ms };
-        let bytes = record.key.len() + record.value.len() + record.headers.size() + RECORD_OVERHEAD_BYTES;
-        // It was not found yet: there is room once it is.
-        let Some(partition) = topic.partition(&record.key) else { return Err(SinkError::Full) };
-        let lane = lane_of(which, partition);
+        let bytes = size(record);
+        let (partition, topic) = match self.topics.place(sequence, record) {
+            Ok(placed) => placed,
+            Err(unplaced) => return Err(self.unplaced(sequence, record, unplaced)),
+        };
+        let lane = topic.lane(partition);
         let now = || Instant::now().into_std();
         if !topic.partitions.admits(partition, timestamp_ms, bytes, now) {
             return Err(SinkError::Held(lane));
         }
-        let headers = record.headers.iter();
-        let start = OwnedHeaders::new_with_capacity(headers.len());
-        let headers = headers.fold(start, |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-        let message = BaseRecord::with_opaque_to(&topic.name, opaque(sequence, lane))
+        let mut message = BaseRecord::with_opaque_to(record.topic.name, opaque(sequence, lane))
             .partition(i32::try_from(partition).unwrap_or(i32::MAX))
-            .key(record.key.as_slice())
-            .payload(record.value.as_slice())
             .timestamp(timestamp_ms)
-            .headers(headers);
+            .headers(headers(record));
+        // Without one it is null, which is not the same as an empty one.
+        (message.key, message.payload) = (record.key, record.value);
         match self.producer.send(message) {
             Ok(()) => {
                 topic.partitions.handed_over(partition, timestamp_ms, bytes);
                 self.stall.sent(Instant::now);
                 Ok(())
             }
-            Err((error, _)) => Err(self.refused(&error)),
+            Err((error, _)) => {
+                if error.rdkafka_error_code().is_some_and(is_missing) {
+                    topic.doubt();
+                }
+                Err(self.refused(&error))
+            }
         }
     }
 
     fn idle(&mut self) {
-        let (group, now_ms) = (self.group, clock::unix_millis());
-        self.topics_mut().for_each(|topic| topic.adopt(group, now_ms));
+        self.topics.set_time(clock::unix_millis());
+        self.topics.idle();
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
@@ -333,10 +346,15 @@ impl Sink for KafkaSink {
                     self.probe = None;
                     return self.take(into);
                 }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.probe = Some(self.probe());
+                // Behind reports, which came first; what waits for it is sent again now.
+                answered = Question::answer(&mut self.question), if self.question.is_some() => {
+                    return self.answered(answered);
                 }
-                answers = answered(&mut self.probe), if self.probe.is_some() => {
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let topics = self.topics.in_flight();
+                    self.probe = Some(probe(&self.config, topics, self.peer_timeout));
+                }
+                answers = probed(&mut self.probe), if self.probe.is_some() => {
                     self.probe = None;
                     if answers {
                         self.stuck = true;
@@ -344,8 +362,8 @@ impl Sink for KafkaSink {
                     }
                     self.stall.excused(Instant::now());
                 }
-                found = self.refresh.next(&self.producer, &self.topic.name, self.peer_timeout) => {
-                    if let Some(reason) = self.refreshed(found) {
+                found = self.refresh.next(&self.producer, &self.topics, self.peer_timeout) => {
+                    if let Some(reason) = self.refreshed(&found) {
                         return Self::report_broken(reason, into);
                     }
                 }
@@ -366,7 +384,7 @@ impl Sink for KafkaSink {
         let (producer, reports) = start(&config, &self.complaint, &self.statistics)
             .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
         self.producer = producer;
-        self.probe = None;
+        (self.probe, self.question) = (None, None);
         self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
         let mut left = std::mem::replace(&mut self.reports, reports);
         let purged = tokio::task::spawn_blocking(move || {
@@ -375,54 +393,37 @@ impl Sink for KafkaSink {
             drop(broken.flush(PURGE_TIMEOUT));
         });
         drop(purged.await);
-        while let Ok(Delivery { sequence, outcome, .. }) = left.try_recv() {
+        while let Ok(Delivery { lane, sequence, outcome, at }) = left.try_recv() {
+            self.topics.reported(lane, outcome.is_ok(), is_of_a_missing_topic(&outcome), at);
             let outcome = outcome.map_err(|failed| failed.judged_by(failure));
             into.push(Report { sequence, outcome });
         }
         self.deliveries.clear();
         // The brokers know nothing of the new one.
         self.group = group(&config, batching);
-        let group = self.group;
-        self.topics_mut().for_each(|topic| topic.partitions.reset(group));
+        self.topics.reset(self.group);
         Ok(())
     }
 }
 
-/// Asks for the number of the topic's partitions, on a timer.
-struct Refresh {
-    due: Instant,
-    asking: Option<JoinHandle<Result<usize, RDKafkaErrorCode>>>,
+/// Bytes of a record in a request.
+fn size(record: &Record<'_>) -> usize {
+    let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    len(record.key) + len(record.value) + record.headers.size() + RECORD_OVERHEAD_BYTES
 }
 
-impl Refresh {
-    fn new() -> Self {
-        Self { due: Instant::now() + REFRESH_INTERVAL, asking: None }
-    }
-
-    /// The number, when it is due; `None` where nobody answered. Safe to drop while it waits.
-    async fn next(
-        &mut self,
-        producer: &Arc<ThreadedProducer<Reporter>>,
-        topic: &str,
-        timeout: Duration,
-    ) -> Option<usize> {
-        if self.asking.is_none() {
-            sleep_until(self.due).await;
-            let (producer, topic) = (Arc::clone(producer), topic.to_owned());
-            self.asking = Some(tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)));
-        }
-        let asking = self.asking.as_mut()?;
-        let found = asking.await;
-        *self = Self::new();
-        found.ok()?.ok()
-    }
+/// A header without a value is null, as librdkafka sends it.
+fn headers(record: &Record<'_>) -> OwnedHeaders {
+    let headers = record.headers.iter();
+    let start = OwnedHeaders::new_with_capacity(headers.len());
+    headers.fold(start, |all, (key, value)| all.insert(Header { key, value }))
 }
 
 fn start(
     config: &ClientConfig,
     complaint: &Complaint,
     statistics: &StatisticsCell,
-) -> Result<(Arc<ThreadedProducer<Reporter>>, mpsc::UnboundedReceiver<Delivery>), SinkError> {
+) -> Result<(Arc<Client>, mpsc::UnboundedReceiver<Delivery>), SinkError> {
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
     let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
@@ -457,6 +458,11 @@ enum Failed {
     Error(KafkaError),
     /// It is said to be, without an offset: concluded from a later request's success, which proves nothing.
     NoOffset,
+}
+
+/// Whether the record is not stored since there is no such topic or partition.
+fn is_of_a_missing_topic(outcome: &Result<(), Failed>) -> bool {
+    matches!(outcome, Err(Failed::Error(error)) if error.rdkafka_error_code().is_some_and(is_missing))
 }
 
 impl Failed {
@@ -527,31 +533,5 @@ impl ProducerContext for Reporter {
     }
 }
 
-/// Bits of the opaque value for the lane: half a million partitions; what is left counts records for five years at
-/// 100,000 a second.
-const LANE_BITS: u32 = 20;
-
-/// A record's number and lane as the pointer-sized value that travels with it: 64 bits wherever this runs.
-#[allow(clippy::cast_possible_truncation)]
-fn opaque(sequence: Sequence, lane: Lane) -> usize {
-    (sequence << LANE_BITS | u64::from(lane.0)) as usize
-}
-
-/// The lane is what the mask leaves: 20 bits.
-#[allow(clippy::cast_possible_truncation)]
-fn from_opaque(opaque: usize) -> (Sequence, Lane) {
-    let opaque = opaque as u64;
-    (opaque >> LANE_BITS, Lane((opaque & ((1 << LANE_BITS) - 1)) as u32))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn number_and_lane_travel_together() {
-        for (sequence, lane) in [(0, 0), (7, 3), (1 << 43, (1 << LANE_BITS) - 1)] {
-            assert_eq!(from_opaque(opaque(sequence, Lane(lane))), (sequence, Lane(lane)));
-        }
-    }
-}
+mod tests;

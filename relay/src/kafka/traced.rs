@@ -1,7 +1,7 @@
 //! A span for each record of a sampled trace: from its hand-over to the producer to its acknowledgement.
 //!
 //! It hangs beneath the span that the row's `traceparent` names, the request that made the change. Records without a
-//! sampled trace cost a look at their headers, and nothing at all where no collector is set.
+//! sampled trace cost a look at their context, and nothing at all where no collector is set.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,15 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
-use walpost_core::event::encode::{Destination, Record};
+use walpost_core::event::record::{Content, Record};
 use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
 use walpost_core::window::progress::Sequence;
 
-/// Where spans are made, and for which topic.
+/// Where spans are made.
 #[derive(Debug)]
 pub struct Tracing {
     /// Makes them.
     pub tracer: SdkTracer,
-    /// The topic of events.
-    pub topic: String,
 }
 
 /// A sink whose records are traced, where that is wanted.
@@ -61,24 +59,23 @@ impl<S: Sink> Traced<S> {
 
 impl Tracing {
     /// <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>
-    fn begin(&self, record: &Record) -> Option<Span> {
-        if record.destination != Destination::Events {
+    fn begin(&self, record: &Record<'_>) -> Option<Span> {
+        if record.content != Content::Event {
             return None;
         }
-        let header =
-            |name: &str| record.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
-        let parent = sampled(header("traceparent")?)?;
+        let parent = sampled(record.traceparent?)?;
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let topic = record.topic.name;
         let mut attributes = vec![
             KeyValue::new("messaging.system", "kafka"),
             KeyValue::new("messaging.operation.type", "send"),
-            KeyValue::new("messaging.destination.name", self.topic.clone()),
-            KeyValue::new("messaging.kafka.message.key", text(&record.key)),
+            KeyValue::new("messaging.destination.name", topic.to_owned()),
         ];
+        attributes.extend(record.key.map(|key| KeyValue::new("messaging.kafka.message.key", text(key))));
         for (attribute, name) in [("messaging.message.id", "ce_id"), ("walpost.wal_lsn", "wal-lsn")] {
-            attributes.extend(header(name).map(|value| KeyValue::new(attribute, text(value))));
+            attributes.extend(record.headers.get(name).map(|value| KeyValue::new(attribute, text(value))));
         }
-        let builder = SpanBuilder::from_name(format!("send {}", self.topic))
+        let builder = SpanBuilder::from_name(format!("send {topic}"))
             .with_kind(SpanKind::Producer)
             .with_attributes(attributes);
         let parent = Context::new().with_remote_span_context(parent);
@@ -97,7 +94,7 @@ fn sampled(traceparent: &[u8]) -> Option<SpanContext> {
 }
 
 impl<S: Sink + Send> Sink for Traced<S> {
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError> {
         self.inner.send(sequence, record)?;
         // Only now: a record that is not taken is offered again, and a span that is dropped is exported.
         if let Some(span) = self.tracing.as_ref().and_then(|tracing| tracing.begin(record)) {
@@ -126,7 +123,32 @@ impl<S: Sink + Send> Sink for Traced<S> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use walpost_core::event::record::{Headers, TopicId, TopicName};
+
     use super::*;
+
+    #[test]
+    fn an_event_with_a_trace_has_a_span_and_a_dead_letter_has_none() {
+        let tracer = SdkTracerProvider::builder().build().tracer("test");
+        let (tracing, headers) = (Tracing { tracer }, Headers::default());
+        let traceparent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let event = Record {
+            topic: TopicName { id: TopicId(0), name: "orders" },
+            partition: None,
+            key: None,
+            value: None,
+            headers: &headers,
+            timestamp_ms: 0,
+            traceparent: Some(traceparent),
+            content: Content::Event,
+        };
+        let span = tracing.begin(&event).expect("a span");
+        assert_eq!(span.span_context().trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(tracing.begin(&Record { traceparent: None, ..event }).is_none());
+        assert!(tracing.begin(&Record { content: Content::DeadLetter, ..event }).is_none());
+    }
 
     #[test]
     fn only_a_recorded_trace_is_continued() {

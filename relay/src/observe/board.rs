@@ -44,6 +44,8 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// What was sampled is not shown when it is older.
     pub sample_age_max: Duration,
+    /// The preset that the settings began with.
+    pub preset: Option<&'static str>,
 }
 
 impl Limits {
@@ -55,6 +57,7 @@ impl Limits {
             window: settings.window,
             stall_timeout: timing.stall_timeout,
             sample_age_max: 3 * timing.sample_interval + timing.peer_timeout,
+            preset: settings.preset,
         }
     }
 }
@@ -132,6 +135,8 @@ pub struct View {
     pub sample: Option<Sample>,
     /// What librdkafka says.
     pub kafka: Option<KafkaNumbers>,
+    /// The preset that the settings began with.
+    pub preset: Option<&'static str>,
 }
 
 impl Vitals {
@@ -314,6 +319,7 @@ impl Vitals {
             partitions: Some(load(&inner.rare.partitions)).filter(|partitions| *partitions > 0),
             sample,
             kafka: lock(&inner.kafka).as_ref().and_then(StatisticsCell::latest),
+            preset: inner.limits.preset,
         }
     }
 }
@@ -386,7 +392,8 @@ mod tests {
     fn a_stall_began_when_its_time_was_over_and_events_may_have_waited_all_of_it() {
         let window = WindowSettings { records: 1, bytes: 1 };
         let timeout = Duration::from_millis(1);
-        let vitals = Vitals::new(Limits { window, stall_timeout: timeout, sample_age_max: timeout });
+        let vitals =
+            Vitals::new(Limits { window, stall_timeout: timeout, sample_age_max: timeout, preset: None });
         let waited = Duration::from_millis(40);
         let since = clock::unix_millis() - millis(waited - timeout);
         vitals.set_state(State::Streaming);

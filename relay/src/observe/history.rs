@@ -174,7 +174,8 @@ mod tests {
     fn view(at_ms: i64, published: u64, safe_bytes: i64) -> View {
         let window = WindowSettings { records: 1, bytes: 1 };
         let long = Duration::from_secs(60);
-        let mut view = Vitals::new(Limits { window, stall_timeout: long, sample_age_max: long }).view();
+        let mut view =
+            Vitals::new(Limits { window, stall_timeout: long, sample_age_max: long, preset: None }).view();
         view.now_ms = at_ms;
         view.numbers.counts.published = published;
         let slot = serde_json::json!({"slot_name": "s", "active": true, "safe_wal_size": safe_bytes});

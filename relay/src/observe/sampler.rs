@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseSettings, Settings};
 use crate::observe::board::Vitals;
-use crate::postgres::catalogue;
+use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::names::quoted;
 use crate::postgres::preflight::{self, SlotFacts};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::clock;
-use walpost_core::event::{OutboxTable, Role};
+use walpost_core::event::OutboxTable;
 use walpost_core::lsn::Lsn;
 
 /// What was found.
@@ -103,8 +103,10 @@ async fn wal_directory(session: &Session) -> Result<Option<u64>, DatabaseError> 
 }
 
 async fn outbox(session: &Session, table: &OutboxTable) -> Result<OutboxSample, DatabaseError> {
-    let table = &catalogue::resolved(session, table).await?;
-    let names = [table.column(Role::Id), table.column(Role::CreatedAt)].map(Option::unwrap_or_default);
+    let looked = catalogue::look(session, table).await?;
+    let time = looked.as_ref().and_then(Looked::time_column);
+    let Some(Looked { table: Ok(table), .. }) = &looked else { return Ok(OutboxSample::default()) };
+    let names = [table.order.as_deref(), time].map(Option::unwrap_or_default);
     let sql = "select pg_stat_get_live_tuples(c.oid), (select count(*) = 2 from pg_attribute a where a.attrelid = c.oid \
                and a.attname in ($3, $4) and has_column_privilege(c.oid, a.attnum, 'select')) \
                and has_schema_privilege(n.oid, 'usage') \

@@ -192,15 +192,13 @@ pub struct KafkaFacts {
 /// An event: which it was, never what was in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EventFacts {
-    /// The row's number; a text, since JavaScript rounds numbers beyond 2^53.
-    pub id: String,
-    /// What it is about.
-    pub key: String,
-    /// What happened.
+    /// The record's key, where it has one.
+    pub key: Option<String>,
+    /// What happened, where the rows say it.
     #[serde(rename = "type")]
-    pub kind: String,
-    /// The UUID to deduplicate by.
-    pub event_id: String,
+    pub kind: Option<String>,
+    /// The event's id, where the rows have one.
+    pub event_id: Option<String>,
     /// Its position in the log.
     pub lsn: String,
     /// Its ordinal in the transaction.
@@ -248,7 +246,7 @@ impl Places {
             table: settings.source.table.name(),
             slot: settings.source.slot.clone(),
             brokers: settings.kafka.brokers.clone(),
-            topic: settings.kafka.topic.clone(),
+            topic: settings.source.table.shown_topic(),
             sample_interval_ms: settings
                 .timing
                 .sampling()
@@ -387,10 +385,9 @@ fn relay(view: &View, rates: &Rates) -> RelayFacts {
 #[allow(clippy::cast_precision_loss)]
 fn event(seen: &Seen) -> EventFacts {
     EventFacts {
-        id: seen.id.to_string(),
         key: seen.key(),
         kind: seen.kind(),
-        event_id: seen.event_id.to_string(),
+        event_id: seen.id(),
         lsn: seen.lsn.to_string(),
         seq: seen.ordinal,
         committed_ms: seen.committed_at / 1_000,

@@ -3,8 +3,8 @@
 use tokio_postgres::Row;
 
 use crate::postgres::{DatabaseError, Session};
-use walpost_core::event::{Kind, OutboxTable, TypeFact, Types};
-use walpost_core::pgoutput::{Oid, Relation};
+use walpost_core::event::{Kind, OutboxError, OutboxTable, TypeFact, Types};
+use walpost_core::pgoutput::{Column, Oid, Relation};
 
 /// Types with all that lies below a domain, down to the type that is none. A domain is sent by the function of its base
 /// type (`DefineDomain` in the Postgres sources), so that function says of each of them how its values are laid out; it
@@ -34,20 +34,93 @@ pub async fn types(session: &Session, relation: &Relation, further: &[Oid]) -> R
     Ok(Types::new(rows.map_err(session.error("look up the types of the columns"))?.iter().map(fact)))
 }
 
-/// The table with the names that its columns have now.
+/// The outbox as the catalogue has it now.
+#[derive(Debug)]
+pub struct Looked {
+    /// In the form in which the stream describes tables.
+    pub relation: Relation,
+    /// What is known of the types of its columns.
+    pub types: Types,
+    /// The table with all that was guessed of it, or what cannot be.
+    pub table: Result<OutboxTable, OutboxError>,
+}
+
+impl Looked {
+    /// The column with the time at which a row was written, where there is one of a type that is a time.
+    #[must_use]
+    pub fn time_column(&self) -> Option<&str> {
+        let name = self.table.as_ref().ok()?.time_column()?;
+        let column = self.relation.columns.iter().find(|column| column.name == name)?;
+        (self.types.kind(column.type_oid) == Some(Kind::Timestamp)).then_some(name)
+    }
+}
+
+/// Looks at the outbox; `None` where there is no such table.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn resolved(session: &Session, table: &OutboxTable) -> Result<OutboxTable, DatabaseError> {
-    if !table.is_ambiguous() {
-        return Ok(table.clone());
-    }
-    let sql = "select a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid \
-               join pg_namespace n on n.oid = c.relnamespace \
-               where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped";
+pub async fn look(session: &Session, table: &OutboxTable) -> Result<Option<Looked>, DatabaseError> {
+    let Some(table) = find(session, table).await? else { return Ok(None) };
+    let Some(relation) = describe(session, &table).await? else { return Ok(None) };
+    let types = types(session, &relation, &[]).await?;
+    let table = table.guessed(&relation, &types);
+    Ok(Some(Looked { relation, types, table }))
+}
+
+/// The table's name as it is stored, its database and its primary key.
+async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTable>, DatabaseError> {
+    let sql = "select n.nspname::text, c.relname::text, current_database()::text, \
+               array(select a.attname::text from pg_index i join lateral unnest(i.indkey) with ordinality k (attnum, place) \
+                   on true join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
+                   where i.indrelid = c.oid and i.indisprimary order by k.place), \
+               (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid \
+                   and a.attnum = i.indkey[0] where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 \
+                   and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)) \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where lower(n.nspname) = lower($1) and lower(c.relname) = lower($2) \
+                   and c.relkind in ('r', 'p', 'v', 'm', 'f') \
+               order by n.nspname = $1 desc, c.relname = $2 desc";
     let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
-    let rows = rows.map_err(session.error("read the names of the columns"))?;
-    Ok(table.resolved(|name| rows.iter().any(|row| row.get::<_, &str>(0) == name)))
+    let rows = rows.map_err(session.error("look for the table"))?;
+    let is_exact = |row: &&Row| row.get::<_, &str>(0) == table.schema && row.get::<_, &str>(1) == table.table;
+    // Of several that differ in case only, none is meant but the one that is named.
+    let found = rows.iter().find(is_exact).or(rows.first().filter(|_| rows.len() == 1));
+    Ok(found.map(|row| OutboxTable {
+        schema: row.get(0),
+        table: row.get(1),
+        database: row.get(2),
+        primary_key: row.get(3),
+        order: table.order.clone().or_else(|| row.get(4)),
+        ..table.clone()
+    }))
+}
+
+/// The table as the catalogue has it, in the form in which the stream describes tables.
+async fn describe(session: &Session, table: &OutboxTable) -> Result<Option<Relation>, DatabaseError> {
+    let sql = "select c.oid, a.attname::text, a.atttypid from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+               where n.nspname = $1 and c.relname = $2 and c.relkind = 'r' order by a.attnum";
+    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+    let rows = rows.map_err(session.error("read the table's columns"))?;
+    let column = |row: &Row| Some(Column { name: row.get::<_, Option<_>>(1)?, type_oid: row.get(2) });
+    Ok(rows.first().map(|first| Relation {
+        id: first.get(0),
+        namespace: table.schema.clone(),
+        name: table.table.clone(),
+        columns: rows.iter().filter_map(column).collect(),
+    }))
+}
+
+/// The table with all that was guessed of it.
+///
+/// # Errors
+/// When the database refuses, there is no such table, or something cannot be guessed.
+pub async fn resolved(session: &Session, table: &OutboxTable) -> Result<OutboxTable, DatabaseError> {
+    let unfit = |what: &str| DatabaseError::of_stream("look at the outbox", session.place(), what);
+    match look(session, table).await? {
+        Some(Looked { table, .. }) => table.map_err(|error| unfit(&error.to_string())),
+        None => Err(unfit(&format!("there is no table {}", table.name()))),
+    }
 }
 
 fn fact(row: &Row) -> TypeFact {

@@ -15,8 +15,10 @@
 use serde_json::Value;
 use tokio_postgres::types::{PgLsn, ToSql};
 
+use crate::postgres::names::{quoted, table_name};
 use crate::postgres::preflight::{PreflightError, PublicationId, Unsafe, catalogue_rows};
 use crate::postgres::{DatabaseError, Session};
+use walpost_core::event::OutboxTable;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Oid;
 use walpost_core::window::copied::CopyId;
@@ -404,17 +406,30 @@ pub async fn fix_copy(
     session: &Session,
     slot: &str,
     epoch: i64,
-    table: &str,
-    id: &str,
+    table: &OutboxTable,
 ) -> Result<(), DatabaseError> {
-    // One statement has one snapshot. A table that is empty has an end all the same.
+    // One statement has one snapshot. A table that is empty has an end all the same, and one without an order none.
+    let through = match &table.order {
+        Some(id) => {
+            format!(
+                "coalesce((select max({})::bigint from only {}), {})",
+                quoted(id),
+                table_name(table),
+                i64::MIN
+            )
+        }
+        None => format!(
+            "case when exists (select from only {}) then {} else {} end",
+            table_name(table),
+            i64::MAX,
+            i64::MIN
+        ),
+    };
     let sql = format!(
-        "update walpost.slot set copy_through = coalesce((select max({id})::bigint from only {table}), {}), \
-             copied_through = null, streamed_from = pg_snapshot_xmin(pg_current_snapshot()), \
+        "update walpost.slot set copy_through = {through}, copied_through = null, streamed_from = pg_snapshot_xmin(pg_current_snapshot()), \
              updated_at = clock_timestamp() \
          where slot_name = $1 and epoch = $2 and backfilled_at is null \
-         and (copy_through is null or streamed_from is null)",
-        i64::MIN
+         and (copy_through is null or streamed_from is null)"
     );
     let written = session.client().execute(&sql, &[&slot, &epoch]).await;
     written.map_err(session.error("fix which rows come from the table"))?;

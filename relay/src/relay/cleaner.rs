@@ -14,11 +14,11 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep};
 
 use crate::config::{CleanRule, CleanSettings, Settings};
 use crate::observe::board::Vitals;
-use crate::postgres::catalogue;
+use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::checkpoint::IS_PUBLISHED;
 use crate::postgres::names::quoted;
 use crate::postgres::{DatabaseError, Session};
-use walpost_core::event::{OutboxTable, Role};
+use walpost_core::event::OutboxTable;
 
 /// The cleaner's task; it ends when this is dropped.
 pub(super) struct Cleaner(Option<JoinHandle<()>>);
@@ -29,7 +29,7 @@ impl Cleaner {
     pub(super) fn start(settings: &Settings, vitals: &Vitals) -> Self {
         let Some(clean) = settings.clean else { return Self(None) };
         let named = settings.source.table.clone();
-        let work = Work { settings: settings.clone(), named, clean, vitals: vitals.clone() };
+        let work = Work { settings: settings.clone(), named, time: None, clean, vitals: vitals.clone() };
         Self(Some(tokio::spawn(work.run())))
     }
 }
@@ -44,8 +44,10 @@ impl Drop for Cleaner {
 
 struct Work {
     settings: Settings,
-    /// The outbox with every name that a column may have.
+    /// The outbox as the settings have it.
     named: OutboxTable,
+    /// The column with the time at which a row was written.
+    time: Option<String>,
     clean: CleanSettings,
     vitals: Vitals,
 }
@@ -78,8 +80,9 @@ impl Work {
     /// Removes what is due now; returns the number of rows.
     async fn clean(&mut self) -> Result<u64, DatabaseError> {
         let session = Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
-        let resolving = catalogue::resolved(&session, &self.named);
-        self.settings.source.table = session.within("look up the columns", resolving).await?;
+        let looking = catalogue::look(&session, &self.named);
+        let looked = session.within("look up the columns", looking).await?;
+        self.look_at(&session, looked)?;
         let Some(newest) = session.within("find the rows to keep", self.newest_due(&session)).await? else {
             return Ok(0);
         };
@@ -113,7 +116,7 @@ impl Work {
     /// The highest id that the retention lets go; by age the table is asked row by row.
     async fn newest_due(&self, session: &Session) -> Result<Option<i64>, DatabaseError> {
         let CleanRule::AllButNewest(kept) = self.clean.rule else { return Ok(Some(i64::MAX)) };
-        let (table, id) = (self.table(), self.column(Role::Id));
+        let (table, id) = (self.table(), self.id());
         let sql = format!(
             "select {id}::bigint from only {table} where {id} is not null order by {id} desc offset {kept} limit 1"
         );
@@ -122,10 +125,10 @@ impl Work {
     }
 
     fn statement(&self) -> String {
-        let (table, id) = (self.table(), self.column(Role::Id));
+        let (table, id) = (self.table(), self.id());
         let due = match self.clean.rule {
             CleanRule::OlderThan(seconds) => {
-                let written = self.column(Role::CreatedAt);
+                let written = quoted(self.time.as_deref().unwrap_or_default());
                 format!("outbox.{written} < clock_timestamp() - interval '{seconds} seconds'")
             }
             CleanRule::AllButNewest(_) => "true".to_owned(),
@@ -165,7 +168,31 @@ impl Work {
         format!("{}.{}", quoted(&table.schema), quoted(&table.table))
     }
 
-    fn column(&self, role: Role) -> String {
-        quoted(self.settings.source.table.column(role).unwrap_or_default())
+    fn id(&self) -> String {
+        quoted(self.settings.source.table.order.as_deref().unwrap_or_default())
+    }
+
+    /// What rows are found by. Without that none is removed, which loses nothing.
+    fn look_at(&mut self, session: &Session, looked: Option<Looked>) -> Result<(), DatabaseError> {
+        let refused = |what: &str| Err(DatabaseError::of_stream("look at the outbox", session.place(), what));
+        let Some(looked) = looked else { return refused("the table is not there") };
+        self.time = looked.time_column().map(str::to_owned);
+        if matches!(self.clean.rule, CleanRule::OlderThan(_)) && self.time.is_none() {
+            return refused(
+                "--clean=age needs a column of the type timestamptz or timestamp that says when a row was written: name \
+                 it in --time, or clean by count",
+            );
+        }
+        self.settings.source.table = match looked.table {
+            Ok(table) => table,
+            Err(error) => return refused(&error.to_string()),
+        };
+        if self.settings.source.table.order.is_none() {
+            return refused(
+                "--clean needs an integer column that rises with each insert, which is the primary key or --order: this \
+                 table has none, so remove its rows yourself, those at least a day older than what is in Kafka",
+            );
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! looks as it does later, and a stop drains.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures::{FutureExt, Stream as Rows, StreamExt};
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::watchdog::Watchdog;
 use super::{Relay, Stopped};
 use crate::config::SourceSettings;
-use crate::error::Error;
+use crate::error::{Error, Verdict};
 use crate::observe::state::State;
 use crate::postgres::Session;
 use crate::postgres::ledger::Holder;
@@ -23,10 +24,11 @@ use crate::relay::watch::{Guard, GuardEvent};
 use crate::replication::Stream;
 use walpost_core::event::BadRow;
 use walpost_core::event::dead_letter::DeadLetter;
-use walpost_core::event::position::{Entry, PlacedEvent, Position};
-use walpost_core::event::{Plan, Types};
+use walpost_core::event::position::{Entry, PlacedRow, Position};
+use walpost_core::event::render::Renderer;
+use walpost_core::event::{OutboxTable, Plan, Types};
 use walpost_core::lsn::Lsn;
-use walpost_core::pgoutput::{Column, Relation, Tuple};
+use walpost_core::pgoutput::{Relation, Tuple};
 use walpost_core::window::copied::{Copied, CopyId};
 
 /// Rows taken before reports and timers are looked at again.
@@ -37,8 +39,9 @@ const LOGGED_ROWS: u64 = 50_000;
 
 /// What rows of the table are read with.
 struct Reading {
-    plan: Plan,
-    columns: Relation,
+    plan: Arc<Plan>,
+    /// What checks that a row gives a record.
+    renderer: Renderer,
     /// The slot's position, which does not move until the copy has ended.
     slot_at: Lsn,
     /// Rows published in this session.
@@ -63,11 +66,10 @@ impl Relay {
         self.vitals.set_state(State::Backfilling);
         self.publisher.set_timed(false);
         let (settings, epoch) = (self.settings.clone(), holder.epoch);
-        let table = settings.source.table.resolved(|name| found.relation.has(name));
-        let source = &SourceSettings { table, ..settings.source.clone() };
+        let source = &SourceSettings { table: found.table.clone(), ..settings.source.clone() };
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
         let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
-        let columns = needed(&found.relation, source);
+        let columns = needed(&found.relation, &source.table);
         let (sender, acknowledged) = watch::channel(None);
         let table = Table {
             session: &session,
@@ -80,16 +82,25 @@ impl Relay {
             acknowledged,
         };
         let mut reading = Reading {
-            plan: Plan::new(&source.table, &columns, types)?,
-            columns,
+            plan: Arc::new(Plan::new(&source.table, &Arc::new(columns), types)?),
+            renderer: Renderer::default(),
             slot_at: found.slot.confirmed().unwrap_or(found.remembered),
             published: 0,
             between_pages: true,
             ended: false,
             acknowledged: sender,
         };
-        if !self.read_table(pin!(table.rows()), &mut reading, stream, guard, stop).await? {
-            return Ok(Some(self.stop_copy(&session, epoch).await?));
+        match self.read_table(pin!(table.rows()), &mut reading, stream, guard, stop).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(self.stop_copy(&session, epoch).await?)),
+            Err(error) => {
+                // Where a person has to do something, what was read before is acknowledged first.
+                if matches!(error.verdict(), Verdict::Halt { .. }) {
+                    tracing::warn!(reason = %error, "halting once what was read before is published");
+                    self.stop_copy(&session, epoch).await?;
+                }
+                return Err(error);
+            }
         }
         let copy = self.copied.as_ref().map(|copied| copied.of).ok_or(Error::Superseded)?;
         let finishing = holder.finish_backfill(&session, copy);
@@ -233,27 +244,26 @@ impl Relay {
         Ok(())
     }
 
-    /// A row has no place in the stream. It gets one that is the same however often a copy is begun: the slot's position,
-    /// and its id for an ordinal, by which the rows of a copy are ordered.
-    fn entry(&mut self, tuple: &Tuple, id: Option<i64>, reading: &Reading) -> Result<Entry, Error> {
-        let ordinal = u64::try_from(id.unwrap_or_default()).unwrap_or_default();
-        let position = Position { lsn: reading.slot_at, ordinal, committed_at: 0 };
-        let error = match reading.plan.event(tuple) {
-            Ok(event) => {
-                let position = Position { committed_at: event.created_at, ..position };
-                return Ok(PlacedEvent { event, position, bytes: tuple.bytes() }.into());
-            }
-            Err(error) => error,
-        };
-        let table = &self.settings.source.table;
-        let place =
-            id.map_or_else(|| "a row without an id".to_owned(), |id| format!("the row with the id {id}"));
-        let bad = Box::new(BadRow { place, table: table.name(), error });
+    /// A row has no place in the stream. It gets the slot's position, and for an ordinal its number, or, where the table has
+    /// none, its turn.
+    fn entry(&mut self, tuple: &Tuple, id: Option<i64>, reading: &mut Reading) -> Result<Entry, Error> {
+        let ordinal = id.map_or(reading.published, |id| u64::try_from(id).unwrap_or_default());
+        let position = Position { lsn: reading.slot_at, ordinal, committed_at: Position::UNKNOWN_TIME };
+        let mut placed = PlacedRow { row: tuple.clone(), plan: Arc::clone(&reading.plan), position };
+        // The nearest to the commit's time that a row of the table has.
+        if let Some(written_at) = reading.renderer.time(&placed) {
+            placed.position.committed_at = written_at;
+        }
+        let Err(error) = reading.renderer.check(&placed) else { return Ok(placed.into()) };
+        let place = id.map_or_else(
+            || format!("the row that was read as number {}", reading.published + 1),
+            |id| format!("the row with the number {id}"),
+        );
+        let bad = Box::new(BadRow { place, table: self.settings.source.table.name(), error });
         if !self.publisher.takes_dead_letters() {
             return Err(bad.into());
         }
-        let letter =
-            DeadLetter::of_row(table, &reading.columns, &reading.plan, tuple, bad.to_string(), position);
+        let letter = DeadLetter::of(&placed, bad.to_string());
         self.publisher.count_dead_letter(&letter.reason, tuple.bytes());
         Ok(Entry::Dead(Box::new(letter)))
     }
@@ -296,9 +306,9 @@ impl Relay {
     }
 }
 
-/// The table with the columns that make an event, and no other.
-fn needed(relation: &Relation, source: &SourceSettings) -> Relation {
-    let is_needed =
-        |column: &&Column| source.table.columns.iter().any(|wanted| wanted.names.contains(&column.name));
-    Relation { columns: relation.columns.iter().filter(is_needed).cloned().collect(), ..relation.clone() }
+/// The table with the columns that make a record, and no other.
+fn needed(relation: &Relation, table: &OutboxTable) -> Relation {
+    let names: Vec<_> = table.needed(relation).collect();
+    let columns = relation.columns.iter().filter(|column| names.contains(&column.name.as_str()));
+    Relation { columns: columns.cloned().collect(), ..relation.clone() }
 }

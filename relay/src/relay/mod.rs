@@ -30,7 +30,7 @@ use crate::postgres::Server;
 use crate::retry::Backoff;
 use unknown::UnknownTypes;
 use unreadable::Unreadable;
-use walpost_core::event::encode::Encoder;
+use walpost_core::event::render::Renderer;
 use walpost_core::lsn::Lsn;
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::SinkError;
@@ -90,15 +90,17 @@ impl Relay {
     /// # Errors
     /// When librdkafka refuses its settings.
     pub fn new(settings: Settings, vitals: Vitals, tracer: Option<SdkTracer>) -> Result<Self, SinkError> {
-        let tracing = tracer.map(|tracer| Tracing { tracer, topic: settings.kafka.topic.clone() });
+        let tracing = tracer.map(|tracer| Tracing { tracer });
         let sink = KafkaSink::new(&settings.kafka, settings.window)?;
         vitals.watch_kafka(sink.statistics());
         let sink = Traced::new(sink, tracing);
         let patience = Patience::new(settings.timing.peer_timeout);
-        let encoder = Encoder::new(settings.encoder.clone()).with_late_after(settings.kafka.late_after);
-        let mut publisher = Publisher::new(encoder, sink);
-        if settings.kafka.dead_letter_topic.is_some() {
-            publisher = publisher.with_dead_letters(settings.source.table.clone());
+        let dead_letter_topic = settings.kafka.dead_letter_topic.clone();
+        let takes_dead_letters = dead_letter_topic.is_some();
+        let renderer = Renderer::new(dead_letter_topic).with_late_after(settings.kafka.late_after);
+        let mut publisher = Publisher::new(renderer, sink);
+        if takes_dead_letters {
+            publisher = publisher.with_dead_letters();
         }
         Ok(Self {
             settings,

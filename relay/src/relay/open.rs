@@ -1,5 +1,7 @@
 //! How a session begins: connect, check everything that must hold, take the slot, and see whose events are in flight.
 
+use std::time::Duration;
+
 use super::{Relay, Stopped};
 use crate::error::Error;
 use crate::postgres::Server;
@@ -32,7 +34,7 @@ impl Relay {
         let (found, types) = session.within("check the database", checking).await?;
         self.has_rows_left = !found.memory.backfilled;
         self.yield_to_another(found.memory.epoch).await?;
-        let partitions = self.publisher.sink_mut().inner_mut().check_topics(timeout).await?;
+        let partitions = self.check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
         let flushed = connection.flushed();
         let stream = connection.start(&self.settings.source, timeout).await?;
@@ -44,11 +46,21 @@ impl Relay {
             slot = self.settings.source.slot,
             at = %found.remembered,
             epoch = holder.epoch,
-            topic = self.settings.kafka.topic,
+            topic = self.settings.source.table.shown_topic(),
             partitions,
             "streaming"
         );
         Ok(Opened { session, found, types, stream, server, holder })
+    }
+
+    /// Topics that the settings name, and those that a row waits for. Returns the number of partitions of the topic of
+    /// events; 0 where only the rows say which that is.
+    async fn check_topics(&mut self, timeout: Duration) -> Result<usize, Error> {
+        let kafka = &self.settings.kafka;
+        let names: Vec<_> =
+            kafka.topic.as_deref().into_iter().chain(kafka.dead_letter_topic.as_deref()).collect();
+        let counts = self.publisher.sink_mut().inner_mut().check_topics(&names, timeout).await?;
+        Ok(counts.first().copied().filter(|_| kafka.topic.is_some()).unwrap_or_default())
     }
 
     async fn preflight(&self, session: &Session, server: &Server) -> Result<(Found, Types), Error> {
@@ -62,7 +74,7 @@ impl Relay {
             }
             found => found?,
         };
-        preflight::check_row_security(session, &source.table, found.relation.id).await?;
+        preflight::check_row_security(session, &found.table, found.relation.id).await?;
         if found.memory.publication_rows.is_none() {
             ledger::adopt_publication(session, &source.slot, &found.publication).await?;
         }
@@ -157,6 +169,7 @@ impl Relay {
         self.copied = None;
         self.remembered = Lsn::ZERO;
         self.publisher.abandon().await?;
+        self.publisher.sink_mut().inner_mut().forget_awaited();
         self.acknowledged_at_persist = self.publisher.progress().covered();
         // Nothing of it is this relay's any more, for as long as another has the slot.
         self.vitals.show(&self.publisher, self.acknowledged_at_persist);

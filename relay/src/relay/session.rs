@@ -21,8 +21,8 @@ use crate::relay::watch::{Guard, GuardEvent, Watched};
 use crate::replication::{Stream, StreamEvent};
 use walpost_core::event::OutboxError;
 use walpost_core::lsn::Lsn;
-use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::Sink;
+use walpost_core::publish::{PublishError, Publisher};
 use walpost_core::window::intake::{Intake, IntakeError};
 
 /// Messages taken from the stream before reports and timers are looked at again.
@@ -85,8 +85,7 @@ impl Relay {
         self.vitals.set_state(State::Streaming);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
         let takes_dead_letters = self.publisher.takes_dead_letters();
-        let table = self.settings.source.table.clone();
-        let intake = Intake::new(table, found.relation.id, types, takes_dead_letters);
+        let intake = Intake::new(found.table, found.relation.id, types, takes_dead_letters);
         let confirming = Confirming::new(found.remembered, self.acknowledged_at_persist);
         let followed = Box::pin(self.follow(stream, guard, intake, confirming, stop)).await;
         drop(cleaner);
@@ -107,7 +106,9 @@ impl Relay {
     ) -> Result<Stopped, Error> {
         // What an earlier session left in the window without handing it over: nothing else would, and until it is
         // acknowledged there may be no room to read.
-        self.publisher.send()?;
+        if let Err(error) = self.publisher.send() {
+            return self.wait_elsewhere(error, stream, guard, confirming).await;
+        }
         let mut ticks = interval(self.settings.timing.confirm_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let peer_timeout = self.settings.timing.peer_timeout;
@@ -125,7 +126,9 @@ impl Relay {
                 // 2: the watchdog, before anything that a relay which stood still could do.
                 _ = looks.tick() => self.look(&mut watchdog, room, &stream)?,
                 // 3: reports, which make room.
-                () = self.publisher.wait() => self.publisher.process_reports().await?,
+                () = self.publisher.wait() => if let Err(error) = self.publisher.process_reports().await {
+                    return self.wait_elsewhere(error, stream, guard, confirming).await;
+                },
                 // 4: what the guard says, on which a confirmation waits.
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
@@ -153,7 +156,9 @@ impl Relay {
                 event = next(&mut stream, room) => {
                     let read = self.read(event?, &mut stream, &mut intake);
                     // Also when the stream broke behind what was read.
-                    self.publisher.send()?;
+                    if let Err(error) = self.publisher.send() {
+                        return self.wait_elsewhere(error, stream, guard, confirming).await;
+                    }
                     let messages = match read {
                         Ok(messages) => messages,
                         Err(error) => return self.leave(error, stream, guard, confirming).await,
@@ -194,6 +199,37 @@ impl Relay {
             }
         }
         Err(error)
+    }
+
+    /// Publishing cannot go on in this session. Where a row waits for its topic, the next one begins only when that is
+    /// there: all that was handed over before is acknowledged and confirmed first, or it would wait as long.
+    async fn wait_elsewhere(
+        &mut self,
+        error: PublishError,
+        stream: Stream,
+        mut guard: Guard,
+        mut confirming: Confirming,
+    ) -> Result<Stopped, Error> {
+        if error.is_about_a_topic() {
+            let deadline = Instant::now() + CLOSE_TIMEOUT;
+            self.finish_handed_over(deadline).await;
+            let covered = self.publisher.progress().covered();
+            if let Err(error) = self.confirm(covered, deadline, &stream, &mut guard, &mut confirming).await {
+                tracing::warn!(%error, "what is acknowledged is not confirmed yet");
+            }
+            self.acknowledged_at_persist = confirming.acknowledged_at_persist();
+            stream.close(CLOSE_TIMEOUT).await;
+        }
+        Err(error.into())
+    }
+
+    /// Waits for reports on what was handed over, and hands over nothing new.
+    async fn finish_handed_over(&mut self, deadline: Instant) {
+        while let Ok(false) = self.publisher.finish_handed_over() {
+            if timeout_at(deadline, self.publisher.wait()).await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(super) fn look(
@@ -268,17 +304,42 @@ impl Relay {
                 break;
             }
             match timeout_at(deadline, self.publisher.process_reports()).await {
+                Ok(Err(error)) if error.is_about_a_topic() => {
+                    tracing::warn!(%error, "stopping while a row waits for its topic");
+                    self.finish_handed_over(deadline).await;
+                    break;
+                }
                 Ok(processed) => processed?,
                 Err(_) => break,
             }
             self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         }
+        self.confirm(u64::MAX, deadline, &stream, &mut guard, &mut confirming).await?;
+        let confirmed = confirming.confirmed();
+        let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
+        Ok(report(self.publisher.progress().records(), confirmed, told))
+    }
+
+    /// Confirms all that is acknowledged, `acknowledged` events so far, where that is worth it; bounded by the deadline.
+    async fn confirm(
+        &mut self,
+        acknowledged: u64,
+        deadline: Instant,
+        stream: &Stream,
+        guard: &mut Guard,
+        confirming: &mut Confirming,
+    ) -> Result<(), Error> {
         let target = self.publisher.progress().confirmable();
-        self.act(confirming.next(target, u64::MAX), &stream, &guard);
+        let next = confirming.next(target, acknowledged);
+        if next == Next::Nothing {
+            return Ok(());
+        }
+        self.act(next, stream, guard);
         while !confirming.is_confirmed(target) {
             match timeout_at(deadline, guard.next()).await {
                 Ok(GuardEvent::Remembered(lsn)) => {
-                    self.act(confirming.remembered(lsn, target), &stream, &guard)
+                    self.remembered = self.remembered.max(lsn);
+                    self.act(confirming.remembered(lsn, target), stream, guard);
                 }
                 // A table that is not what it was is no reason to forget what was acknowledged.
                 Ok(GuardEvent::Failed(error)) if !is_of_the_table(&error) => return Err(error),
@@ -286,9 +347,7 @@ impl Relay {
                 Err(_) => break,
             }
         }
-        let confirmed = confirming.confirmed();
-        let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
-        Ok(report(self.publisher.progress().records(), confirmed, told))
+        Ok(())
     }
 }
 

@@ -51,6 +51,14 @@ impl Case {
         Ok(Self { relay: relay.env("WALPOST_RETRY_MAX_MS", "500"), topic, database })
     }
 
+    /// Tells the relay two names of a column, by a file: no variable can.
+    pub(crate) fn renamed(mut self, one: &str, other: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("walpost-{}.toml", self.database.name()));
+        std::fs::write(&path, format!("[renamed_columns]\n{one} = \"{other}\"\n")).expect("a file in /tmp");
+        self.relay = self.relay.env("WALPOST_CONFIG", path);
+        self
+    }
+
     /// Changes a setting of the relay.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.relay = self.relay.env(name, value);

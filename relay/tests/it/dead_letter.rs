@@ -22,10 +22,10 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     let (case, letters) = with_dead_letters(loose_case().await?).await?;
     // One stood there before the slot, one comes in the stream.
     let insert = |row: &str| format!("insert into loose (package_id, event_type) values {row}");
-    case.database.execute(&insert("(null, 'Updated')")).await?;
+    case.database.execute(&insert("(-1, 'Updated')")).await?;
     let relay = case.relay.init_and_run().await?;
     case.database
-        .execute(&insert("(1, 'Removed'), (2, 'Exploded'), (null, 'Removed'), (3, 'Removed')"))
+        .execute(&insert("(1, 'Removed'), (2, 'Exploded'), (-1, 'Removed'), (3, 'Removed')"))
         .await?;
 
     let keys: Vec<_> = case.topic.read(2, SOON).await?.into_iter().map(|record| record.key).collect();
@@ -34,7 +34,8 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     let reasons: Vec<_> =
         letters.iter().map(|letter| letter.header("walpost-reason").unwrap_or_default()).collect();
     assert!(
-        reasons[0].contains("the row with the id 1 ") && reasons[0].contains("NULL in its key column"),
+        reasons[0].contains("the row that was read as number 1 ")
+            && reasons[0].contains("-1 is not in the range"),
         "{reasons:?}"
     );
     assert!(reasons[1].contains("Exploded"), "{reasons:?}");
@@ -42,7 +43,7 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     assert_eq!(row(&letters[1])?["event_type"], "Exploded");
     assert_eq!(row(&letters[1])?["package_id"], 2);
     assert_eq!(letters[1].key, b"2");
-    assert_eq!(row(&letters[2])?["package_id"], Value::Null);
+    assert_eq!(row(&letters[2])?["package_id"], -1);
     assert_eq!(letters[2].header("walpost-table"), Some("public.loose"));
     assert_eq!(letters[2].header("wal-seq"), Some("2"));
     assert_eq!(row(&letters[2])?["event_id"], letters[2].header("ce_id").context("a ce_id")?);
@@ -102,7 +103,8 @@ async fn a_record_that_kafka_refuses_halts_the_relay_by_default_and_names_the_ro
     case.topic.refuse_batches_above(50_000).await?;
     let mut relay = case.relay.init_and_run().await?;
     with_a_large_one(&case).await?;
-    halts(&mut relay, &["Kafka refuses the record", "(row 2)", "max.message.bytes"]).await?;
+    halts(&mut relay, &["Kafka refuses the record", "(row 1 of the transaction at", "max.message.bytes"])
+        .await?;
     for record in case.topic.read_all().await? {
         assert_ne!(events::decode(&record)?.id, 2);
     }
@@ -127,7 +129,11 @@ async fn a_record_whose_time_kafka_refuses_halts_the_relay_names_the_row_and_arr
     with_one_ahead_of_its_time(&case).await?;
     case.relay.init().await?;
     let mut relay = case.relay.run()?;
-    halts(&mut relay, &["InvalidTimestamp", "(row 1)", "message.timestamp.after.max.ms"]).await?;
+    halts(
+        &mut relay,
+        &["InvalidTimestamp", "(row 1 of the transaction at", "message.timestamp.after.max.ms"],
+    )
+    .await?;
     let restarts = relay.metric("walpost_producer_restarts_total").await?;
     assert!(restarts < 4.0, "{restarts} producers for one row");
     for record in case.topic.read_all().await? {

@@ -121,8 +121,8 @@ pub(crate) async fn loose_case() -> Result<Case> {
 }
 
 #[tokio::test]
-async fn a_row_without_a_key_halts_the_relay_and_is_never_skipped() -> Result<()> {
-    poisoned_by("(null, 'Removed')", &["NULL", "key", "public.loose"]).await
+async fn a_row_that_the_message_cannot_hold_halts_the_relay_and_is_never_skipped() -> Result<()> {
+    poisoned_by("(-1, 'Removed')", &["-1", "PackageID", "public.loose"]).await
 }
 
 #[tokio::test]

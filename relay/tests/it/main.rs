@@ -59,6 +59,9 @@ mod clients;
 /// Rows that cannot be published, where they are not to halt the relay.
 mod dead_letter;
 
+/// Outboxes as others have them: every folder of `examples/outboxes`.
+mod outboxes;
+
 /// Columns of whatever type.
 mod types;
 /// What was found is not forgotten, and what nobody saw is found.

@@ -34,13 +34,13 @@ async fn rows_under_both_names_of_one_transaction_are_read_with_both_names_in_th
             "begin; {INSERT} (2, 'Created'); {RENAME}; {INSERT_NEW} (3, 'Created'); commit; {INSERT_NEW} (4, 'Created')"
         ))
         .await?;
-    halts(&mut relay, &["no column `package_id`", "--column-key=NEW,package_id"]).await?;
+    halts(&mut relay, &["key: {package_id} is not a column", "--renamed-column=OLD=NEW"]).await?;
     relay.terminate(SOON).await?;
     // With the new name alone it cannot go on: the rows of the transaction come again.
-    let mut alone = case.relay.run_with(&["--column-key=parcel_id"])?;
-    halts(&mut alone, &["no column `parcel_id`", "--column-key=NEW,parcel_id"]).await?;
+    let mut alone = case.relay.run_with(&["--key=parcel_id", "--field=PackageID={parcel_id}"])?;
+    halts(&mut alone, &["key: {parcel_id} is not a column", "--renamed-column=OLD=NEW"]).await?;
     alone.terminate(SOON).await?;
-    let mut relay = case.relay.run_with(&["--column-key=parcel_id,package_id"])?;
+    let mut relay = case.relay.run_with(&["--renamed-column=package_id=parcel_id"])?;
     relay.ready().await?;
     ensure!(keys(&case, 4).await? == [1, 2, 3, 4]);
     Ok(())
@@ -48,7 +48,7 @@ async fn rows_under_both_names_of_one_transaction_are_read_with_both_names_in_th
 
 #[tokio::test]
 async fn a_column_renamed_under_load_with_both_names_set_before_halts_nothing() -> Result<()> {
-    let case = odd().await?.with("WALPOST_COLUMN_KEY", "parcel_id,package_id").with("WALPOST_CLEAN", "count");
+    let case = odd().await?.renamed("package_id", "parcel_id").with("WALPOST_CLEAN", "count");
     let case = case.with("WALPOST_CLEAN_KEEP_ROWS", "0").with("WALPOST_CLEAN_INTERVAL_MS", "100");
     let mut relay = case.relay.init_and_run().await?;
     let client = case.client().await?;
@@ -67,7 +67,7 @@ async fn a_column_renamed_under_load_with_both_names_set_before_halts_nothing() 
 /// The id as well, by which the cleaner goes.
 #[tokio::test]
 async fn a_column_that_the_cleaner_goes_by_may_be_renamed_too() -> Result<()> {
-    let case = odd().await?.with("WALPOST_COLUMN_ID", "number,package_event_id");
+    let case = odd().await?.renamed("package_event_id", "number");
     let case = case.with("WALPOST_CLEAN", "count").with("WALPOST_CLEAN_KEEP_ROWS", "0");
     let case = case.with("WALPOST_CLEAN_INTERVAL_MS", "100");
     let relay = case.relay.init_and_run().await?;
@@ -95,9 +95,9 @@ async fn a_column_renamed_away_and_back_is_read_with_both_names_and_the_table_to
         ))
         .await?;
     let mut relay = case.relay.run()?;
-    halts(&mut relay, &["public.odd has no column `package_id`", "--column-key=NEW,package_id"]).await?;
+    halts(&mut relay, &["{package_id} is not a column of public.odd", "--renamed-column=OLD=NEW"]).await?;
     relay.terminate(SOON).await?;
-    let mut relay = case.relay.run_with(&["--column-key=package_id,parcel_id"])?;
+    let mut relay = case.relay.run_with(&["--renamed-column=package_id=parcel_id"])?;
     relay.ready().await?;
     ensure!(keys(&case, 4).await? == [1, 2, 3, 4]);
     Ok(())
@@ -183,10 +183,10 @@ async fn before_a_halt_by_the_stream_what_was_acknowledged_is_confirmed() -> Res
     let (high, low) = acknowledged.header("wal-lsn").and_then(|lsn| lsn.split_once('/')).context("an LSN")?;
     let behind = (u64::from_str_radix(high, 16)? << 32) | u64::from_str_radix(low, 16)?;
     case.database.execute(&format!("{INSERT} (3, 'Created'); {RENAME}; {INSERT_NEW} (4, 'Created')")).await?;
-    halts(&mut relay, &["no column `package_id`"]).await?;
+    halts(&mut relay, &["key: {package_id} is not a column"]).await?;
     case.confirmed_to(behind).await.context("what was acknowledged would be read again")?;
     relay.terminate(SOON).await?;
-    let mut relay = case.relay.run_with(&["--column-key=parcel_id,package_id"])?;
+    let mut relay = case.relay.run_with(&["--renamed-column=package_id=parcel_id"])?;
     relay.ready().await?;
     ensure!(keys(&case, 4).await? == [1, 2, 3, 4], "each once");
     Ok(())

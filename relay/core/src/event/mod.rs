@@ -1,56 +1,49 @@
-//! Which column means what: a row of the outbox table becomes an [`OutboxEvent`].
+//! A row of the outbox becomes a record: where each part stands in the row is said by a [`Mapping`], which is compiled
+//! against each description of the table that Postgres gives into a [`Plan`].
 //!
-//! Columns are mapped by name each time Postgres describes the table, so one may be added, moved or widened at any
-//! time, and renamed where the settings have both names. A column that is gone, a type that does not fit and a value that
-//! does not decode are errors: the relay halts on them and never skips a row.
+//! Columns are found by name, so one may be added, moved or widened at any time, and renamed where the settings have both names. A
+//! column that is gone, a type that does not fit and a value that does not decode are errors: the relay halts on them
+//! and never skips a row.
+//!
+//! | file | what |
+//! |---|---|
+//! | `template` | `{column\|filter}`, parsed |
+//! | `mapping`, `guess`, `presets` | what the settings say, and what follows from names |
+//! | `plan`, `compile` | columns by their number, types checked |
+//! | `render`, `headers`, `cloudevent` | a row's record |
+//! | `text`, `json`, `protobuf` | what a template says of a row, by format |
+//! | `value`, `write`, `types` | values out of Postgres' binary form, and as text and JSON |
 
+mod cloudevent;
+mod compile;
 pub mod dead_letter;
-pub mod encode;
 mod error;
+#[cfg(any(test, feature = "replay"))]
+pub mod fixture;
+mod guess;
+mod headers;
+mod json;
+pub mod mapping;
 mod plan;
 pub mod position;
+pub mod presets;
+pub mod protobuf;
+pub mod record;
+pub mod render;
 mod table;
+pub mod template;
+mod text;
+mod topic;
 mod types;
 mod value;
+mod write;
 
-use bytes::Bytes;
-use uuid::Uuid;
-
-pub use error::{AtColumn, BadRow, OutboxError, REMEDY_FOR_A_ROW};
+pub use error::{BadRow, Mistake, Mistakes, OutboxError, REMEDY_FOR_A_ROW};
+pub use mapping::Mapping;
 pub use plan::Plan;
-pub use table::{EventColumn, OutboxTable, Role};
+pub use table::OutboxTable;
 pub use types::{TypeFact, Types};
 pub use value::Kind;
-
-/// What the event is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
-    /// An integer column.
-    Integer(i64),
-    /// A text column.
-    Text(Bytes),
-    /// A UUID column.
-    Uuid(Uuid),
-}
-
-/// A row of the outbox. The large values are views into the message it came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxEvent {
-    /// The row's number.
-    pub id: i64,
-    /// What it is about.
-    pub key: Key,
-    /// What happened: the label of the type column, UTF-8.
-    pub kind: Bytes,
-    /// The content; `None` for SQL NULL.
-    pub payload: Option<Bytes>,
-    /// When the row was written, microseconds since 1970-01-01 UTC.
-    pub created_at: i64,
-    /// The UUID to deduplicate by.
-    pub event_id: Uuid,
-    /// The trace context, where the row has one.
-    pub traceparent: Option<Bytes>,
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,149 +1,243 @@
-//! Where each role's value is in the rows of one description of the table.
+//! A mapping compiled against one description of the table: how rows become records that were written while the table was
+//! as that has it.
 
-use uuid::Uuid;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::error::AtColumn;
-use super::table::EventColumn;
-use super::value::{self, Kind};
-use super::{Key, OutboxError, OutboxEvent, OutboxTable, Role, Types};
-use crate::pgoutput::{Column, Datum, Relation, Tuple};
+use super::compile::{Compiler, Members};
+use super::error::Mistakes;
+use super::guess;
+use super::json::Node;
+use super::mapping::{Choice, CloudEvents, Format, Mapping, Tombstone};
+use super::protobuf::Encoding;
+use super::template::Template;
+use super::text::{Row, Text};
+use super::value::Kind;
+use super::{Mistake, OutboxError, OutboxTable, Types};
+use crate::pgoutput::Relation;
 
-/// How rows are read that were written while the table was as one description has it.
-#[derive(Debug, Clone)]
+/// How rows become records.
+#[derive(Debug)]
 pub struct Plan {
-    /// For each column of the table, the roles it has, and how its values are laid out.
-    columns: Vec<(Roles, Kind)>,
+    /// `schema.table`, as messages show it.
+    pub(super) table: String,
+    pub(super) relation: Arc<Relation>,
+    /// How the values of each column are laid out.
+    pub(super) kinds: Vec<Kind>,
+    /// What is read of columns that hold JSON.
+    pub(super) members: Members,
+    pub(super) topic: Text,
+    pub(super) topics: BTreeMap<String, String>,
+    pub(super) key: Option<Text>,
+    pub(super) value: Content,
+    pub(super) tombstone: Tombstone,
+    pub(super) attributes: Attributes,
+    /// What happened, as the rows say it.
+    pub(super) event_type: Option<Text>,
+    /// Whether attributes are headers.
+    pub(super) has_headers: bool,
+    /// A row without id or type is none: it is not published without them either.
+    pub(super) must_be_cloudevents: bool,
+    pub(super) headers_from: Option<Text>,
+    pub(super) headers: Vec<(String, Text)>,
+    pub(super) traceparent: Option<Text>,
+    pub(super) timestamp: Option<Text>,
+    pub(super) partition: Option<Text>,
 }
 
-/// Roles, a bit for each: one column may have several, such as an id that is the key as well.
-type Roles = u8;
+/// What the value is made of.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A column's bytes, which need no copy.
+    Column {
+        index: usize,
+        kind: Kind,
+    },
+    Text(Text),
+    Json(Node),
+    CloudEvent {
+        data: Text,
+        extensions: Node,
+    },
+    Protobuf(Encoding),
+}
+
+/// A CloudEvent's attributes.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    pub(super) id: Option<Text>,
+    pub(super) source: Text,
+    pub(super) kind: Option<Text>,
+    pub(super) time: Option<Text>,
+    pub(super) content_type: Text,
+}
+
+impl Attributes {
+    /// The event's time, microseconds since 1970-01-01 UTC, where it has one.
+    pub(super) fn time(&self, row: &Row<'_>, scratch: &mut Vec<u8>) -> Result<Option<i64>, OutboxError> {
+        self.time.as_ref().map_or(Ok(None), |text| text.time(row, scratch))
+    }
+}
 
 impl Plan {
-    /// Finds the columns in a table as Postgres describes it.
+    /// Compiles the settings of a table for a description of it; what the settings leave open is guessed.
     ///
     /// # Errors
-    /// When a column is missing, its type is unknown, or does not fit its role and the format.
-    pub fn new(table: &OutboxTable, relation: &Relation, types: &Types) -> Result<Self, OutboxError> {
-        // What has no role may be of any type: it is only shown, in a dead letter.
-        let kind = |oid| types.kind(oid).unwrap_or(Kind::Other);
-        let mut columns: Vec<_> = relation.columns.iter().map(|column| (0, kind(column.type_oid))).collect();
-        for wanted in &table.columns {
-            let described = Described { relation, types, table };
-            let index = described.find(wanted)?;
-            described.check(wanted, index)?;
-            columns[index].0 |= 1 << (wanted.role as Roles);
+    /// Everything that does not fit, at once; or a type that nothing explains.
+    pub fn new(table: &OutboxTable, relation: &Arc<Relation>, types: &Types) -> Result<Self, OutboxError> {
+        let mut mistakes = Vec::new();
+        let mapping = named(&table.mapping, relation);
+        let mapping = guess::complete(&mapping, relation, &mut mistakes);
+        let mut compiler = Compiler::new(relation, types, mistakes);
+        let plan = compile(&mut compiler, table, &mapping, relation);
+        if let Some(unknown) = compiler.unknown.take() {
+            return Err(unknown);
         }
-        Ok(Self { columns })
+        if compiler.mistakes.is_empty()
+            && let Some(plan) = plan
+        {
+            return Ok(Self { members: compiler.members, ..plan });
+        }
+        Err(OutboxError::Mistakes(Box::new(Mistakes {
+            table: shown(relation),
+            columns: columns(relation, types),
+            mistakes: compiler.mistakes,
+        })))
     }
 
-    /// Reads a row.
-    ///
-    /// # Errors
-    /// When a value that an event needs is NULL or does not decode.
-    pub fn event(&self, row: &Tuple) -> Result<OutboxEvent, OutboxError> {
-        let reader = self.values(row);
-        Ok(OutboxEvent {
-            id: reader.integer(Role::Id)?,
-            key: reader.key()?,
-            kind: reader.text(Role::Type)?.ok_or(OutboxError::Null(Role::Type.name()))?,
-            payload: reader.payload()?,
-            created_at: reader.timestamp(Role::CreatedAt)?,
-            event_id: reader.uuid(Role::EventId)?,
-            traceparent: reader.text(Role::Traceparent)?,
-        })
-    }
-
-    /// Key and UUID of a row that is not an event, as far as they can be read.
+    /// `schema.table`, as messages show it.
     #[must_use]
-    pub fn identity(&self, row: &Tuple) -> (Option<Key>, Option<Uuid>) {
-        let reader = self.values(row);
-        (reader.key().ok(), reader.uuid(Role::EventId).ok())
+    pub fn table(&self) -> &str {
+        &self.table
     }
 
-    /// How the values of each column are laid out, in the order of the description.
-    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
-        self.columns.iter().map(|(_, kind)| *kind)
-    }
-
-    fn values<'a>(&self, row: &'a Tuple) -> value::Values<'a> {
-        let mut values = [(Datum::Null, Kind::Other); Role::ALL.len()];
-        for (datum, (roles, kind)) in row.iter().zip(&self.columns) {
-            let mut left = *roles;
-            while left != 0 {
-                values[left.trailing_zeros() as usize] = (datum, *kind);
-                left &= left - 1;
-            }
-        }
-        value::Values { row, values }
+    /// The table as it was described.
+    #[must_use]
+    pub fn relation(&self) -> &Relation {
+        &self.relation
     }
 }
 
-/// A description of the table, and what is known of its types.
-struct Described<'a> {
-    relation: &'a Relation,
-    types: &'a Types,
-    table: &'a OutboxTable,
+/// The mapping with what is guessed of it.
+///
+/// # Errors
+/// What cannot be guessed, and what cannot be read as it is to be.
+pub(super) fn guessed(
+    table: &OutboxTable,
+    relation: &Relation,
+    types: &Types,
+) -> Result<Mapping, OutboxError> {
+    // All mistakes are said at once: so it is compiled, too.
+    Plan::new(table, &Arc::new(relation.clone()), types)?;
+    Ok(guess::complete(&named(&table.mapping, relation), relation, &mut Vec::new()))
 }
 
-impl Described<'_> {
-    /// The one column of a setting.
-    fn find(&self, wanted: &EventColumn) -> Result<usize, OutboxError> {
-        let columns = &self.relation.columns;
-        let place = |name: &String| columns.iter().position(|column| column.name == *name);
-        let mut found = wanted.names.iter().filter_map(place);
-        match (found.next(), found.next()) {
-            (Some(index), None) => Ok(index),
-            (Some(_), Some(_)) => Err(OutboxError::AmbiguousColumn(self.at(wanted, &wanted.names.join(",")))),
-            (None, _) => Err(self.missing(wanted)),
-        }
-    }
+/// With the names that columns have in this description.
+fn named(mapping: &Mapping, relation: &Relation) -> Mapping {
+    mapping.with_names_of(|name| relation.has(name))
+}
 
-    fn check(&self, wanted: &EventColumn, index: usize) -> Result<(), OutboxError> {
-        let column = &self.relation.columns[index];
-        match self.types.kind(column.type_oid) {
-            Some(kind) if wanted.kinds.contains(&kind) => self.check_labels(wanted, column),
-            Some(_) => Err(self.wrong_type(wanted, column)),
-            None => Err(OutboxError::UnknownType {
-                at: self.at(wanted, &column.name),
-                found: self.types.shown(column.type_oid),
-                oid: column.type_oid,
-            }),
-        }
+fn compile(
+    compiler: &mut Compiler<'_>,
+    table: &OutboxTable,
+    mapping: &Mapping,
+    relation: &Arc<Relation>,
+) -> Option<Plan> {
+    let choice = |compiler: &mut Compiler<'_>, setting: &str, choice: &Choice| {
+        choice.given().map(|template| compiler.text(setting, template))
+    };
+    let optional = |compiler: &mut Compiler<'_>, setting: &str, template: &Option<Template>| {
+        template.as_ref().map(|template| compiler.text(setting, template))
+    };
+    if let Some(order) = &table.order {
+        compiler.check_order(mapping.name_among(order, |name| relation.has(name)));
     }
+    let topic = choice(compiler, "topic", &mapping.topic);
+    if let Some(literal) = mapping.topic.given().and_then(Template::as_constant) {
+        let renamed = mapping.topics.get(literal).map_or(literal, String::as_str);
+        compiler.check_topic(renamed);
+    }
+    for name in mapping.topics.values() {
+        compiler.check_topic(name);
+    }
+    let key = choice(compiler, "key", &mapping.key);
+    let value = compiler.content(mapping);
+    let event_type = choice(compiler, "type", &mapping.kind);
+    let kind = match &mapping.ce_type {
+        Some(template) => Some(compiler.text("ce-type", template)),
+        None => event_type.clone(),
+    };
+    let content_type = match &mapping.content_type {
+        Some(template) => compiler.text("content-type", template),
+        None => Text::constant("content-type", compiler.content_type(mapping)),
+    };
+    let source = match &mapping.ce_source {
+        Some(template) => compiler.text("ce-source", template),
+        None => Text::constant("ce-source", &table.source()),
+    };
+    let id = choice(compiler, "id", &mapping.id);
+    let time = choice(compiler, "time", &mapping.time);
+    let has_headers = match (mapping.cloudevents, &mapping.format) {
+        (_, Format::CloudEvents) | (CloudEvents::Off, _) => false,
+        (CloudEvents::On, _) => true,
+        (CloudEvents::Auto, _) => id.is_some() && kind.is_some(),
+    };
+    if let Some(time) = &time {
+        compiler.check_time("time", time);
+    }
+    let timestamp = optional(compiler, "timestamp", &mapping.timestamp);
+    if let Some(timestamp) = &timestamp {
+        compiler.check_time("timestamp", timestamp);
+    }
+    let partition = optional(compiler, "partition", &mapping.partition);
+    if let Some(partition) = &partition {
+        compiler.check_integer("partition", partition);
+    }
+    let headers_from = choice(compiler, "headers-from", &mapping.headers_from);
+    if let Some(headers) = &headers_from {
+        compiler.check_json("headers-from", headers);
+    }
+    let headers = compiler.headers(&mapping.headers);
+    let traceparent = choice(compiler, "traceparent", &mapping.traceparent);
+    Some(Plan {
+        table: shown(relation),
+        relation: Arc::clone(relation),
+        kinds: compiler.kinds(),
+        members: Members::default(),
+        topic: topic?,
+        topics: mapping.topics.clone(),
+        key,
+        value: value?,
+        tombstone: mapping.tombstone,
+        attributes: Attributes { id, source, kind, time, content_type },
+        event_type,
+        has_headers,
+        must_be_cloudevents: mapping.cloudevents == CloudEvents::On,
+        headers_from,
+        headers,
+        traceparent,
+        timestamp,
+        partition,
+    })
+}
 
-    /// An enum none of whose labels the format knows.
-    fn check_labels(&self, wanted: &EventColumn, column: &Column) -> Result<(), OutboxError> {
-        let (labels, known) = (self.types.labels(column.type_oid), self.table.labels);
-        let knows = |label: &String| known.contains(&label.as_str());
-        if wanted.role != Role::Type || labels.is_empty() || known.is_empty() || labels.iter().any(knows) {
-            return Ok(());
-        }
-        Err(OutboxError::ForeignLabels {
-            at: self.at(wanted, &column.name),
-            labels: labels.join(", "),
-            format: self.table.format,
-            known: known.join(", "),
-        })
-    }
+fn shown(relation: &Relation) -> String {
+    format!("{}.{}", relation.namespace, relation.name)
+}
 
-    /// The table as it was called when it was described.
-    fn at(&self, wanted: &EventColumn, column: &str) -> Box<AtColumn> {
-        let table = format!("{}.{}", self.relation.namespace, self.relation.name);
-        Box::new(AtColumn { table, column: column.to_owned(), setting: wanted.setting() })
-    }
+/// The columns of a table with their types, as a mistake lists them.
+fn columns(relation: &Relation, types: &Types) -> String {
+    let shown =
+        |column: &crate::pgoutput::Column| format!("{} {}", column.name, types.shown(column.type_oid));
+    relation.columns.iter().map(shown).collect::<Vec<_>>().join(", ")
+}
 
-    fn missing(&self, wanted: &EventColumn) -> OutboxError {
-        let has: Vec<_> = self.relation.columns.iter().map(|column| column.name.as_str()).collect();
-        OutboxError::MissingColumn { at: self.at(wanted, &wanted.names.join(",")), has: has.join(", ") }
-    }
-
-    fn wrong_type(&self, wanted: &EventColumn, column: &Column) -> OutboxError {
-        let expected: Vec<_> = wanted.kinds.iter().map(|kind| kind.types()).collect();
-        OutboxError::WrongType {
-            at: self.at(wanted, &column.name),
-            found: self.types.shown(column.type_oid),
-            format: self.table.format,
-            expected: expected.join(", "),
-        }
-    }
+/// A mistake that names the nearest of what there is.
+pub(super) fn unknown_column(setting: &str, shown: &str, name: &str, relation: &Relation) -> Mistake {
+    let table = self::shown(relation);
+    let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
+    let nearest =
+        relation.columns.iter().map(|column| column.name.as_str()).min_by_key(|known| distance(known));
+    let nearest = nearest.map_or(String::new(), |nearest| format!("; nearest: {nearest}"));
+    Mistake::new(setting, format!("{shown} is not a column of {table}{nearest}"))
 }

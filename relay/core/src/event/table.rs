@@ -1,61 +1,44 @@
-//! What the settings say of the outbox: the table, and which of its columns mean what.
+//! What the settings say of the outbox: the table, and how its rows become records.
 
-use super::{Kind, OutboxError};
+use std::sync::Arc;
+
+use super::mapping::{Mapping, lone_column};
+use super::template::Template;
+use super::{OutboxError, Types, guess, plan};
 use crate::pgoutput::{Oid, Relation};
 
-/// The table and the columns that make an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The table, and how its rows become records.
+#[derive(Debug, Clone, PartialEq)]
 pub struct OutboxTable {
     /// The table's schema.
     pub schema: String,
     /// The table, as it is called now.
     pub table: String,
-    /// The column for each role; the roles without one are absent in the event.
-    pub columns: Vec<EventColumn>,
+    /// Its database, which is part of the default of `ce_source`; known once there was a connection.
+    pub database: String,
+    /// How its rows become records.
+    pub mapping: Arc<Mapping>,
+    /// The column by which rows that stand in the table are read: a number that rises with each insert. Known once the
+    /// table was looked at; `None` where it has none, and is read in one go.
+    pub order: Option<String>,
+    /// The columns of its primary key; known once the table was looked at.
+    pub primary_key: Vec<String>,
     /// Object ids of tables that were the outbox before this one: rows of theirs in the stream are events as well.
     pub predecessors: Vec<Oid>,
-    /// The name of the values' format, for messages.
-    pub format: &'static str,
-    /// The types of event that the format knows; empty: any.
-    pub labels: &'static [&'static str],
-}
-
-/// The column for one role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventColumn {
-    /// What it is for.
-    pub role: Role,
-    /// The names it has, had or will have: a table has one of them at a time. A row in the stream has the name of the
-    /// moment at which it was written, so a column that is renamed has two for a while.
-    pub names: Vec<String>,
-    /// The kinds of value that the format can hold in this role.
-    pub kinds: &'static [Kind],
-}
-
-impl EventColumn {
-    /// The setting that names it.
-    #[must_use]
-    pub fn setting(&self) -> String {
-        format!("column-{}", self.role.name())
-    }
 }
 
 impl OutboxTable {
-    /// A table whose columns have one name each, and a format that takes every kind that a role may have.
+    /// A table of which only its name and the mapping are known.
     #[must_use]
-    pub fn new(schema: &str, table: &str, columns: &[(Role, &str)]) -> Self {
-        let column = |(role, name): &(Role, &str)| EventColumn {
-            role: *role,
-            names: vec![(*name).to_owned()],
-            kinds: role.kinds(),
-        };
+    pub fn new(schema: &str, table: &str, mapping: Mapping) -> Self {
         Self {
             schema: schema.to_owned(),
             table: table.to_owned(),
-            columns: columns.iter().map(column).collect(),
+            database: String::new(),
+            mapping: Arc::new(mapping),
+            order: None,
+            primary_key: Vec::new(),
             predecessors: Vec::new(),
-            format: "any",
-            labels: &[],
         }
     }
 
@@ -65,27 +48,58 @@ impl OutboxTable {
         format!("{}.{}", self.schema, self.table)
     }
 
-    /// The first name of a role's column: the only one, in a table that is [`resolved`](Self::resolved).
+    /// What `ce_source` is where nothing is said of it.
     #[must_use]
-    pub fn column(&self, role: Role) -> Option<&str> {
-        let column = self.columns.iter().find(|column| column.role == role)?;
-        column.names.first().map(String::as_str)
+    pub fn source(&self) -> String {
+        format!("/{}/{}", self.database, self.name())
     }
 
-    /// Whether a column has several names, so that it must be looked up which one it has now.
-    #[must_use]
-    pub fn is_ambiguous(&self) -> bool {
-        self.columns.iter().any(|column| column.names.len() > 1)
+    /// The same table with all that was guessed of it.
+    ///
+    /// # Errors
+    /// What cannot be guessed.
+    pub fn guessed(&self, relation: &Relation, types: &Types) -> Result<Self, OutboxError> {
+        let mapping = plan::guessed(self, relation, types)?;
+        let order = self
+            .order
+            .as_deref()
+            .map(|order| mapping.name_among(order, |name| relation.has(name)).to_owned());
+        Ok(Self { mapping: Arc::new(mapping), order, ..self.clone() })
     }
 
-    /// The same table with those names only that a column of the table `has`.
+    /// The columns of the table that a record is made of.
+    pub fn needed<'a>(&'a self, relation: &'a Relation) -> impl Iterator<Item = &'a str> {
+        let (named, all) = (self.mapping.columns(), self.mapping.has_every_column());
+        let is_needed = move |name: &&str| all || named.contains(name);
+        relation.columns.iter().map(|column| column.name.as_str()).filter(is_needed)
+    }
+
+    /// The column that says when an event happened, where it is a column and nothing else.
     #[must_use]
-    pub fn resolved(&self, has: impl Fn(&str) -> bool) -> Self {
-        let column = |column: &EventColumn| EventColumn {
-            names: column.names.iter().filter(|name| has(name)).cloned().collect(),
-            ..column.clone()
-        };
-        Self { columns: self.columns.iter().map(column).collect(), ..self.clone() }
+    pub fn time_column(&self) -> Option<&str> {
+        self.mapping.time.given().and_then(lone_column)
+    }
+
+    /// The column that is the value, or goes into it under such a name: the one that may be large.
+    #[must_use]
+    pub fn value_column(&self) -> Option<&str> {
+        let fields =
+            || self.mapping.fields.values().filter_map(lone_column).find(|name| guess::is_value(name));
+        self.mapping.value.given().and_then(lone_column).or_else(fields)
+    }
+
+    /// The topic, where every record has the same.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        let topic = self.mapping.topic.given().and_then(Template::as_constant)?;
+        Some(self.mapping.topics.get(topic).map_or(topic, String::as_str))
+    }
+
+    /// The topic as people read it, expressions and all.
+    #[must_use]
+    pub fn shown_topic(&self) -> String {
+        let source = self.mapping.topic.given().map(|topic| topic.source.clone());
+        self.topic().map(str::to_owned).or(source).unwrap_or_else(|| "by each row".to_owned())
     }
 
     /// Whether rows of this relation are events: `oid` is that of the table now. It is the table that counts and not its
@@ -102,57 +116,5 @@ impl OutboxTable {
             return Err(OutboxError::Replaced { table: self.name(), was: relation.id, is: oid });
         }
         Ok(false)
-    }
-}
-
-/// What a column is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The row's number, by which rows that stood before the slot are ordered.
-    Id,
-    /// What the event is about: the record's key.
-    Key,
-    /// What happened.
-    Type,
-    /// The event's content.
-    Payload,
-    /// When the row was written.
-    CreatedAt,
-    /// The UUID to deduplicate by.
-    EventId,
-    /// The W3C trace context of the request that caused the event.
-    Traceparent,
-}
-
-impl Role {
-    /// All of them; a role's place here is its place in a row that is being read.
-    pub const ALL: [Self; 7] =
-        [Self::Id, Self::Key, Self::Type, Self::Payload, Self::CreatedAt, Self::EventId, Self::Traceparent];
-
-    /// The role as the settings name it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Key => "key",
-            Self::Type => "type",
-            Self::Payload => "payload",
-            Self::CreatedAt => "created-at",
-            Self::EventId => "event-id",
-            Self::Traceparent => "traceparent",
-        }
-    }
-
-    /// The kinds of value that can be read in this role, whatever the format.
-    #[must_use]
-    pub fn kinds(self) -> &'static [Kind] {
-        match self {
-            Self::Id => &[Kind::Integer],
-            Self::Key => &[Kind::Integer, Kind::Text, Kind::Uuid],
-            Self::Type | Self::Traceparent => &[Kind::Text],
-            Self::Payload => &[Kind::Jsonb, Kind::Text, Kind::Bytea],
-            Self::CreatedAt => &[Kind::Timestamp],
-            Self::EventId => &[Kind::Uuid],
-        }
     }
 }

@@ -1,23 +1,25 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use logistic_package_proto::package_event::{EventType, PackageEvent};
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::mapping::{Choice, CloudEvents, Format, Tombstone};
+use super::position::{PlacedRow, Position};
+use super::render::Renderer;
+use super::template::Template;
 use super::*;
+use crate::lsn::Lsn;
 use crate::pgoutput::{Column, Relation, Tuple, TypeName};
 use crate::time::POSTGRES_EPOCH_US;
 
 const EVENT_ID: [u8; 16] = *b"0123456789abcdef";
 
-fn table() -> OutboxTable {
-    let columns = [
-        (Role::Id, "package_event_id"),
-        (Role::Key, "package_id"),
-        (Role::Type, "event_type"),
-        (Role::Payload, "payload"),
-        (Role::CreatedAt, "created_at"),
-        (Role::EventId, "event_id"),
-        (Role::Traceparent, "traceparent"),
-    ];
-    OutboxTable::new("public", "package_event", &columns)
-}
+const POSITION: Position =
+    Position { lsn: Lsn(0x1_0000_00FF), ordinal: 3, committed_at: 1_700_000_000_123_999 };
 
 /// The types of a database: an enum, and domains of the kinds that matter.
 fn types() -> Types {
@@ -41,9 +43,15 @@ fn types() -> Types {
     )
 }
 
-/// The table with a column before and one between that mean nothing to the relay.
-fn relation() -> Relation {
-    let columns = [
+/// A table of these columns.
+fn relation(columns: &[(&str, u32)]) -> Arc<Relation> {
+    let columns = columns.iter().map(|(name, oid)| Column { name: (*name).into(), type_oid: *oid }).collect();
+    Arc::new(Relation { id: 1, namespace: "public".into(), name: "outbox".into(), columns })
+}
+
+/// The package API's table with a column before and one between that mean nothing to it.
+fn packages() -> Vec<(&'static str, u32)> {
+    vec![
         ("extra", 25),
         ("package_event_id", 20),
         ("package_id", 20),
@@ -53,9 +61,7 @@ fn relation() -> Relation {
         ("created_at", 1184),
         ("event_id", 2950),
         ("traceparent", 25),
-    ];
-    let columns = columns.map(|(name, type_oid)| Column { name: name.into(), type_oid }).to_vec();
-    Relation { id: 1, namespace: "public".into(), name: "package_event".into(), columns }
+    ]
 }
 
 fn row() -> Vec<Option<Vec<u8>>> {
@@ -63,208 +69,701 @@ fn row() -> Vec<Option<Vec<u8>>> {
         None,
         Some(41i64.to_be_bytes().to_vec()),
         Some(7i64.to_be_bytes().to_vec()),
-        Some(b"Updated".to_vec()),
+        Some(b"Created".to_vec()),
         Some(b"\x01{\"ID\": 7}".to_vec()),
         Some(5i32.to_be_bytes().to_vec()),
-        Some(1_000_000i64.to_be_bytes().to_vec()),
+        Some((1_700_000_000_000_001 - POSTGRES_EPOCH_US).to_be_bytes().to_vec()),
         Some(EVENT_ID.to_vec()),
         None,
     ]
 }
 
-fn read(row: &[Option<Vec<u8>>]) -> Result<OutboxEvent, OutboxError> {
+/// What a record holds.
+#[derive(Debug, PartialEq)]
+struct Got {
+    topic: String,
+    key: Option<String>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<String>)>,
+    timestamp_ms: i64,
+    partition: Option<i32>,
+}
+
+impl Got {
+    fn value(&self) -> String {
+        String::from_utf8_lossy(self.value.as_ref().unwrap()).into_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref())
+    }
+}
+
+fn rendered(plan: Plan, row: &[Option<Vec<u8>>]) -> Result<Got, OutboxError> {
     let row = Tuple::from_values(row.iter().map(Option::as_deref));
-    Plan::new(&table(), &relation(), &types()).unwrap().event(&row)
+    let placed = PlacedRow { row, plan: Arc::new(plan), position: POSITION };
+    got(&mut Renderer::default(), &placed)
+}
+
+fn got(renderer: &mut Renderer, placed: &PlacedRow) -> Result<Got, OutboxError> {
+    let checked = renderer.check(placed);
+    let record = renderer.render(placed);
+    assert_eq!(checked.err().as_ref(), record.as_ref().err());
+    let record = record?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Got {
+        topic: record.topic.name.to_owned(),
+        key: record.key.map(text),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: record.headers.iter().map(|(name, value)| (name.to_owned(), value.map(text))).collect(),
+        timestamp_ms: record.timestamp_ms,
+        partition: record.partition,
+    })
+}
+
+/// The record of a row of the package API's table.
+fn package(row: &[Option<Vec<u8>>]) -> Result<Got, OutboxError> {
+    rendered(Plan::new(&fixture::table(), &relation(&packages()), &types()).unwrap(), row)
+}
+
+/// A mapping by its settings, as short as a test can have them.
+fn mapping(settings: &[(&str, &str)]) -> Mapping {
+    let mut mapping = Mapping::default();
+    for (setting, text) in settings {
+        let column = || Choice::Given(Template::column(text).unwrap());
+        let template = Template::text(text);
+        match *setting {
+            "topic" => mapping.topic = Choice::Given(template.unwrap()),
+            "key" if text.is_empty() => mapping.key = Choice::Absent,
+            "key" => mapping.key = column(),
+            "value" => mapping.value = column(),
+            "headers_from" => mapping.headers_from = column(),
+            "id" => mapping.id = column(),
+            "type" => mapping.kind = column(),
+            "time" => mapping.time = column(),
+            "timestamp" => mapping.timestamp = Some(Template::column(text).unwrap()),
+            "partition" => mapping.partition = Some(Template::column(text).unwrap()),
+            "format" if *text == "json" => mapping.format = Format::Json,
+            "format" => mapping.format = Format::CloudEvents,
+            "cloudevents" if *text == "off" => mapping.cloudevents = CloudEvents::Off,
+            "tombstone" if *text == "empty" => mapping.tombstone = Tombstone::Empty,
+            "tombstone" => mapping.tombstone = Tombstone::Never,
+            other => match other.split_once('.').unwrap() {
+                ("headers", name) => mapping.headers.push((name.to_owned(), template.unwrap())),
+                ("topics", name) => drop(mapping.topics.insert(name.to_owned(), (*text).to_owned())),
+                (_, path) => {
+                    let path = path.split('.').map(str::to_owned).collect();
+                    mapping.fields.insert(path, template.unwrap());
+                }
+            },
+        }
+    }
+    mapping
+}
+
+fn plan(settings: &[(&str, &str)], columns: &[(&str, u32)]) -> Result<Plan, OutboxError> {
+    Plan::new(&OutboxTable::new("public", "outbox", mapping(settings)), &relation(columns), &types())
+}
+
+type Cell<'a> = (&'a str, u32, Option<&'a [u8]>);
+
+/// The record of one row.
+fn one(settings: &[(&str, &str)], cells: &[Cell<'_>]) -> Result<Got, OutboxError> {
+    let columns: Vec<_> = cells.iter().map(|(name, oid, _)| (*name, *oid)).collect();
+    let row: Vec<_> = cells.iter().map(|(.., value)| value.map(<[u8]>::to_vec)).collect();
+    rendered(plan(settings, &columns)?, &row)
 }
 
 #[test]
-fn a_row_becomes_an_event_by_the_names_of_its_columns() {
-    let expected = OutboxEvent {
-        id: 41,
-        key: Key::Integer(7),
-        kind: Bytes::from_static(b"Updated"),
-        payload: Some(Bytes::from_static(b"{\"ID\": 7}")),
-        created_at: 946_684_801_000_000,
-        event_id: Uuid::from_bytes(EVENT_ID),
-        traceparent: None,
-    };
-    assert_eq!(read(&row()).unwrap(), expected);
-}
-
-#[test]
-fn a_null_payload_is_no_content_and_other_nulls_are_errors() {
-    let without = |index: usize| {
+fn a_package_event_is_byte_for_byte_what_prost_would_write() {
+    for (kind, number) in
+        [("Created", EventType::Created), ("Updated", EventType::Updated), ("Removed", EventType::Removed)]
+    {
         let mut row = row();
-        row[index] = None;
-        read(&row)
-    };
-    assert_eq!(without(4).unwrap().payload, None);
-    for (index, role) in [(1, "id"), (2, "key"), (3, "type"), (6, "created-at"), (7, "event-id")] {
-        assert_eq!(without(index).unwrap_err(), OutboxError::Null(role));
+        row[3] = Some(kind.as_bytes().to_vec());
+        let payload = (kind != "Removed").then_some(b"{\"ID\": 7}".to_vec());
+        row[4] = payload.as_ref().map(|payload| [&[1], payload.as_slice()].concat());
+        let expected = PackageEvent {
+            id: 41,
+            package_id: 7,
+            r#type: number.into(),
+            created: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 1_000 }),
+            payload: payload.unwrap_or_default(),
+        };
+        assert_eq!(package(&row).unwrap().value, Some(expected.encode_to_vec()));
     }
 }
 
 #[test]
-fn a_value_that_does_not_decode_is_an_error() {
-    let with = |index: usize, value: &[u8]| {
-        let mut row = row();
-        row[index] = Some(value.to_vec());
-        read(&row).unwrap_err().to_string()
-    };
-    assert!(with(1, b"123").contains("id column does not decode: an integer has"));
-    assert!(with(3, b"\xff").contains("type column does not decode: text that is not UTF-8"));
-    assert!(with(4, b"\x02{}").contains("unknown version of jsonb"));
-    assert!(with(6, &i64::MAX.to_be_bytes()).contains("infinite"));
-    assert!(with(7, b"short").contains("a UUID has 16 bytes"));
+fn key_headers_and_timestamp_of_a_package_event_are_those_of_the_contract() {
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut row = row();
+    row[8] = Some(traceparent.as_bytes().to_vec());
+    let got = package(&row).unwrap();
+    assert_eq!((got.topic.as_str(), got.key.as_deref()), ("omp-package-events", Some("7")));
+    assert_eq!((got.timestamp_ms, got.partition), (1_700_000_000_123, None));
+    let expected = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "30313233-3435-3637-3839-616263646566"),
+        ("ce_type", "hablof.logistic_package_api.package.created"),
+        ("ce_source", "/logistic-package-api"),
+        ("ce_time", "2023-11-14T22:13:20.000001Z"),
+        ("ce_subject", "7"),
+        ("content-type", "application/protobuf"),
+        ("traceparent", traceparent),
+        ("wal-lsn", "1/FF"),
+        ("wal-seq", "3"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    assert_eq!(got.headers, expected);
 }
 
 #[test]
-fn a_missing_column_is_named_with_those_that_are_there() {
-    let mut relation = relation();
-    relation.columns[2].name = "parcel_id".into();
-    let error = Plan::new(&table(), &relation, &types()).unwrap_err();
-    let text = error.to_string();
-    assert!(
-        text.starts_with("table public.package_event has no column `package_id` (the setting column-key)"),
-        "{text}"
+fn a_row_that_is_no_package_event_says_why() {
+    let with = |index: usize, value: Option<&[u8]>| {
+        let mut row = row();
+        row[index] = value.map(<[u8]>::to_vec);
+        package(&row).unwrap_err().to_string()
+    };
+    assert_eq!(with(1, Some(b"123")), "fields.ID: {package_event_id}: an integer has 2, 4 or 8 bytes");
+    assert_eq!(
+        with(1, Some(&(-1i64).to_be_bytes())),
+        "fields.ID: {package_event_id}: -1 is not in the range of the field ID"
     );
-    assert!(text.contains("parcel_id"), "{text}");
-    assert!(error.remedy().contains("--column-key=NEW,package_id"), "{}", error.remedy());
+    assert_eq!(
+        with(3, Some(b"Moved")),
+        "fields.Type: {event_type}: `Moved` is not one of Created, Updated, Removed (the field Type)"
+    );
+    assert!(with(3, Some(b"\xff")).contains("text that is not UTF-8"));
+    assert!(with(4, Some(b"\x02{}")).contains("unknown version of jsonb"));
+    assert!(with(6, Some(&i64::MAX.to_be_bytes())).contains("infinite"));
+    assert!(with(7, Some(b"short")).contains("a UUID has 16 bytes"));
+    assert_eq!(with(7, None), "id: {event_id}: it is NULL, and a CloudEvent needs it");
+    assert!(with(3, None).contains("it is NULL"));
 }
 
 #[test]
-fn a_type_that_does_not_fit_is_named_with_those_that_do() {
-    let mut relation = relation();
-    relation.columns[7].type_oid = 25;
-    let text = Plan::new(&table(), &relation, &types()).unwrap_err().to_string();
-    assert!(text.contains("`event_id`") && text.contains("expected uuid"), "{text}");
+fn what_is_not_said_is_guessed_from_names() {
+    let cells: [Cell<'_>; 8] = [
+        ("eventId", 2950, Some(&EVENT_ID)),
+        ("aggregateId", 25, Some(b"a-1")),
+        ("Event_Type", 25, Some(b"made")),
+        ("payload", 114, Some(b"{\"a\":  1}")),
+        ("headers", 3802, Some(b"\x01{\"n\": 1, \"s\": \"x\\ny\", \"z\": null, \"o\": {\"p\": 2}}")),
+        ("createdAt", 1114, Some(&0i64.to_be_bytes())),
+        ("topic", 25, Some(b"orders")),
+        ("traceparent", 25, None),
+    ];
+    let got = one(&[], &cells).unwrap();
+    assert_eq!((got.topic.as_str(), got.key.as_deref()), ("orders", Some("a-1")));
+    assert_eq!(got.value(), "{\"a\":  1}", "the bytes are untouched");
+    let expected = [
+        ("ce_specversion", Some("1.0")),
+        ("ce_id", Some("30313233-3435-3637-3839-616263646566")),
+        ("ce_type", Some("made")),
+        ("ce_source", Some("//public.outbox")),
+        ("ce_time", Some("2000-01-01T00:00:00.000000Z")),
+        ("ce_subject", Some("a-1")),
+        ("content-type", Some("application/json")),
+        ("n", Some("1")),
+        ("s", Some("x\ny")),
+        ("z", None),
+        ("o", Some("{\"p\": 2}")),
+        ("wal-lsn", Some("1/FF")),
+        ("wal-seq", Some("3")),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+    assert_eq!(got.headers, expected);
 }
 
 #[test]
-fn keys_may_be_text_and_uuids() {
-    let key = |oid: u32, value: &[u8]| {
-        let mut relation = relation();
-        relation.columns[2].type_oid = oid;
-        let mut row = row();
-        row[2] = Some(value.to_vec());
-        let row = Tuple::from_values(row.iter().map(Option::as_deref));
-        Plan::new(&table(), &relation, &types()).unwrap().event(&row).unwrap().key
+fn all_mistakes_are_said_at_once_with_the_nearest_column() {
+    let settings = [
+        ("topic", "{agregate_type}.events"),
+        ("headers.kind", "{event_typ}"),
+        ("headers.wal-x", "1"),
+        ("partition", "event_type"),
+        ("time", "number"),
+        ("value", "blob"),
+    ];
+    let columns = [
+        ("aggregate_type", 25),
+        ("event_type", 25),
+        ("number", 20),
+        ("blob", 26),
+        ("key", 25),
+        ("message_key", 25),
+    ];
+    let told = plan(&settings, &columns).unwrap_err().to_string();
+    for part in [
+        "the settings do not fit the table public.outbox: ",
+        "topic: {agregate_type} is not a column of public.outbox; nearest: aggregate_type",
+        "headers.kind: {event_typ} is not a column of public.outbox; nearest: event_type",
+        "headers.wal-x: names that begin with wal- or walpost- are walpost's own",
+        "partition: `event_type` has the type text: expected an integer",
+        "time: `number` is a number: say its unit, as in `{number|ms}`",
+        "value: `blob` has the type oid: in a table of events it is the number of a large object",
+        "key: key and message_key could each be it",
+        "the table has: aggregate_type text, event_type text, number int8",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+    let told = plan(&[], &[("a", 25)]).unwrap_err().to_string();
+    for part in ["topic: no column's name", "key: no column's name", "value: no column's name"] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+}
+
+#[test]
+fn a_column_that_was_renamed_is_found_by_either_name() {
+    let settings = [
+        ("topic", "t"),
+        ("key", "{package_id}"),
+        ("value", "v"),
+        ("headers.x", "{package_id}"),
+        ("cloudevents", "off"),
+    ];
+    let mut mapping = mapping(&settings);
+    mapping.renamed.push(("package_id".into(), "parcel_id".into()));
+    let table =
+        OutboxTable { order: Some("package_id".into()), ..OutboxTable::new("public", "outbox", mapping) };
+    let row = [Some(9i32.to_be_bytes().to_vec()), Some(b"x".to_vec())];
+    let relations = ["parcel_id", "package_id"].map(|name| relation(&[(name, 23), ("v", 25)]));
+    for now in &relations {
+        // What was looked up in the table of now reads rows of both times.
+        let looked = table.guessed(now, &types()).unwrap();
+        assert_eq!(looked.order.as_deref(), Some(now.columns[0].name.as_str()));
+        assert_eq!(looked.needed(now).collect::<Vec<_>>(), [now.columns[0].name.as_str(), "v"]);
+        for then in &relations {
+            let got = rendered(Plan::new(&looked, then, &types()).unwrap(), &row).unwrap();
+            assert_eq!((got.key.as_deref(), got.header("x")), (Some("9"), Some("9")));
+        }
+    }
+    let other = relation(&[("box_id", 23), ("v", 25)]);
+    let error = Plan::new(&table, &other, &types()).unwrap_err();
+    assert!(error.to_string().contains("key: {package_id} is not a column of public.outbox"), "{error}");
+    assert!(error.remedy().contains("--renamed-column=OLD=NEW"), "{}", error.remedy());
+}
+
+#[test]
+fn paths_and_filters_read_into_columns() {
+    let json = br#"{"order": {"id": 5, "name": "A \"b\""}, "list": [1], "none": null, "b64": "aGk="}"#;
+    let says = |text: &str| {
+        let cells: [Cell<'_>; 4] = [
+            ("data", 114, Some(json)),
+            ("kind", 25, Some(b"shop.Order-Made")),
+            ("at", 1184, Some(&1_500_000i64.to_be_bytes())),
+            ("n", 20, Some(&1_772_359_200i64.to_be_bytes())),
+        ];
+        let settings =
+            [("topic", "t"), ("key", ""), ("value", "{kind}"), ("cloudevents", "off"), ("headers.x", text)];
+        let got = one(&settings, &cells).unwrap();
+        got.header("x").map(str::to_owned)
     };
-    assert_eq!(key(25, b"abc"), Key::Text(Bytes::from_static(b"abc")));
-    assert_eq!(key(2950, &EVENT_ID), Key::Uuid(Uuid::from_bytes(EVENT_ID)));
-    assert_eq!(key(23, &9i32.to_be_bytes()), Key::Integer(9));
+    for (text, expected) in [
+        ("{data.order.id}", Some("5")),
+        ("{data.order.name}", Some("A \"b\"")),
+        ("{data.order}", Some(r#"{"id": 5, "name": "A \"b\""}"#)),
+        ("{data.list}", Some("[1]")),
+        ("{data.none}", None),
+        ("{data.absent.deeper}", None),
+        ("{data.list.member}", None),
+        ("{data.absent ?? data.order.id ?? kind}", Some("5")),
+        ("{kind|lower}", Some("shop.order-made")),
+        ("{kind|before:.}-{kind|after:-}", Some("shop-Made")),
+        ("{kind|last:.|before:-|lower}", Some("order")),
+        ("{kind|last:/}", Some("shop.Order-Made")),
+        ("{kind|after:/}", Some("")),
+        ("{kind|quote}", Some("\"shop.Order-Made\"")),
+        ("{data.order.name|quote}", Some(r#""A \"b\"""#)),
+        ("{data.b64|base64}", Some("hi")),
+        ("{at}", Some("2000-01-01T00:00:01.500000Z")),
+        ("{at|ms}", Some("946684801500")),
+        ("{n|s}", Some("2026-03-01T10:00:00.000000Z")),
+        ("{n|s|ms}", Some("1772359200000")),
+        ("{@schema}.{@table} {@topic} {@lsn} {@seq}", Some("public.outbox t 1/FF 3")),
+        ("{@committed_at|ms}", Some("1700000000123")),
+    ] {
+        assert_eq!(says(text).as_deref(), expected, "{text}");
+    }
 }
 
 #[test]
-fn a_row_is_of_the_outbox_by_its_table_and_not_by_a_name() {
-    let mut relation = relation();
-    assert_eq!(table().is(&relation, 1), Ok(true));
-    relation.name = "package_event_old".into();
-    assert_eq!(table().is(&relation, 1), Ok(true), "renamed since, or back");
-    assert_eq!(table().is(&relation, 99), Ok(false), "another table");
-    relation.name = "package_event".into();
-    let error = table().is(&relation, 99).unwrap_err();
-    assert_eq!(error, OutboxError::Replaced { table: "public.package_event".into(), was: 1, is: 99 });
-    assert!(error.remedy().contains("--table-was=1:"), "{}", error.remedy());
-    let told = OutboxTable { predecessors: vec![1], ..table() };
-    assert_eq!(told.is(&relation, 99), Ok(true));
+fn values_are_what_postgres_has() {
+    let numeric = |digits: &[i16], weight: i16, sign: u16, scale: u16| {
+        let head = [
+            (digits.len() as i16).to_be_bytes(),
+            weight.to_be_bytes(),
+            sign.to_be_bytes(),
+            scale.to_be_bytes(),
+        ];
+        [head.concat(), digits.iter().flat_map(|digit| digit.to_be_bytes()).collect()].concat()
+    };
+    let array = [
+        1i32.to_be_bytes(),
+        1i32.to_be_bytes(),
+        25i32.to_be_bytes(),
+        2i32.to_be_bytes(),
+        1i32.to_be_bytes(),
+        1i32.to_be_bytes(),
+        *b"a\xff\xff\xff",
+        [0xff, 0, 0, 0],
+    ]
+    .concat();
+    let array = [&array[..25], &[255; 4]].concat();
+    let cases: [(u32, Vec<u8>, &str, &str); 16] = [
+        (21, 5i16.to_be_bytes().into(), "5", "5"),
+        (16, vec![1], "true", "true"),
+        (700, 700.1f32.to_be_bytes().into(), "700.1", "700.1"),
+        (701, 1e300f64.to_be_bytes().into(), "1e+300", "1e+300"),
+        (701, 3f64.to_be_bytes().into(), "3", "3"),
+        (701, f64::NAN.to_be_bytes().into(), "NaN", "\"NaN\""),
+        (1700, numeric(&[1, 2345, 6000], 1, 0, 2), "12345.60", "12345.60"),
+        (1700, numeric(&[12], -1, 0x4000, 4), "-0.0012", "-0.0012"),
+        (1700, numeric(&[], 0, 0, 0), "0", "0"),
+        (1700, numeric(&[1], 2, 0, 0), "100000000", "100000000"),
+        (1700, numeric(&[], 0, 0xC000, 0), "NaN", "\"NaN\""),
+        (25, b"a\"b".to_vec(), "a\"b", "\"a\\\"b\""),
+        (17, vec![104, 105], "hi", "\"aGk=\""),
+        (1082, 60i32.to_be_bytes().into(), "2000-03-01", "\"2000-03-01\""),
+        (
+            2950,
+            EVENT_ID.to_vec(),
+            "30313233-3435-3637-3839-616263646566",
+            "\"30313233-3435-3637-3839-616263646566\"",
+        ),
+        (1009, array, "[\"a\",null]", "[\"a\",null]"),
+    ];
+    for (oid, value, text, json) in cases {
+        let cells: [Cell<'_>; 1] = [("x", oid, Some(&value))];
+        let base = [("topic", "t"), ("key", ""), ("cloudevents", "off")];
+        let raw = one(&[&base[..], &[("value", "x")]].concat(), &cells).unwrap();
+        assert_eq!(raw.value(), text);
+        let all = one(&[&base[..], &[("format", "json")]].concat(), &cells).unwrap();
+        assert_eq!(all.value(), format!("{{\"x\":{json}}}"));
+    }
 }
 
-/// The table with another type of a column.
-fn with_type(column: usize, type_oid: u32) -> Relation {
-    let mut relation = relation();
-    relation.columns[column].type_oid = type_oid;
-    relation
+#[test]
+fn json_is_put_together_of_fields_that_nest() {
+    let settings = [
+        ("topic", "t"),
+        ("key", ""),
+        ("cloudevents", "off"),
+        ("format", "json"),
+        ("fields.a.number", "{n}"),
+        ("fields.a.text", "n={n}"),
+        ("fields.doc", "{doc}"),
+        ("fields.inner", "{doc.x}"),
+        ("fields.none", "{none}"),
+        ("fields.plain", "as it is"),
+        ("fields.text_is_json", "{text|json}"),
+    ];
+    let cells: [Cell<'_>; 4] = [
+        ("n", 20, Some(&5i64.to_be_bytes())),
+        ("doc", 3802, Some(b"\x01{\"x\":  [1]}")),
+        ("none", 25, None),
+        ("text", 25, Some(b"{\"k\":1}")),
+    ];
+    let got = one(&settings, &cells).unwrap();
+    let expected = r#"{"a":{"number":5,"text":"n=5"},"doc":{"x":  [1]},"inner":[1],"none":null,"plain":"as it is","text_is_json":{"k":1}}"#;
+    assert_eq!(got.value(), expected);
+}
+
+#[test]
+fn a_structured_cloudevent_has_its_data_as_it_is() {
+    let settings = [("topic", "t"), ("format", "cloudevents"), ("fields.tenant", "{tenant}")];
+    let cell = |payload: Option<&'static [u8]>, oid| -> [Cell<'static>; 5] {
+        [
+            ("id", 25, Some(b"1")),
+            ("type", 25, Some(b"made")),
+            ("key", 25, Some(b"k")),
+            ("payload", oid, payload),
+            ("tenant", 25, Some(b"north")),
+        ]
+    };
+    let head = r#"{"specversion":"1.0","id":"1","type":"made","source":"//public.outbox","subject":"k","datacontenttype":"#;
+    let json = one(&settings, &cell(Some(b"{\"a\":  1}"), 114)).unwrap();
+    assert_eq!(
+        json.value(),
+        format!("{head}\"application/json\",\"tenant\":\"north\",\"data\":{{\"a\":  1}}}}")
+    );
+    assert_eq!(json.header("content-type"), Some("application/cloudevents+json"));
+    assert_eq!(json.headers.len(), 3);
+    let bytes = one(&settings, &cell(Some(b"hi"), 17)).unwrap();
+    assert_eq!(
+        bytes.value(),
+        format!("{head}\"application/octet-stream\",\"tenant\":\"north\",\"data_base64\":\"aGk=\"}}")
+    );
+    assert_eq!(one(&settings, &cell(None, 114)).unwrap().value, None);
+}
+
+#[test]
+fn tombstones_are_what_the_setting_says() {
+    let value = |tombstone: Option<&str>, value: Option<&[u8]>| {
+        let mut settings = vec![("topic", "t"), ("key", ""), ("value", "v"), ("cloudevents", "off")];
+        settings.extend(tombstone.map(|tombstone| ("tombstone", tombstone)));
+        one(&settings, &[("v", 114, value)]).map(|got| got.value)
+    };
+    assert_eq!(value(None, None), Ok(None));
+    assert_eq!(value(None, Some(b"null")), Ok(Some(b"null".to_vec())));
+    for empty in [b"null".as_slice(), b" ", b""] {
+        assert_eq!(value(Some("empty"), Some(empty)), Ok(None));
+    }
+    assert_eq!(value(Some("never"), Some(b"")), Ok(Some(Vec::new())));
+    assert!(value(Some("never"), None).unwrap_err().to_string().contains("allows no null value"));
+}
+
+#[test]
+fn a_topic_is_renamed_and_must_be_a_name() {
+    let topic = |name: &[u8]| {
+        let settings = [
+            ("topic", "{t}"),
+            ("topics.Order Made", "orders"),
+            ("key", ""),
+            ("value", "t"),
+            ("cloudevents", "off"),
+        ];
+        one(&settings, &[("t", 25, Some(name))]).map(|got| got.topic).map_err(|error| error.to_string())
+    };
+    assert_eq!(topic(b"Order Made").as_deref(), Ok("orders"));
+    assert_eq!(topic(b"orders.v1").as_deref(), Ok("orders.v1"));
+    let told = topic("zażółć".as_bytes()).unwrap_err();
+    assert!(
+        told.starts_with("topic: {t}: `zażółć` is no topic's name") && told.contains("[topics]"),
+        "{told}"
+    );
+}
+
+#[test]
+fn null_in_longer_text_is_an_error_and_alone_it_is_left_out() {
+    let settings =
+        [("topic", "t"), ("key", "{a}:{b}"), ("value", "a"), ("cloudevents", "off"), ("headers.b", "{b}")];
+    let cells: [Cell<'_>; 2] = [("a", 25, Some(b"x")), ("b", 25, None)];
+    let told = one(&settings, &cells).unwrap_err().to_string();
+    assert_eq!(told, "key: {b}: it is NULL, and more text stands beside it");
+    let settings =
+        [("topic", "t"), ("key", "b"), ("value", "a"), ("cloudevents", "off"), ("headers.b", "{b}")];
+    let got = one(&settings, &cells).unwrap();
+    assert_eq!((got.key, got.headers.len()), (None, 2));
+}
+
+#[test]
+fn a_partition_and_a_time_come_from_columns() {
+    let settings = [
+        ("topic", "t"),
+        ("key", ""),
+        ("value", "a"),
+        ("cloudevents", "off"),
+        ("partition", "p"),
+        ("timestamp", "{at|ms}"),
+    ];
+    let cells = |p: i32| -> [(&'static str, u32, Option<Vec<u8>>); 3] {
+        [
+            ("a", 25, Some(b"x".to_vec())),
+            ("p", 23, Some(p.to_be_bytes().to_vec())),
+            ("at", 20, Some(1_772_359_200_250i64.to_be_bytes().to_vec())),
+        ]
+    };
+    let record = |p: i32| {
+        let cells = cells(p);
+        let cells: Vec<Cell<'_>> =
+            cells.iter().map(|(name, oid, value)| (*name, *oid, value.as_deref())).collect();
+        one(&settings, &cells)
+    };
+    let got = record(4).unwrap();
+    assert_eq!((got.partition, got.timestamp_ms), (Some(4), 1_772_359_200_250));
+    assert!(record(-1).unwrap_err().to_string().contains("-1 is no partition's number"));
 }
 
 #[test]
 fn a_domain_is_read_as_its_base_type_and_what_has_no_such_form_is_refused_by_name() {
-    let mut row = row();
-    row[4] = Some(b"\x01{}".to_vec());
-    let row = Tuple::from_values(row.iter().map(Option::as_deref));
-    let plan = Plan::new(&table(), &with_type(4, 16_701), &types()).unwrap();
-    assert_eq!(plan.event(&row).unwrap().payload, Some(Bytes::from_static(b"{}")));
-    assert!(Plan::new(&table(), &with_type(4, 16_704), &types()).is_ok());
+    let settings = [("topic", "t"), ("key", ""), ("value", "v"), ("cloudevents", "off")];
+    assert_eq!(one(&settings, &[("v", 16_701, Some(b"\x01{}"))]).unwrap().value(), "{}");
+    assert_eq!(one(&settings, &[("v", 16_704, Some(b"x"))]).unwrap().value(), "x");
     for (oid, what) in
         [(16_702, "public.pair (a composite type)"), (16_703, "integer[]"), (600, "with oid 600")]
     {
-        let text = Plan::new(&table(), &with_type(4, oid), &types()).unwrap_err().to_string();
-        assert!(text.contains(what) && text.contains("column-payload"), "{text}");
+        let told = one(&settings, &[("v", oid, None)]).unwrap_err().to_string();
+        assert!(told.contains(what) && told.contains("value: `v`"), "{told}");
     }
 }
 
 #[test]
 fn a_type_that_the_catalogue_has_no_more_is_what_the_stream_calls_it_or_unknown() {
+    let settings = [("topic", "t"), ("key", ""), ("value", "v"), ("cloudevents", "off")];
+    let table = OutboxTable::new("public", "outbox", mapping(&settings));
     let name = |namespace: &str, name: &str| TypeName {
         oid: 16_999,
         namespace: namespace.into(),
         name: name.into(),
     };
-    let unknown = Plan::new(&table(), &with_type(3, 16_999), &types()).unwrap_err();
+    let with = |types: &Types| Plan::new(&table, &relation(&[("v", 16_999)]), types);
+    let unknown = with(&types()).unwrap_err();
     assert!(matches!(unknown, OutboxError::UnknownType { oid: 16_999, .. }), "{unknown}");
     let mut known = types();
     known.named(name("public", "event_type_enum"));
-    assert!(Plan::new(&table(), &with_type(3, 16_999), &known).is_ok(), "an enum that was made anew");
+    assert!(with(&known).is_ok(), "an enum that was made anew");
     known.named(name("pg_catalog", "jsonb"));
-    assert!(Plan::new(&table(), &with_type(4, 16_999), &known).is_ok(), "a domain that was dropped");
+    assert!(with(&known).is_ok(), "a domain that was dropped");
     known.named(name("public", "something_else"));
-    let text = Plan::new(&table(), &with_type(3, 16_999), &known).unwrap_err().to_string();
-    assert!(text.contains("public.something_else (oid 16999)"), "{text}");
+    let told = with(&known).unwrap_err().to_string();
+    assert!(told.contains("public.something_else (oid 16999)"), "{told}");
 }
 
 #[test]
-fn a_column_may_have_several_names_and_a_table_one_of_them() {
-    let mut both = table();
-    both.columns[1].names = vec!["parcel_id".into(), "package_id".into()];
-    let mut renamed = relation();
-    renamed.columns[2].name = "parcel_id".into();
-    for relation in [&relation(), &renamed] {
-        assert!(Plan::new(&both, relation, &types()).is_ok());
-        assert_eq!(
-            both.resolved(|name| relation.has(name)).column(Role::Key),
-            Some(relation.columns[2].name.as_str())
-        );
-    }
-    renamed.columns[5].name = "package_id".into();
-    let text = Plan::new(&both, &renamed, &types()).unwrap_err().to_string();
-    assert!(text.contains("more than one column of the setting column-key"), "{text}");
-}
-
-#[test]
-fn a_column_may_have_several_roles() {
-    let mut same = table();
-    same.columns[1].names = vec!["package_event_id".into()];
-    let row = Tuple::from_values(row().iter().map(Option::as_deref));
-    let event = Plan::new(&same, &relation(), &types()).unwrap().event(&row).unwrap();
-    assert_eq!((event.id, event.key), (41, Key::Integer(41)));
-}
-
-#[test]
-fn what_the_format_can_never_hold_is_refused_before_any_row() {
-    let mut numbers = OutboxTable { format: "package-event", ..table() };
-    numbers.columns[1].kinds = &[Kind::Integer];
-    let text = Plan::new(&numbers, &with_type(2, 25), &types()).unwrap_err().to_string();
-    assert!(
-        text.contains("`package_id`") && text.contains("column-key in the format package-event"),
-        "{text}"
-    );
-    let known = OutboxTable { labels: &["Created", "Removed"], ..table() };
-    assert!(Plan::new(&known, &relation(), &types()).is_ok(), "one of its labels will do");
-    let foreign = OutboxTable { labels: &["Opened"], ..table() };
-    let text = Plan::new(&foreign, &relation(), &types()).unwrap_err().to_string();
-    assert!(text.contains("the labels Created, Moved") && text.contains("only Opened"), "{text}");
-}
-
-#[test]
-fn a_time_outside_of_the_years_that_everybody_knows_is_an_error() {
-    let at = |unix_us: i64| {
-        let mut row = row();
-        row[6] = Some((unix_us - POSTGRES_EPOCH_US).to_be_bytes().to_vec());
-        read(&row).map(|event| event.created_at)
+fn an_enum_none_of_whose_labels_the_message_has_is_refused_before_any_row() {
+    let columns = |type_oid: u32| {
+        let mut columns = packages();
+        columns[2].1 = type_oid;
+        columns
     };
-    let (first, last) = (-62_135_596_800_000_000, 253_402_300_799_999_999);
-    assert_eq!((at(first), at(last)), (Ok(first), Ok(last)));
-    for beyond in [first - 1, last + 1] {
-        assert!(at(beyond).unwrap_err().to_string().contains("years 1 to 9999"));
+    let with =
+        |columns: &[(&str, u32)], types: &Types| Plan::new(&fixture::table(), &relation(columns), types);
+    let told = with(&columns(25), &types()).unwrap_err().to_string();
+    assert!(told.contains("fields.PackageID: `package_id` has the type text: expected smallint"), "{told}");
+    let foreign = Types::new([TypeFact {
+        oid: 16_700,
+        namespace: "public".into(),
+        name: "status".into(),
+        kind: Kind::Text,
+        what: "an enum".into(),
+        labels: vec!["Opened".into()],
+    }]);
+    let told = with(&columns(20), &foreign).unwrap_err().to_string();
+    assert!(told.contains("none of its labels Opened is one of Created, Updated, Removed"), "{told}");
+}
+
+#[test]
+fn a_row_is_of_the_outbox_by_its_table_and_not_by_a_name() {
+    let table = OutboxTable::new("public", "outbox", Mapping::default());
+    let mut relation = (*relation(&[])).clone();
+    assert_eq!(table.is(&relation, 1), Ok(true));
+    relation.name = "outbox_old".into();
+    assert_eq!(table.is(&relation, 1), Ok(true), "renamed since, or back");
+    assert_eq!(table.is(&relation, 99), Ok(false), "another table");
+    relation.name = "outbox".into();
+    let error = table.is(&relation, 99).unwrap_err();
+    assert_eq!(error, OutboxError::Replaced { table: "public.outbox".into(), was: 1, is: 99 });
+    assert!(error.remedy().contains("--table-was=1:"), "{}", error.remedy());
+    let told = OutboxTable { predecessors: vec![1], ..table };
+    assert_eq!(told.is(&relation, 99), Ok(true));
+}
+
+#[test]
+fn a_late_event_has_the_time_of_its_publishing_and_nothing_else_changes() {
+    let plan = Arc::new(fixture::plan());
+    let placed = fixture::placed(&plan, 1, "7", POSITION);
+    let record = |late_after: Option<u64>, late_by_ms: i64| {
+        let mut renderer = Renderer::default().with_late_after(late_after.map(Duration::from_millis));
+        renderer.at(POSITION.committed_at + late_by_ms * 1_000);
+        let got = got(&mut renderer, &placed).unwrap();
+        (got.timestamp_ms, Got { timestamp_ms: 0, ..got })
+    };
+    let (committed_ms, rest) = record(None, 1_000_000);
+    assert_eq!(committed_ms, 1_700_000_000_123);
+    for (late_by_ms, expected) in [(-5_000, committed_ms), (1_000, committed_ms), (1_001, 0)] {
+        let (timestamp_ms, others) = record(Some(1_000), late_by_ms);
+        assert_eq!(timestamp_ms, expected, "{late_by_ms}");
+        assert_eq!(others, rest);
+    }
+}
+
+#[test]
+fn a_row_from_before_1970_has_a_time_that_kafka_knows_and_one_without_a_time_that_of_publishing() {
+    let plan = Arc::new(fixture::plan());
+    for (committed_at, expected) in
+        [(-62_135_596_800_000_000, 1), (-1, 1), (0, 1), (Position::UNKNOWN_TIME, 0)]
+    {
+        let placed = fixture::placed(&plan, 1, "7", Position { committed_at, ..POSITION });
+        assert_eq!(got(&mut Renderer::default(), &placed).unwrap().timestamp_ms, expected);
+    }
+}
+
+/// A value of one of the types, in its binary form or anything else.
+fn value() -> impl Strategy<Value = (u32, Option<Vec<u8>>)> {
+    let oid = prop::sample::select(vec![
+        21u32, 23, 20, 700, 701, 1700, 16, 25, 1043, 114, 3802, 17, 2950, 1114, 1184, 1082, 1009, 1007,
+        16_700, 16_701,
+    ]);
+    let bytes = prop_oneof![
+        3 => prop::collection::vec(any::<u8>(), 0..24),
+        2 => Just(8i64.to_be_bytes().to_vec()),
+        1 => Just(vec![1]),
+        2 => "[a-z{}\\[\\]\",:1 ]{0,12}".prop_map(String::into_bytes),
+        1 => "\u{1}[a-z{}\\[\\]\",:1 ]{0,12}".prop_map(String::into_bytes),
+        2 => Just(b"{\"a\": {\"b\": \"x\"}, \"n\": 1}".to_vec()),
+        1 => Just(b"\x01{\"a\": {\"b\": \"x\"}, \"n\": 1}".to_vec()),
+        1 => Just(b"2026-03-01T10:00:00Z".to_vec()),
+    ];
+    (oid, prop::option::weighted(0.9, bytes))
+}
+
+fn expression() -> impl Strategy<Value = String> {
+    let operand = prop_oneof![
+        4 => prop::sample::select(vec!["c0", "c1", "c2", "c0.a", "c1.a.b", "c2.n"]).prop_map(str::to_owned),
+        1 => prop::sample::select(vec!["@table", "@row", "@lsn", "@seq", "@topic", "@committed_at"]).prop_map(str::to_owned),
+    ];
+    let filter = prop::sample::select(vec![
+        "|lower",
+        "|before:a",
+        "|after:a",
+        "|last:a",
+        "|quote",
+        "|json",
+        "|base64",
+        "|ms",
+        "|us",
+        "|s",
+    ]);
+    (prop::collection::vec(operand, 1..3), prop::collection::vec(filter, 0..3))
+        .prop_map(|(operands, filters)| format!("{{{}{}}}", operands.join(" ?? "), filters.concat()))
+}
+
+fn template() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => expression(),
+        1 => (expression(), expression()).prop_map(|(a, b)| format!("{a}-{b}")),
+        1 => Just("constant".to_owned()),
+    ]
+}
+
+proptest! {
+    /// Any row of any types through any settings: refused at the start, or each row gives the same record twice, or says
+    /// twice in the same words why it gives none.
+    #[test]
+    fn a_row_gives_the_same_bytes_twice_whatever_it_is(
+        cells in prop::collection::vec(value(), 3),
+        texts in prop::collection::vec(template(), 6),
+        format in 0usize..3,
+    ) {
+        let mut settings = vec![
+            ("topic", "t"), ("key", texts[0].as_str()), ("value", &texts[1]), ("headers.x", &texts[2]),
+            ("headers_from", &texts[3]), ("timestamp", &texts[4]), ("fields.f", &texts[5]),
+        ];
+        match format {
+            0 => settings.retain(|(setting, _)| *setting != "fields.f"),
+            1 => settings.push(("format", "json")),
+            _ => settings.extend([("format", "cloudevents"), ("id", &texts[2]), ("type", "c1")]),
+        }
+        let names = ["c0", "c1", "c2"];
+        let columns: Vec<_> = names.into_iter().zip(&cells).map(|(name, (oid, _))| (name, *oid)).collect();
+        if let Ok(plan) = plan(&settings, &columns) {
+            let row: Vec<_> = cells.iter().map(|(_, value)| value.clone()).collect();
+            let row = Tuple::from_values(row.iter().map(Option::as_deref));
+            let placed = PlacedRow { row, plan: Arc::new(plan), position: POSITION };
+            let mut used = Renderer::default();
+            let first = got(&mut used, &placed);
+            let other = got(&mut used, &fixture::placed(&Arc::new(fixture::plan()), 1, "7", POSITION));
+            prop_assert!(other.is_ok());
+            prop_assert_eq!(&first, &got(&mut used, &placed), "buffers that were used");
+            prop_assert_eq!(&first, &got(&mut Renderer::default(), &placed), "new buffers");
+            if let Ok(got) = &first
+                && format > 0
+                && let Some(value) = &got.value
+            {
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(value).is_ok(), "{}", got.value());
+            }
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Types {
             (Some(fact), _) if oid < FIRST_USER_OID => fact.name.clone(),
             (Some(fact), _) => format!("{}.{} ({})", fact.namespace, fact.name, fact.what),
             (None, Some(named)) => format!("{}.{} (oid {oid})", named.namespace, named.name),
-            (None, None) => format!("with oid {oid}"),
+            (None, None) => Kind::name_of(oid).map_or_else(|| format!("with oid {oid}"), str::to_owned),
         }
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::lsn::Lsn;
 use reader::Reader;
-pub use tuple::{Datum, Tuple};
+pub use tuple::{Datum, Place, Tuple};
 
 /// The object id of a table or type.
 pub type Oid = u32;

@@ -18,6 +18,25 @@ pub enum Datum<'a> {
     Binary(&'a [u8]),
 }
 
+impl<'a> Datum<'a> {
+    /// The bytes of its value, where it has one.
+    #[must_use]
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Null | Self::Unchanged => None,
+            Self::Text(bytes) | Self::Binary(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// Where a value stands in its row, so that it is found again without passing over those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    kind: u8,
+    start: u32,
+    end: u32,
+}
+
 /// The values of a row, checked when it was read.
 #[derive(Debug, Clone)]
 pub struct Tuple {
@@ -85,10 +104,36 @@ impl Tuple {
         (0..self.columns).map_while(move |_| datum(&mut reader).ok())
     }
 
-    /// A value's bytes without a copy: they keep the message alive.
+    /// Finds its values; `into` has one place for each column then.
+    pub fn find(&self, into: &mut Vec<Place>) {
+        into.clear();
+        let data = &self.data[..];
+        let mut at = 0_usize;
+        for _ in 0..self.columns {
+            let Some(&kind) = data.get(at) else { return };
+            let length = match kind {
+                b't' | b'b' => data.get(at + 1..at + 5).and_then(|length| length.try_into().ok()),
+                _ => None,
+            };
+            let start = at + if length.is_some() { 5 } else { 1 };
+            let end = start + length.map_or(0, |length| u32::from_be_bytes(length) as usize);
+            // A message of Postgres has less than a gibibyte.
+            let (Ok(start), Ok(place_end)) = (u32::try_from(start), u32::try_from(end)) else { return };
+            into.push(Place { kind, start, end: place_end });
+            at = end;
+        }
+    }
+
+    /// The value at a place that [`find`](Self::find) found in this row.
     #[must_use]
-    pub fn view(&self, value: &[u8]) -> Bytes {
-        self.data.slice_ref(value)
+    pub fn datum(&self, place: &Place) -> Datum<'_> {
+        let value = self.data.get(place.start as usize..place.end as usize).unwrap_or_default();
+        match place.kind {
+            b't' => Datum::Text(value),
+            b'b' => Datum::Binary(value),
+            b'u' => Datum::Unchanged,
+            _ => Datum::Null,
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::event::encode::Record;
+use crate::event::record::Record;
 use crate::publish::partitions::{Group, Partitions};
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
 use crate::window::progress::Sequence;
@@ -32,10 +32,11 @@ const GROUP: Group = Group { records: 3, bytes: 1_000 };
 /// A record as it goes over the wire, whole: a repeat is the same byte by byte.
 pub(super) type Wire = Vec<u8>;
 
-pub(super) fn wire(record: &Record) -> Wire {
-    let mut bytes = [&record.key[..], b"|", &record.value, b"|", &record.timestamp_ms.to_be_bytes()].concat();
+pub(super) fn wire(record: &Record<'_>) -> Wire {
+    let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+    let mut bytes = [key, b"|", value, b"|", &record.timestamp_ms.to_be_bytes()].concat();
     for (name, value) in record.headers.iter() {
-        bytes.extend([name.as_bytes(), b"=", value, b"|"].concat());
+        bytes.extend([name.as_bytes(), b"=", value.unwrap_or_default(), b"|"].concat());
     }
     bytes
 }
@@ -361,10 +362,10 @@ impl Broker {
 }
 
 impl Sink for Broker {
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError> {
         assert!(!self.answered.contains(&sequence), "record {sequence} is acknowledged and sent again");
         let bytes = wire(record);
-        let key: i64 = String::from_utf8(record.key.clone()).unwrap().parse().unwrap();
+        let key: i64 = std::str::from_utf8(record.key.unwrap()).unwrap().parse().unwrap();
         let partition = partition(key);
         let now = self.now;
         if !self.partitions.admits(partition, record.timestamp_ms, bytes.len(), || now) {

@@ -2,10 +2,8 @@
 //!
 //! No allocation and no atomic operation for an event; see `relay/tests/allocations.rs`.
 
-use uuid::Uuid;
-
-use crate::event::Key;
-use crate::event::position::{Entry, PlacedEvent};
+use crate::event::position::{Entry, PlacedRow};
+use crate::event::render::Reader;
 use crate::lsn::Lsn;
 
 /// Upper bounds of the histogram, microseconds: from a millisecond, which an acknowledgement by a near broker takes, to
@@ -129,24 +127,13 @@ impl<const N: usize> Short<N> {
     }
 }
 
-/// What an event is about, kept without an allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SeenKey {
-    Integer(i64),
-    Text(Short<48>),
-    Uuid(Uuid),
-}
-
 /// An acknowledged event as the page shows it: which it was, never what was in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// The row's number.
-    pub id: i64,
-    key: SeenKey,
-    kind: Short<24>,
-    /// The UUID to deduplicate by.
-    pub event_id: Uuid,
-    /// Its position in the log.
+    key: Option<Short<48>>,
+    kind: Option<Short<48>>,
+    id: Option<Short<64>>,
+    /// Its position in the WAL.
     pub lsn: Lsn,
     /// Its ordinal in the transaction.
     pub ordinal: u64,
@@ -157,39 +144,35 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn new(placed: &PlacedEvent, acknowledged_at: i64) -> Self {
-        let PlacedEvent { event, position, .. } = placed;
-        let key = match &event.key {
-            Key::Integer(number) => SeenKey::Integer(*number),
-            Key::Text(text) => SeenKey::Text(Short::new(text)),
-            Key::Uuid(uuid) => SeenKey::Uuid(*uuid),
-        };
+    fn new(placed: &PlacedRow, acknowledged_at: i64, reader: &mut Reader) -> Self {
+        let position = placed.position;
         Self {
-            id: event.id,
-            key,
-            kind: Short::new(&event.kind),
-            event_id: event.event_id,
+            key: reader.key(placed).map(Short::new),
+            kind: reader.kind(placed).map(Short::new),
+            id: reader.id(placed).map(Short::new),
             lsn: position.lsn,
             ordinal: position.ordinal,
-            committed_at: position.committed_at,
+            committed_at: position.committed().unwrap_or(acknowledged_at),
             acknowledged_at,
         }
     }
 
     /// What it is about; a long text is cut off.
     #[must_use]
-    pub fn key(&self) -> String {
-        match &self.key {
-            SeenKey::Integer(number) => number.to_string(),
-            SeenKey::Text(text) => text.text(),
-            SeenKey::Uuid(uuid) => uuid.to_string(),
-        }
+    pub fn key(&self) -> Option<String> {
+        self.key.as_ref().map(Short::text)
     }
 
-    /// What happened.
+    /// What happened, where the rows say it.
     #[must_use]
-    pub fn kind(&self) -> String {
-        self.kind.text()
+    pub fn kind(&self) -> Option<String> {
+        self.kind.as_ref().map(Short::text)
+    }
+
+    /// The event's id, where the rows have one.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        self.id.as_ref().map(Short::text)
     }
 }
 
@@ -204,6 +187,13 @@ pub struct Recent {
 }
 
 impl Recent {
+    /// Keeps an acknowledged event, to be shown.
+    pub fn show(&mut self, entry: &Entry, acknowledged_at: i64, reader: &mut Reader) {
+        if let Entry::Row(placed) = entry {
+            self.push(Seen::new(placed, acknowledged_at, reader));
+        }
+    }
+
     fn push(&mut self, seen: Seen) {
         self.ring[self.next] = Some(seen);
         self.next = (self.next + 1) % RECENT;
@@ -250,17 +240,14 @@ pub struct Measuring {
 }
 
 impl Counts {
-    /// Counts a record that Kafka has acknowledged; one of the last of its batch is kept to be shown.
-    pub fn acknowledged(&mut self, entry: &Entry, measuring: Measuring, recent: Option<&mut Recent>) {
+    /// Counts a record that Kafka has acknowledged.
+    pub fn acknowledged(&mut self, entry: &Entry, measuring: Measuring) {
         self.acknowledged += 1;
-        let Entry::Event(placed) = entry else { return };
+        let Entry::Row(placed) = entry else { return };
         self.published += 1;
-        self.published_bytes += placed.bytes as u64;
-        if measuring.timed {
-            self.latency.observe(measuring.now.saturating_sub(placed.position.committed_at));
-        }
-        if let Some(recent) = recent {
-            recent.push(Seen::new(placed, measuring.now));
+        self.published_bytes += placed.row.bytes() as u64;
+        if let (true, Some(committed_at)) = (measuring.timed, placed.position.committed()) {
+            self.latency.observe(measuring.now.saturating_sub(committed_at));
         }
     }
 }
@@ -268,52 +255,53 @@ impl Counts {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bytes::Bytes;
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::OutboxEvent;
+    use crate::event::fixture;
     use crate::event::position::Position;
 
-    fn placed(id: i64, key: Key) -> PlacedEvent {
-        let event = OutboxEvent {
-            id,
-            key,
-            kind: Bytes::from_static(b"Created"),
-            payload: None,
-            created_at: 0,
-            event_id: Uuid::nil(),
-            traceparent: None,
-        };
-        let position = Position { lsn: Lsn(7), ordinal: 0, committed_at: 1_000 };
-        PlacedEvent { event, position, bytes: 300 }
+    fn entry(id: i64, key: &str) -> Entry {
+        let position = Position { lsn: Lsn(7), ordinal: id.unsigned_abs(), committed_at: 1_000 };
+        fixture::placed(&Arc::new(fixture::plan()), id, key, position).into()
     }
 
     #[test]
     fn the_newest_events_are_kept_and_no_more() {
-        let (mut counts, mut recent) = (Counts::default(), Recent::default());
+        let (mut counts, mut recent, mut reader) = (Counts::default(), Recent::default(), Reader::default());
         for id in 0..30 {
-            let entry = placed(id, Key::Integer(id)).into();
-            counts.acknowledged(&entry, Measuring { now: 3_000, timed: true }, Some(&mut recent));
+            let entry = entry(id, "7");
+            counts.acknowledged(&entry, Measuring { now: 3_000, timed: true });
+            recent.show(&entry, 3_000, &mut reader);
         }
-        let ids: Vec<_> = recent.newest_first().map(|seen| seen.id).collect();
-        assert_eq!(ids, (18..30).rev().collect::<Vec<_>>());
-        assert_eq!((counts.published, counts.published_bytes, counts.latency.count()), (30, 9_000, 30));
+        let ordinals: Vec<_> = recent.newest_first().map(|seen| seen.ordinal).collect();
+        assert_eq!(ordinals, (18..30).rev().collect::<Vec<_>>());
+        assert_eq!((counts.published, counts.latency.count()), (30, 30));
     }
 
     #[test]
     fn rows_from_before_the_slot_are_counted_and_not_timed() {
         let mut counts = Counts::default();
-        counts.acknowledged(&placed(1, Key::Integer(1)).into(), Measuring { now: 9, timed: false }, None);
+        counts.acknowledged(&entry(1, "1"), Measuring { now: 9, timed: false });
         assert_eq!((counts.published, counts.latency.count()), (1, 0));
     }
 
     #[test]
+    fn an_event_is_shown_by_its_key_type_and_id() {
+        let mut recent = Recent::default();
+        recent.show(&entry(1, "42"), 0, &mut Reader::default());
+        let seen = recent.newest_first().next().unwrap();
+        assert_eq!(seen.key().as_deref(), Some("42"));
+        assert_eq!(seen.kind().as_deref(), Some("Created"));
+        assert_eq!(seen.id().as_deref(), Some("07070707-0707-0707-0707-070707070707"));
+    }
+
+    #[test]
     fn a_long_key_is_cut_and_a_broken_one_is_shown() {
-        let long = placed(1, Key::Text(Bytes::from(vec![b'k'; 100])));
-        assert_eq!(Seen::new(&long, 0).key().len(), 48);
-        let broken = placed(1, Key::Text(Bytes::from_static(b"\xff")));
-        assert_eq!(Seen::new(&broken, 0).key(), "\u{fffd}");
+        assert_eq!(Short::<48>::new(&[b'k'; 100]).text().len(), 48);
+        assert_eq!(Short::<48>::new(b"\xff").text(), "\u{fffd}");
     }
 
     #[test]

@@ -13,10 +13,10 @@ pub mod sink;
 use bytes::Bytes;
 
 use crate::clock;
-use crate::event::OutboxTable;
+use crate::event::OutboxError;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::encode::{EncodeError, Encoder};
-use crate::event::position::{Entry, PlacedEvent};
+use crate::event::position::Entry;
+use crate::event::render::{Reader, Renderer};
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
 use crate::window::intake::{Intake, IntakeError, Taken};
@@ -29,13 +29,13 @@ const REPLACED_IN_VAIN_MAX: u32 = 2;
 /// Publishing cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The event does not fit the format.
-    #[error("the event {event} cannot be encoded: {error}")]
-    Encode {
+    /// The row gives no record, although it was checked when it came in.
+    #[error("the event {event} gives no record: {error}")]
+    Render {
         /// Which event.
         event: String,
         /// Why.
-        error: EncodeError,
+        error: OutboxError,
     },
     /// The sink does not take the event, or gave it back.
     #[error("the event {event} cannot be published: {error}")]
@@ -56,10 +56,20 @@ pub enum PublishError {
     Progress(#[from] ProgressError),
 }
 
+impl PublishError {
+    /// Whether a record waits for its topic. What was handed over before it is delivered all the same.
+    #[must_use]
+    pub fn is_about_a_topic(&self) -> bool {
+        matches!(self, Self::Sink { error, .. } if error.is_about_a_topic())
+    }
+}
+
 /// Sends what is in the window and takes what is acknowledged out of it.
 pub struct Publisher<S> {
     progress: Progress<Entry>,
-    encoder: Encoder,
+    renderer: Renderer,
+    /// What reads single parts of rows, to be shown.
+    reader: Reader,
     sink: S,
     /// Before here everything was handed to the sink, or is held.
     next: Sequence,
@@ -84,16 +94,17 @@ pub struct Publisher<S> {
     has_found: bool,
     /// How the producer that reports come from was told to send.
     batching: Batching,
-    /// The outbox, where rows that cannot be published become dead letters.
-    dead_letters: Option<OutboxTable>,
+    /// Whether rows that cannot be published become dead letters.
+    takes_dead_letters: bool,
 }
 
 impl<S: Sink> Publisher<S> {
     /// A publisher with an empty window.
-    pub fn new(encoder: Encoder, sink: S) -> Self {
+    pub fn new(renderer: Renderer, sink: S) -> Self {
         Self {
             progress: Progress::default(),
-            encoder,
+            renderer,
+            reader: Reader::default(),
             sink,
             next: 0,
             held: Held::default(),
@@ -108,20 +119,20 @@ impl<S: Sink> Publisher<S> {
             careful_until: None,
             has_found: false,
             batching: Batching::Together,
-            dead_letters: None,
+            takes_dead_letters: false,
         }
     }
 
-    /// Rows of this table that cannot be published become dead letters.
+    /// Rows that cannot be published become dead letters.
     #[must_use]
-    pub fn with_dead_letters(self, table: OutboxTable) -> Self {
-        Self { dead_letters: Some(table), ..self }
+    pub fn with_dead_letters(self) -> Self {
+        Self { takes_dead_letters: true, ..self }
     }
 
     /// Whether rows that cannot be published become dead letters.
     #[must_use]
     pub fn takes_dead_letters(&self) -> bool {
-        self.dead_letters.is_some()
+        self.takes_dead_letters
     }
 
     /// The window and the positions.
@@ -179,9 +190,9 @@ impl<S: Sink> Publisher<S> {
     /// Hands over what the sink has room for.
     ///
     /// # Errors
-    /// When an event cannot be encoded or is refused.
+    /// When a row gives no record, or its record is refused.
     pub fn send(&mut self) -> Result<(), PublishError> {
-        self.encoder.at(clock::unix_micros());
+        self.renderer.at(clock::unix_micros());
         self.next = self.next.max(self.progress.oldest_sequence());
         if self.next == self.progress.oldest_sequence() {
             self.sink.idle();
@@ -262,10 +273,10 @@ impl<S: Sink> Publisher<S> {
     fn send_one(&mut self, sequence: Sequence) -> Result<bool, PublishError> {
         let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(false) };
         let record = self
-            .encoder
-            .encode_entry(entry)
-            .map_err(|error| PublishError::Encode { event: name(entry), error })?;
-        match self.sink.send(sequence, record) {
+            .renderer
+            .render_entry(entry)
+            .map_err(|error| PublishError::Render { event: name(entry), error })?;
+        match self.sink.send(sequence, &record) {
             Ok(()) => Ok(true),
             // These are no fault of the event's, and come often: nobody reads its name.
             Err(error @ (SinkError::Held(_) | SinkError::Full)) => {
@@ -275,21 +286,39 @@ impl<S: Sink> Publisher<S> {
         }
     }
 
+    /// Takes the reports that have come in, and hands over what waited for its partition, but nothing new. Returns whether
+    /// nothing is left to wait for of what was handed over.
+    ///
+    /// # Errors
+    /// As [`Publisher::send`].
+    pub fn finish_handed_over(&mut self) -> Result<bool, PublishError> {
+        self.take_reports()?;
+        if self.broken.is_some() {
+            return Ok(true);
+        }
+        if !self.held.is_empty() {
+            self.send_held()?;
+        }
+        Ok(self.progress.oldest_sequence() >= self.next)
+    }
+
     /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.
     fn bury(&mut self, sequence: Sequence, error: PublishError) -> Result<(), PublishError> {
         // What the topic takes from nobody is no fault of the event's: then every event would be a dead letter.
         let is_poison = match &error {
-            PublishError::Encode { .. } => true,
+            PublishError::Render { .. } => true,
             PublishError::Sink { error: SinkError::Refused { what, .. }, .. } => *what != Refusal::Topic,
             _ => false,
         };
-        let (Some(table), true) = (&self.dead_letters, is_poison) else { return Err(error) };
+        if !self.takes_dead_letters || !is_poison {
+            return Err(error);
+        }
         match self.progress.unacknowledged_mut(sequence) {
             None => {}
             Some(Entry::Dead(letter)) => return if letter.cut() { Ok(()) } else { Err(error) },
-            Some(entry @ Entry::Event(_)) => {
-                let Entry::Event(placed) = &*entry else { return Ok(()) };
-                let (letter, bytes) = (DeadLetter::of_event(table, placed, error.to_string()), placed.bytes);
+            Some(entry @ Entry::Row(_)) => {
+                let Entry::Row(placed) = &*entry else { return Ok(()) };
+                let (letter, bytes) = (DeadLetter::of(placed, error.to_string()), placed.row.bytes());
                 *entry = Entry::Dead(Box::new(letter));
                 self.count_dead_letter(&error.to_string(), bytes);
             }
@@ -384,8 +413,10 @@ impl<S: Sink> Publisher<S> {
             match report.outcome {
                 Ok(()) => {
                     if let Some(entry) = self.progress.unacknowledged(report.sequence) {
-                        let recent = (index >= shown_from).then_some(&mut self.recent);
-                        self.counts.acknowledged(entry, measuring, recent);
+                        self.counts.acknowledged(entry, measuring);
+                        if index >= shown_from {
+                            self.recent.show(entry, measuring.now, &mut self.reader);
+                        }
                         self.replaced_in_vain = 0;
                     }
                     self.progress.acknowledge(report.sequence)?;
@@ -436,13 +467,13 @@ enum Turn {
 
 /// The event as messages name it: enough to find the row.
 fn name(entry: &Entry) -> String {
-    match entry {
-        Entry::Event(PlacedEvent { event, .. }) => format!("{} (row {})", event.event_id, event.id),
-        Entry::Dead(letter) => {
-            let event_id = letter.event_id.map_or_else(|| "without an id".to_owned(), |id| id.to_string());
-            format!("{event_id}, as a dead letter,")
-        }
-    }
+    let (id, what) = match entry {
+        Entry::Row(placed) => (Reader::default().id(placed).map(<[u8]>::to_vec), ""),
+        Entry::Dead(letter) => (letter.id.clone(), ", as a dead letter,"),
+    };
+    let id = id.map_or_else(|| "without an id".to_owned(), |id| String::from_utf8_lossy(&id).into_owned());
+    let position = entry.position();
+    format!("{id} (row {} of the transaction at {}){what}", position.ordinal, position.lsn)
 }
 
 #[cfg(test)]

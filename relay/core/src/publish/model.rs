@@ -5,16 +5,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use uuid::Uuid;
 
 use super::broker::{Answer, Broker, NOW_MS, OLD_MS, PARTITIONS, Poison, Wire, partition, wire};
 use super::*;
-use crate::event::encode::{EncoderSettings, Format};
-use crate::event::position::Position;
-use crate::event::{Key, OutboxEvent};
+use crate::event::position::{PlacedRow, Position};
+use crate::event::{Plan, fixture};
 use crate::lsn::Lsn;
+use crate::pgoutput::{Datum, Tuple};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -81,21 +81,16 @@ fn poison() -> impl Strategy<Value = Poison> {
 
 struct Model {
     publisher: Publisher<Broker>,
-    encoder: Encoder,
-    /// Transactions: their events and end. The log's position is ten times the number.
-    log: Vec<Vec<PlacedEvent>>,
+    renderer: Renderer,
+    plan: Arc<Plan>,
+    /// Transactions: their rows and end. The log's position is ten times the number.
+    log: Vec<Vec<PlacedRow>>,
+    /// Their records, in the same order; `None` for a row that gives none.
+    records: Vec<(usize, Lsn, Option<Wire>)>,
     events: i64,
     confirmed: Lsn,
     /// Why the relay halted, if it did.
     halted: Option<PublishError>,
-}
-
-fn encoder() -> Encoder {
-    Encoder::new(EncoderSettings {
-        format: Format::PackageEvent,
-        source: "/".into(),
-        type_prefix: "t.".into(),
-    })
 }
 
 fn end(transaction: usize) -> Lsn {
@@ -104,8 +99,16 @@ fn end(transaction: usize) -> Lsn {
 
 impl Model {
     fn new() -> Self {
-        let publisher = Publisher::new(encoder(), Broker::new());
-        Self { publisher, encoder: encoder(), log: Vec::new(), events: 0, confirmed: Lsn::ZERO, halted: None }
+        Self {
+            publisher: Publisher::new(Renderer::default(), Broker::new()),
+            renderer: Renderer::default(),
+            plan: Arc::new(fixture::plan()),
+            log: Vec::new(),
+            records: Vec::new(),
+            events: 0,
+            confirmed: Lsn::ZERO,
+            halted: None,
+        }
     }
 
     async fn step(&mut self, step: &Step) {
@@ -172,11 +175,15 @@ impl Model {
         let place = |(ordinal, (key, is_old, is_large)): (usize, &(i64, bool, bool))| {
             let ordinal = ordinal as u64;
             let committed_at = 1_000 * if *is_old { OLD_MS } else { NOW_MS };
-            let mut event = event(self.events + 1 + ordinal as i64, *key, kind);
-            event.payload = is_large.then(|| Bytes::from(vec![b' '; 500]));
-            PlacedEvent { event, position: Position { lsn, ordinal, committed_at }, bytes: 10 }
+            let row = row(self.events + 1 + ordinal as i64, *key, kind, *is_large);
+            PlacedRow { row, plan: Arc::clone(&self.plan), position: Position { lsn, ordinal, committed_at } }
         };
-        self.log.push(events.iter().enumerate().map(place).collect());
+        let rows: Vec<_> = events.iter().enumerate().map(place).collect();
+        for placed in &rows {
+            let record = self.renderer.render(placed).ok().map(|record| wire(&record));
+            self.records.push((partition(key(placed)), lsn, record));
+        }
+        self.log.push(rows);
         self.events += events.len() as i64;
         self.push(self.log.len() - 1);
     }
@@ -200,10 +207,9 @@ impl Model {
     }
 
     /// What the log of a partition is to hold, in that order.
-    fn expected(&mut self, of: usize) -> Vec<Wire> {
-        let number = |event: &PlacedEvent| if let Key::Integer(key) = event.event.key { key } else { 0 };
-        let events = self.log.iter().flatten().filter(|event| partition(number(event)) == of);
-        events.map_while(|event| self.encoder.encode(event).ok().map(wire)).collect()
+    fn expected(&self, of: usize) -> Vec<Wire> {
+        let records = self.records.iter().filter(|(partition, ..)| *partition == of);
+        records.map_while(|(.., record)| record.clone()).collect()
     }
 
     fn check(&mut self) {
@@ -215,9 +221,12 @@ impl Model {
         let confirmable = self.publisher.progress.confirmable();
         self.confirmed = self.confirmed.max(confirmable);
         let log = self.publisher.sink.log.concat();
-        for placed in self.log.iter().flatten().filter(|placed| placed.position.lsn <= confirmable) {
-            let record = wire(self.encoder.encode(placed).unwrap());
-            assert!(log.contains(&record), "{placed:?} is not in Kafka, and {confirmable} is confirmable");
+        for (_, lsn, record) in self.records.iter().filter(|(_, lsn, _)| *lsn <= confirmable) {
+            let record = record.as_ref().unwrap();
+            assert!(
+                log.contains(record),
+                "a record of {lsn} is not in Kafka, and {confirmable} is confirmable"
+            );
         }
     }
 
@@ -253,22 +262,32 @@ impl Model {
         let young = |key| (key, false, false);
         self.commit(&[young(1)], if poison == Poison::InFormat { "Nonsense" } else { "Updated" });
         let placed = self.log.last().unwrap().last().unwrap();
-        let record = self.encoder.encode(placed).map(wire).unwrap_or_default();
+        let record = self.renderer.render(placed).map(|record| wire(&record)).unwrap_or_default();
         self.publisher.sink.poison = Some((poison, record));
         self.commit(&[young(1), young(2)], "Removed");
     }
 }
 
-fn event(id: i64, key: i64, kind: &'static str) -> OutboxEvent {
-    OutboxEvent {
-        id,
-        key: Key::Integer(key),
-        kind: Bytes::from_static(kind.as_bytes()),
-        payload: None,
-        created_at: 0,
-        event_id: Uuid::from_u128(u128::from(id.unsigned_abs())),
-        traceparent: None,
-    }
+/// A row of the fixture's table.
+fn row(id: i64, key: i64, kind: &str, is_large: bool) -> Tuple {
+    let (number, key, id) =
+        (id.to_be_bytes(), key.to_be_bytes(), u128::from(id.unsigned_abs()).to_be_bytes());
+    let payload = is_large.then(|| [&[1][..], &[b' '; 500]].concat());
+    let values: [Option<&[u8]>; 7] = [
+        Some(&number),
+        Some(&key),
+        Some(kind.as_bytes()),
+        payload.as_deref(),
+        Some(&[0; 8]),
+        Some(&id),
+        None,
+    ];
+    Tuple::from_values(values.into_iter())
+}
+
+fn key(placed: &PlacedRow) -> i64 {
+    let key = placed.row.iter().nth(1).and_then(Datum::bytes).unwrap();
+    i64::from_be_bytes(key.try_into().unwrap())
 }
 
 fn first_appearances(log: &[Wire]) -> Vec<Wire> {
@@ -314,7 +333,7 @@ proptest! {
         } else {
             // It and what is behind it are in flight for ever, and never confirmed.
             let halted = model.halted.as_ref().map(ToString::to_string).unwrap_or_default();
-            let row = format!("(row {})", model.events - 2);
+            let row = format!("(row 0 of the transaction at {})", end(model.log.len() - 2));
             prop_assert!(halted.contains(&row), "halted by `{}`, not by {}", halted, row);
             prop_assert!(model.publisher.progress.confirmable() < end(model.log.len() - 2));
         }

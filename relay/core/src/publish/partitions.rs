@@ -155,6 +155,12 @@ impl Partitions {
         state.since = Some(at);
     }
 
+    /// Whether nothing is in flight.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.states.iter().all(|state| state.in_flight == 0)
+    }
+
     /// Whether records wait in several requests, and have for `silence`, for so long that the broker may have forgotten
     /// the producer meanwhile: it must be replaced, or they may change their order.
     #[must_use]
@@ -248,7 +254,9 @@ mod tests {
         assert!(case.hand_over(0, 10));
         assert!(!case.hand_over(0, 10), "nothing behind it");
         assert!(case.partitions.admits(0, NOW_MS, 10, || case.now), "another partition does not wait");
+        assert!(!case.partitions.is_idle());
         case.stored();
+        assert!(case.partitions.is_idle());
         assert!(case.hand_over(0, 10) && case.hand_over(0, 10) && case.hand_over(0, 10));
     }
 

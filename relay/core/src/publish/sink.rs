@@ -3,7 +3,7 @@
 //! A sink keeps the order in which it was given the records of one key, and reports each record exactly once while the
 //! producer that took it lives. `walpost::kafka` is the one that ships; the tests have theirs.
 
-use crate::event::encode::Record;
+use crate::event::record::Record;
 use crate::window::progress::Sequence;
 
 /// What became of a record.
@@ -65,6 +65,30 @@ pub enum SinkError {
         /// The brokers asked.
         brokers: String,
     },
+    /// A topic may not be used, as Kafka says when it is asked for it: the producer is none the worse for it.
+    #[error(
+        "Kafka denies access: {reason} (topic `{topic}`); grant the client WRITE and DESCRIBE on the topic (before \
+        Kafka 3.0 also IDEMPOTENT_WRITE on the cluster), or correct its credentials: walpost goes on by itself"
+    )]
+    TopicDenied {
+        /// The topic.
+        topic: String,
+        /// Kafka's word for it.
+        reason: String,
+    },
+    /// There is a bound to the partitions of all topics together.
+    #[error(
+        "the topic `{topic}` has {partitions} partitions: with those of the topics before it that is more than {max}, which \
+        is what walpost can tell apart"
+    )]
+    TooManyPartitions {
+        /// The topic.
+        topic: String,
+        /// Its partitions.
+        partitions: usize,
+        /// The bound.
+        max: usize,
+    },
     /// No broker answers.
     #[error("cannot reach Kafka at {brokers}: {reason}")]
     Unreachable {
@@ -79,6 +103,15 @@ pub enum SinkError {
     /// The settings do not make a producer.
     #[error("librdkafka refuses its settings: {0}")]
     Settings(String),
+}
+
+impl SinkError {
+    /// Whether a record waits for its topic, to which nothing is wrong with the producer: what it was given before is
+    /// delivered all the same.
+    #[must_use]
+    pub fn is_about_a_topic(&self) -> bool {
+        matches!(self, Self::TopicMissing { .. } | Self::TopicDenied { .. } | Self::Unreachable { .. })
+    }
 }
 
 /// How records are sent.
@@ -97,14 +130,15 @@ pub trait Sink {
     /// Enqueues a record; never waits.
     ///
     /// # Errors
-    /// [`SinkError::Full`] when there is no room now, [`SinkError::Held`] when there is none for this partition; anything
-    /// else says that it will not be taken.
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError>;
+    /// [`SinkError::Full`] when there is no room now, or a topic is being asked for, [`SinkError::Held`] when there is none
+    /// for this partition; anything else says that it will not be taken.
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError>;
 
     /// Nothing is in flight, and nothing is held back.
     fn idle(&mut self) {}
 
-    /// Waits for reports and appends them, a batch at a time. Safe to drop while it waits.
+    /// Waits for reports and appends them, a batch at a time; or appends none, once a record that was not taken may be
+    /// offered again. Safe to drop while it waits.
     fn reports(&mut self, into: &mut Vec<Report>) -> impl Future<Output = ()> + Send;
 
     /// Replaces a broken producer. Reports that the old one still had are appended; what it did not acknowledge is to

@@ -1,15 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use uuid::Uuid;
 
 use super::*;
-use crate::event::encode::{EncoderSettings, Format, Record};
 use crate::event::position::Position;
-use crate::event::{Key, OutboxEvent, Role};
+use crate::event::record::Record;
+use crate::event::{Plan, fixture};
 use crate::lsn::Lsn;
 use crate::publish::sink::Refusal;
 
@@ -33,17 +32,22 @@ struct Broker {
     log: Vec<Vec<u8>>,
     reports: Vec<Report>,
     broken: bool,
+    /// This record, and none other, is for a topic that is not there.
+    missing: Option<Sequence>,
 }
 
 impl Sink for Broker {
-    fn send(&mut self, sequence: Sequence, record: &Record) -> Result<(), SinkError> {
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError> {
         if self.broken {
             return Err(SinkError::Broken("test".into()));
+        }
+        if self.missing == Some(sequence) {
+            return Err(SinkError::TopicMissing { topic: "t".into(), brokers: "b:1".into() });
         }
         if self.queue.len() >= self.room {
             return Err(SinkError::Full);
         }
-        self.queue.push_back((sequence, record.value.clone()));
+        self.queue.push_back((sequence, record.value.unwrap().to_vec()));
         Ok(())
     }
 
@@ -84,23 +88,17 @@ impl Broker {
     }
 }
 
+thread_local! {
+    static PLAN: Arc<Plan> = Arc::new(fixture::plan());
+}
+
 fn event(id: i64) -> Entry {
-    let event = OutboxEvent {
-        id,
-        key: Key::Integer(1),
-        kind: Bytes::from_static(b"Created"),
-        payload: None,
-        created_at: 0,
-        event_id: Uuid::nil(),
-        traceparent: None,
-    };
-    PlacedEvent { event, position: Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 }, bytes: 10 }.into()
+    let position = Position { lsn: Lsn(1), ordinal: id.unsigned_abs(), committed_at: 0 };
+    PLAN.with(|plan| fixture::placed(plan, id, "1", position)).into()
 }
 
 fn publisher(room: usize) -> Publisher<Broker> {
-    let settings =
-        EncoderSettings { format: Format::PackageEvent, source: "/".into(), type_prefix: String::new() };
-    Publisher::new(Encoder::new(settings), Broker { room, ..Broker::default() })
+    Publisher::new(Renderer::default(), Broker { room, ..Broker::default() })
 }
 
 async fn take(publisher: &mut Publisher<Broker>) {
@@ -174,8 +172,9 @@ proptest! {
                 }
                 step(&mut publisher, &mut id, Step::Deliver { appended: 9, reported: 9 }).await;
             }
-            let mut encoder = self::publisher(1).encoder;
-            let expected: Vec<_> = (1..=id).map(|id| encoder.encode_entry(&event(id)).unwrap().value.clone()).collect();
+            let mut renderer = Renderer::default();
+            let value = |id| renderer.render_entry(&event(id)).unwrap().value.unwrap().to_vec();
+            let expected: Vec<_> = (1..=id).map(value).collect();
             assert_eq!(first_appearances(&publisher.sink.log), expected);
             assert!(publisher.is_caught_up());
         });
@@ -206,14 +205,18 @@ fn a_refused_batch_is_sent_one_by_one_until_the_record_that_was_meant_is_known()
     assert_eq!(publisher.sink.queue.len(), 2, "what was in the batch, and nothing behind it");
 
     let error = refuse(&mut publisher, &[1]).unwrap_err();
-    assert!(error.to_string().contains("(row 42) cannot be published: Kafka refuses the record"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("(row 42 of the transaction at 0/1) cannot be published: Kafka refuses the record"),
+        "{error}"
+    );
     assert_eq!(publisher.progress.records(), 3, "it still counts as in flight");
 }
 
 #[test]
 fn a_refused_record_becomes_a_dead_letter_in_its_turn_where_that_is_the_policy() {
-    let table = OutboxTable::new("public", "outbox", &[(Role::Id, "id")]);
-    let mut publisher = publisher(9).with_dead_letters(table);
+    let mut publisher = publisher(9).with_dead_letters();
     for id in 41..=43 {
         publisher.progress.push(event(id), 10);
     }
@@ -224,7 +227,7 @@ fn a_refused_record_becomes_a_dead_letter_in_its_turn_where_that_is_the_policy()
         block_on(step(&mut publisher, &mut 0, Step::Deliver { appended: 1, reported: 1 }));
     }
     let log: Vec<_> = publisher.sink.log.iter().map(|value| String::from_utf8_lossy(value)).collect();
-    assert_eq!(log[1], r#"{"id":42}"#);
+    assert!(log[1].contains(r#""package_event_id":42"#), "{log:?}");
     assert_eq!((log.len(), publisher.counts().dead_letters), (3, 1), "{log:?}");
 
     refuse(&mut publisher, &[]).unwrap();
@@ -233,8 +236,7 @@ fn a_refused_record_becomes_a_dead_letter_in_its_turn_where_that_is_the_policy()
 
 #[test]
 fn a_dead_letter_that_is_refused_even_when_cut_is_an_error() {
-    let table = OutboxTable::new("public", "outbox", &[]);
-    let mut publisher = publisher(9).with_dead_letters(table);
+    let mut publisher = publisher(9).with_dead_letters();
     publisher.progress.push(event(41), 10);
     publisher.send().unwrap();
     // The batch, the event, the letter; then the letter that was cut.
@@ -242,4 +244,26 @@ fn a_dead_letter_that_is_refused_even_when_cut_is_an_error() {
         refuse(&mut publisher, &[0]).unwrap();
     }
     assert!(refuse(&mut publisher, &[0]).is_err());
+}
+
+#[test]
+fn what_stands_before_a_record_whose_topic_is_missing_is_delivered_and_it_goes_once_the_topic_is_there() {
+    let mut publisher = publisher(9);
+    for id in 41..=43 {
+        publisher.progress.push(event(id), 10);
+    }
+    publisher.sink.missing = Some(1);
+    let error = publisher.send().unwrap_err();
+    assert!(error.is_about_a_topic() && error.to_string().contains("(row 42 of"), "{error}");
+    assert!(!publisher.finish_handed_over().unwrap(), "the first is in flight");
+    publisher.sink.append(1);
+    publisher.sink.report(1);
+    block_on(publisher.wait());
+    assert!(publisher.finish_handed_over().unwrap());
+    assert_eq!((publisher.progress.records(), publisher.sink.log.len()), (2, 1));
+
+    publisher.sink.missing = None;
+    publisher.send().unwrap();
+    block_on(step(&mut publisher, &mut 0, Step::Deliver { appended: 9, reported: 9 }));
+    assert_eq!((publisher.progress.records(), publisher.sink.log.len()), (0, 3));
 }

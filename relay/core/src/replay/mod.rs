@@ -6,8 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::position::{Entry, Position};
-use crate::event::{Kind, OutboxError, OutboxEvent, OutboxTable, Plan, Role, TypeFact, Types};
+use crate::event::mapping::{Choice, Format, Mapping};
+use crate::event::position::{Entry, PlacedRow, Position};
+use crate::event::record::Record;
+use crate::event::render::Renderer;
+use crate::event::template::Template;
+use crate::event::{OutboxError, OutboxTable, Plan, Types, fixture};
+use crate::lsn::Lsn;
 use crate::pgoutput::{
     Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple, TypeName,
 };
@@ -25,10 +30,34 @@ pub enum Read {
     Unfit(OutboxError),
     /// A row of another table.
     Row,
-    Event(Box<Result<OutboxEvent, OutboxError>>),
+    /// A row of the outbox: its record, or why it gives none.
+    Event(Box<Result<Rendered, OutboxError>>),
     Type(TypeName),
     Ignored(u8),
     Error(DecodeError),
+}
+
+/// A record that is kept.
+#[derive(Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Rendered {
+    pub topic: String,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Rendered {
+    fn of(record: &Record<'_>) -> Self {
+        let owned = |bytes: &[u8]| bytes.to_vec();
+        let headers = record.headers.iter();
+        Self {
+            topic: record.topic.name.to_owned(),
+            key: record.key.map(owned),
+            value: record.value.map(owned),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.map(owned))).collect(),
+        }
+    }
 }
 
 /// Reads a stream: messages, each behind its length in two bytes. The last one ends with the bytes.
@@ -50,7 +79,7 @@ pub fn messages(stream: &[u8]) -> Vec<Read> {
 /// The places of what a stream brings into the window, up to the first message that cannot be taken in.
 fn take(stream: &[u8]) -> Vec<Position> {
     let mut window = Progress::default();
-    let mut intake = Intake::new(table(), outbox().id, types(), true);
+    let mut intake = Intake::new(fixture::table(), fixture::OUTBOX, fixture::types(), true);
     for message in cut(stream) {
         if intake.take(&message, &mut window).is_err() {
             break;
@@ -65,7 +94,7 @@ fn take(stream: &[u8]) -> Vec<Position> {
 /// # Panics
 /// When something does not hold.
 pub fn row(tuple: &[u8]) -> Read {
-    let relation = outbox();
+    let relation = fixture::relation();
     let mut reader = Reader::new();
     let described = reader.one(&describe(&relation).into());
     assert!(matches!(described, Read::Relation(read) if *read == relation));
@@ -91,13 +120,19 @@ fn cut(mut stream: &[u8]) -> impl Iterator<Item = Bytes> {
 /// What one stream is read with.
 struct Reader {
     decoder: Decoder,
-    plan: Option<(u32, Plan)>,
+    plan: Option<Arc<Plan>>,
+    renderer: Renderer,
     types: Types,
 }
 
 impl Reader {
     fn new() -> Self {
-        Self { decoder: Decoder::default(), plan: None, types: types() }
+        Self {
+            decoder: Decoder::default(),
+            plan: None,
+            renderer: Renderer::default(),
+            types: fixture::types(),
+        }
     }
 
     fn one(&mut self, message: &Bytes) -> Read {
@@ -107,8 +142,9 @@ impl Reader {
             Ok(Message::Ignored(kind)) => Read::Ignored(kind),
             Ok(Message::Insert(insert)) => {
                 assert_eq!(write(&insert), message[..], "a row is not what its message holds");
-                let plan = self.plan.as_ref().filter(|(relation, _)| *relation == insert.relation);
-                plan.map_or(Read::Row, |(_, plan)| Read::Event(Box::new(event(plan, &insert.row))))
+                let plan = self.plan.as_ref().filter(|plan| plan.relation().id == insert.relation);
+                let Some(plan) = plan.map(Arc::clone) else { return Read::Row };
+                Read::Event(Box::new(self.event(plan, insert.row)))
             }
             Ok(Message::Type(name)) => {
                 self.types.named(name.clone());
@@ -124,22 +160,120 @@ impl Reader {
         if (relation.namespace.as_str(), relation.name.as_str()) != ("public", "package_event") {
             return Read::Relation(relation);
         }
-        match Plan::new(&table(), &relation, &self.types) {
-            Ok(fit) => self.plan = Some((relation.id, fit)),
+        match Plan::new(&fixture::table(), &relation, &self.types) {
+            Ok(fit) => self.plan = Some(Arc::new(fit)),
             Err(error) => return Read::Unfit(error),
         }
         Read::Relation(relation)
     }
+
+    fn event(&mut self, plan: Arc<Plan>, row: Tuple) -> Result<Rendered, OutboxError> {
+        let bytes = row.bytes();
+        let position = Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 };
+        let placed = PlacedRow { row, plan, position };
+        let checked = self.renderer.check(&placed);
+        let record = self.renderer.render(&placed).map(|record| {
+            let value = record.value.map_or(0, <[u8]>::len);
+            assert!(value < bytes + VALUE_OVERHEAD, "a value larger than its row");
+            Rendered::of(&record)
+        });
+        assert_eq!(
+            checked.err().as_ref(),
+            record.as_ref().err(),
+            "what was checked is not what was rendered"
+        );
+        record
+    }
 }
 
-fn event(plan: &Plan, row: &Tuple) -> Result<OutboxEvent, OutboxError> {
-    let event = plan.event(row);
-    if let Ok(event) = &event {
-        assert!(std::str::from_utf8(&event.kind).is_ok(), "a type that is no text");
-        let payload = event.payload.as_ref().map_or(0, Bytes::len);
-        assert!(event.kind.len() + payload < row.bytes(), "an event larger than its row");
-    }
-    event
+/// What the message adds to a row's own bytes at the most: keys and lengths of five fields.
+const VALUE_OVERHEAD: usize = 64;
+
+/// Reads a template and a row of a table of several types: two texts, each behind its length in a byte, the format's number,
+/// and the tuple.
+///
+/// # Panics
+/// When something does not hold.
+pub fn template(bytes: &[u8]) -> Option<Result<Rendered, String>> {
+    let (first, again) = (mapped(bytes), mapped(bytes));
+    assert_eq!(first, again, "the same bytes gave two records");
+    first
+}
+
+fn mapped(bytes: &[u8]) -> Option<Result<Rendered, String>> {
+    let text = |bytes: &[u8]| -> Option<(String, usize)> {
+        let (length, rest) = bytes.split_first()?;
+        let text = rest.get(..usize::from(*length))?;
+        Some((String::from_utf8_lossy(text).into_owned(), 1 + text.len()))
+    };
+    let (value, at) = text(bytes)?;
+    let (header, behind) = text(bytes.get(at..)?)?;
+    let (format, tuple) = bytes.get(at + behind..)?.split_first()?;
+    let mapping = mapping(&value, &header, *format)?;
+    let relation = Arc::new(types_of_all());
+    let plan = match Plan::new(&OutboxTable::new("public", "outbox", mapping), &relation, &Types::default()) {
+        Ok(plan) => Arc::new(plan),
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    let mut decoder = Decoder::default();
+    let described = decoder.decode(&describe(&relation).into());
+    assert!(described.is_ok(), "{described:?}");
+    let insert = [b"I".as_slice(), &relation.id.to_be_bytes(), b"N", tuple].concat();
+    let Ok(Message::Insert(insert)) = decoder.decode(&insert.into()) else { return None };
+    let position = Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 };
+    let placed = PlacedRow { row: insert.row, plan, position };
+    let mut renderer = Renderer::default();
+    let record = renderer.render(&placed).map(|record| Rendered::of(&record));
+    Some(record.map_err(|error| error.to_string()))
+}
+
+fn mapping(value: &str, header: &str, format: u8) -> Option<Mapping> {
+    let (value, header) = (Template::column(value).ok()?, Template::text(header).ok()?);
+    let fields = [(vec!["f".to_owned()], header.clone())].into();
+    let base = Mapping {
+        topic: Choice::Given(Template::constant("t")),
+        key: Choice::Absent,
+        id: Choice::Given(Template::of_column("uuid")),
+        kind: Choice::Given(Template::of_column("text")),
+        headers_from: Choice::Given(Template::of_column("json")),
+        value: Choice::Given(value),
+        ..Mapping::default()
+    };
+    Some(match format % 4 {
+        0 => Mapping { headers: vec![("h".to_owned(), header)], ..base },
+        1 => Mapping { format: Format::Json, fields, ..base },
+        2 => Mapping { format: Format::CloudEvents, fields, ..base },
+        _ => {
+            let names = ["ID", "PackageID", "Type", "Created", "Payload"];
+            let fields = names.map(|name| (vec![name.to_owned()], header.clone())).into();
+            Mapping { fields, ..fixture::preset("package-event") }
+        }
+    })
+}
+
+/// A table with a column of each type.
+fn types_of_all() -> Relation {
+    let columns = [
+        ("int", 20),
+        ("text", 25),
+        ("json", 114),
+        ("jsonb", 3802),
+        ("bytea", 17),
+        ("uuid", 2950),
+        ("time", 1184),
+        ("date", 1082),
+        ("num", 1700),
+        ("float", 701),
+        ("bool", 16),
+        ("array", 1009),
+        ("event_id", 2950),
+        ("event_type", 25),
+        ("created_at", 1184),
+        ("package_id", 20),
+        ("traceparent", 25),
+    ];
+    let columns = columns.map(|(name, type_oid)| Column { name: name.to_owned(), type_oid }).to_vec();
+    Relation { id: 7, namespace: "public".into(), name: "outbox".into(), columns }
 }
 
 /// A row's message, out of what was read of it.
@@ -172,38 +306,6 @@ fn describe(relation: &Relation) -> Vec<u8> {
         bytes.extend([b"\0", name.as_bytes(), b"\0", &type_oid.to_be_bytes()[..], &[255; 4]].concat());
     }
     bytes
-}
-
-/// The columns of the package API's outbox, with their types; the enum's is of its database's own.
-const COLUMNS: [(Role, &str, u32); 7] = [
-    (Role::Id, "package_event_id", 20),
-    (Role::Key, "package_id", 20),
-    (Role::Type, "event_type", 16_387),
-    (Role::Payload, "payload", 3802),
-    (Role::CreatedAt, "created_at", 1184),
-    (Role::EventId, "event_id", 2950),
-    (Role::Traceparent, "traceparent", 25),
-];
-
-fn table() -> OutboxTable {
-    OutboxTable::new("public", "package_event", &COLUMNS.map(|(role, name, _)| (role, name)))
-}
-
-/// The enum under the object id that [`COLUMNS`] have; a stream of another database has its name.
-fn types() -> Types {
-    Types::new([TypeFact {
-        oid: 16_387,
-        namespace: "public".into(),
-        name: "event_type_enum".into(),
-        kind: Kind::Text,
-        what: "an enum".into(),
-        labels: Vec::new(),
-    }])
-}
-
-fn outbox() -> Relation {
-    let columns = COLUMNS.map(|(_, name, type_oid)| Column { name: name.to_owned(), type_oid }).to_vec();
-    Relation { id: 16_401, namespace: "public".into(), name: "package_event".into(), columns }
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::progress::{Progress, ProgressError};
 use super::transaction::Transaction;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::position::Entry;
+use crate::event::position::{Entry, PlacedRow};
+use crate::event::render::Renderer;
 use crate::event::{BadRow, OutboxError, OutboxTable, Plan, Types};
-use crate::pgoutput::{DecodeError, Decoder, Insert, Message, Oid, Relation, Tuple};
+use crate::pgoutput::{DecodeError, Decoder, Insert, Message, Oid, Relation};
 use crate::time::from_postgres;
 
 /// A row is a view into what was read with it, and keeps that in memory: where more than this lies between two rows,
@@ -52,7 +53,9 @@ pub struct Intake {
     outbox: Oid,
     decoder: Decoder,
     /// The outbox in the stream's latest description of it; more than one where it was made anew.
-    plans: Vec<(Arc<Relation>, Plan)>,
+    plans: Vec<Arc<Plan>>,
+    /// What checks that a row gives a record.
+    renderer: Renderer,
     /// What the catalogue and the stream say of types.
     types: Types,
     /// The transaction that is being read.
@@ -73,6 +76,7 @@ impl Intake {
             outbox,
             decoder: Decoder::default(),
             plans: Vec::new(),
+            renderer: Renderer::default(),
             types,
             transaction: Transaction::default(),
             passed_over: 0,
@@ -122,15 +126,15 @@ impl Intake {
             return Ok(());
         }
         self.described = true;
-        self.plans.retain(|(outbox, _)| outbox.id != relation.id);
+        self.plans.retain(|plan| plan.relation().id != relation.id);
         let plan = Plan::new(&self.table, relation, &self.types)?;
-        self.plans.push((Arc::clone(relation), plan));
+        self.plans.push(Arc::new(plan));
         Ok(())
     }
 
     fn insert(&mut self, mut insert: Insert, window: &mut Progress<Entry>) -> Result<Taken, IntakeError> {
-        let outbox = self.plans.iter().find(|(outbox, _)| outbox.id == insert.relation);
-        let Some((relation, plan)) = outbox else { return Ok(Taken::Quietly) };
+        let plan = self.plans.iter().find(|plan| plan.relation().id == insert.relation);
+        let Some(plan) = plan else { return Ok(Taken::Quietly) };
         let bytes = insert.row.bytes();
         if std::mem::take(&mut self.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
             insert.row = insert.row.detached();
@@ -138,18 +142,21 @@ impl Intake {
         self.transaction.count(bytes);
         let taken = match window.admit()? {
             None => Taken::Repeated(bytes),
-            Some(ordinal) => match plan.event(&insert.row) {
-                Ok(event) => {
-                    self.transaction.hold(event, ordinal, bytes);
-                    Taken::Quietly
+            Some(ordinal) => {
+                let placed = self.transaction.place(insert.row, plan, ordinal);
+                match self.renderer.check(&placed) {
+                    Ok(()) => {
+                        self.transaction.hold(placed);
+                        Taken::Quietly
+                    }
+                    Err(error) => {
+                        let letter = self.refuse(&placed, error)?;
+                        let reason = letter.reason.clone();
+                        self.transaction.hold_dead(letter);
+                        Taken::Dead(reason, bytes)
+                    }
                 }
-                Err(error) => {
-                    let letter = self.refuse(&insert.row, ordinal, error, relation, plan)?;
-                    let reason = letter.reason.clone();
-                    self.transaction.hold_dead(letter);
-                    Taken::Dead(reason, bytes)
-                }
-            },
+            }
         };
         for entry in self.transaction.overflow() {
             push(window, entry)?;
@@ -158,22 +165,17 @@ impl Intake {
     }
 
     /// A row that is not an event: a dead letter, or the end.
-    fn refuse(
-        &self,
-        row: &Tuple,
-        ordinal: u64,
-        error: OutboxError,
-        relation: &Relation,
-        plan: &Plan,
-    ) -> Result<DeadLetter, Box<BadRow>> {
-        let place =
-            format!("row {ordinal} of the transaction that committed at {}", self.transaction.commit_lsn());
+    fn refuse(&self, placed: &PlacedRow, error: OutboxError) -> Result<DeadLetter, Box<BadRow>> {
+        let place = format!(
+            "row {} of the transaction that committed at {}",
+            placed.position.ordinal,
+            self.transaction.commit_lsn()
+        );
         let bad = Box::new(BadRow { place, table: self.table.name(), error });
         if !self.takes_dead_letters {
             return Err(bad);
         }
-        let position = self.transaction.position(ordinal);
-        Ok(DeadLetter::of_row(&self.table, relation, plan, row, bad.to_string(), position))
+        Ok(DeadLetter::of(placed, bad.to_string()))
     }
 }
 

@@ -8,10 +8,13 @@
 //!
 //! Which of the two it is depends on nothing but the transaction's own rows: a repeat carries the same bytes.
 
-use crate::event::OutboxEvent;
+use std::sync::Arc;
+
+use crate::event::Plan;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::position::{Entry, PlacedEvent, Position};
+use crate::event::position::{Entry, PlacedRow, Position};
 use crate::lsn::Lsn;
+use crate::pgoutput::Tuple;
 
 /// Rows of a transaction that are held at most. The usual transaction of an outbox has one; a thousand rows of the
 /// usual few hundred bytes are a fraction of a megabyte.
@@ -52,12 +55,18 @@ impl Transaction {
         self.bytes += bytes;
     }
 
-    /// Holds an event of the transaction.
-    pub fn hold(&mut self, event: OutboxEvent, ordinal: u64, bytes: usize) {
-        self.held.push(PlacedEvent { event, position: self.position(ordinal), bytes }.into());
+    /// A row of the transaction at its place.
+    #[must_use]
+    pub fn place(&self, row: Tuple, plan: &Arc<Plan>, ordinal: u64) -> PlacedRow {
+        PlacedRow { row, plan: Arc::clone(plan), position: self.position(ordinal) }
     }
 
-    /// Holds a dead letter in the place of an event.
+    /// Holds a row of the transaction.
+    pub fn hold(&mut self, placed: PlacedRow) {
+        self.held.push(placed.into());
+    }
+
+    /// Holds a dead letter in the place of a row.
     pub fn hold_dead(&mut self, letter: DeadLetter) {
         self.held.push(Entry::Dead(Box::new(letter)));
     }
@@ -94,24 +103,26 @@ impl Transaction {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::event::Key;
+    use crate::event::fixture;
 
-    fn event(id: i64) -> OutboxEvent {
-        OutboxEvent {
-            id,
-            key: Key::Integer(1),
-            kind: Bytes::from_static(b"Created"),
-            payload: None,
-            created_at: 0,
-            event_id: Uuid::nil(),
-            traceparent: None,
-        }
+    thread_local! {
+        static PLAN: Arc<Plan> = Arc::new(fixture::plan());
+    }
+
+    /// A row that weighs so many bytes more than its values' frames.
+    fn row(id: u64, bytes: usize) -> Tuple {
+        let (id, filling) = (id.to_be_bytes(), vec![b'x'; bytes]);
+        Tuple::from_values([Some(id.as_slice()), Some(filling.as_slice())].into_iter())
+    }
+
+    fn hold(transaction: &mut Transaction, id: u64, ordinal: u64, bytes: usize) {
+        let placed = PLAN.with(|plan| transaction.place(row(id, bytes), plan, ordinal));
+        transaction.hold(placed);
     }
 
     /// Reads a transaction of `rows` rows, of which the first `repeated` are not published again.
@@ -122,7 +133,7 @@ mod tests {
         for ordinal in 0..rows {
             transaction.count(10);
             if ordinal >= repeated {
-                transaction.hold(event(0), ordinal, 10);
+                hold(&mut transaction, 0, ordinal, 10);
             }
             published.extend(transaction.overflow().map(|entry| entry.position()));
         }
@@ -157,27 +168,28 @@ mod tests {
         let mut transaction = Transaction::default();
         transaction.begin(Lsn(1), 0);
         transaction.count(1);
-        transaction.hold(event(1), 0, 1);
+        hold(&mut transaction, 1, 0, 1);
         transaction.begin(Lsn(5), 0);
         assert_eq!(transaction.commit(Lsn(9)).count(), 0);
     }
 
-    fn event_of(entry: &Entry) -> &PlacedEvent {
+    fn row_of(entry: &Entry) -> &Tuple {
         match entry {
-            Entry::Event(placed) => placed,
+            Entry::Row(placed) => &placed.row,
             Entry::Dead(letter) => panic!("a dead letter: {letter:?}"),
         }
     }
 
     fn placed_id(entry: &Entry) -> (u64, Position) {
-        (event_of(entry).event.id as u64, entry.position())
+        let id = row_of(entry).iter().next().and_then(|datum| datum.bytes()).unwrap();
+        (u64::from_be_bytes(id.try_into().unwrap()), entry.position())
     }
 
     /// A row as the stream has it: its bytes, and whether the connection breaks behind it.
     fn rows() -> impl Strategy<Value = Vec<(usize, bool)>> {
         let small = prop::collection::vec((1usize..100, prop::bool::weighted(0.1)), 0..20);
         let many = prop::collection::vec((1usize..2_000, prop::bool::weighted(0.001)), 990..1_020);
-        let heavy = prop::collection::vec((1usize..HELD_BYTES_MAX / 3, prop::bool::weighted(0.1)), 0..12);
+        let heavy = prop::collection::vec((1usize..HELD_BYTES_MAX / 3, prop::bool::weighted(0.1)), 0..7);
         prop_oneof![small, many, heavy]
     }
 
@@ -188,18 +200,17 @@ mod tests {
         rows: &mut [(usize, bool)],
         published: &mut Vec<(u64, Position)>,
     ) -> bool {
-        let already = published.len() as u64;
+        let (already, frames) = (published.len() as u64, row(0, 0).bytes());
         transaction.begin(Lsn(0x100), 5);
         for (ordinal, (bytes, breaks)) in (0u64..).zip(rows.iter_mut()) {
             transaction.count(*bytes);
             if ordinal >= already {
-                transaction.hold(event(ordinal as i64), ordinal, *bytes);
+                hold(transaction, ordinal, ordinal, *bytes);
             }
             published.extend(transaction.overflow().map(|entry| placed_id(&entry)));
             assert!(transaction.held.len() as u64 <= HELD_ROWS_MAX, "more rows are held than may be");
-            assert!(
-                transaction.held.iter().map(|entry| event_of(entry).bytes).sum::<usize>() <= HELD_BYTES_MAX
-            );
+            let held = transaction.held.iter().map(|entry| row_of(entry).bytes() - frames);
+            assert!(held.sum::<usize>() <= HELD_BYTES_MAX);
             if std::mem::take(breaks) {
                 transaction.abandon();
                 return false;

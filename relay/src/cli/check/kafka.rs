@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Side, times};
 use crate::config::Settings;
 use crate::error::{Error, Verdict};
-use crate::kafka::facts::{TopicFacts, may_write, topic_facts};
+use crate::kafka::facts::{TopicFacts, brokers, may_write, topic_facts};
 use walpost_core::publish::partitions::OLD_AFTER_MS;
 use walpost_core::publish::sink::SinkError;
 
@@ -13,14 +13,18 @@ use walpost_core::publish::sink::SinkError;
 const MESSAGE_MAX_BYTES: u64 = 1_000_000;
 
 pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
-    let topics = [Some(&settings.kafka.topic), settings.kafka.dead_letter_topic.as_ref()];
-    for (name, topic) in ["topic", "dead letters"].into_iter().zip(topics) {
-        let Some(topic) = topic else { continue };
+    let topics = [settings.kafka.topic.as_ref(), settings.kafka.dead_letter_topic.as_ref()];
+    let topics = ["topic", "dead letters"].into_iter().zip(topics);
+    let topics: Vec<_> = topics.filter_map(|(name, topic)| Some((name, topic?))).collect();
+    if topics.is_empty() {
+        return check_cluster(settings, side).await;
+    }
+    for (name, topic) in topics {
         match topic_facts(&settings.kafka, topic, settings.timing.connect_timeout).await {
             Ok(facts) => {
                 check_topic(settings, side, name, topic, &facts);
                 // A dead letter always has the time of its publishing.
-                if *topic == settings.kafka.topic {
+                if settings.kafka.topic.as_ref() == Some(topic) {
                     times::check(settings, side, topic, &facts).await;
                 }
                 check_rights(settings, side, topic, &facts).await;
@@ -28,6 +32,14 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
             Err(error @ SinkError::Unreachable { .. }) => return failed(side, "connection", error),
             Err(error) => failed(side, name, error),
         }
+    }
+}
+
+/// Only the rows say which topics there are to be.
+async fn check_cluster(settings: &Settings, side: &mut Side<'_>) {
+    match brokers(&settings.kafka, settings.timing.connect_timeout).await {
+        Ok(brokers) => side.ok("connection", format!("{brokers} brokers")),
+        Err(error) => failed(side, "connection", error),
     }
 }
 
@@ -57,7 +69,7 @@ async fn check_rights(settings: &Settings, side: &mut Side<'_>, topic: &str, fac
 fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {
     let error = Error::from(error);
     let is_missing = matches!(error, Error::Sink(SinkError::TopicMissing { .. }));
-    let is_denied = matches!(error, Error::Sink(SinkError::Denied(_)));
+    let is_denied = matches!(error, Error::Sink(SinkError::Denied(_) | SinkError::TopicDenied { .. }));
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
         _ if is_missing => "create it, or correct --topic".to_owned(),

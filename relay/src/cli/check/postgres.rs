@@ -8,11 +8,10 @@ use crate::error::{Error, Verdict};
 use crate::postgres::catalogue;
 use crate::postgres::ledger;
 use crate::postgres::names::{quoted, table_name};
-use crate::postgres::preflight::{self, PreflightError, SlotFacts};
+use crate::postgres::preflight::{self, Outbox, PreflightError, SlotFacts};
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::Connection;
-use walpost_core::event::Role;
-use walpost_core::pgoutput::Oid;
+use walpost_core::pgoutput::Relation;
 
 /// Settings of the server that matter.
 const SETTINGS: [&str; 7] = [
@@ -42,17 +41,13 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
         Ok(server) => server,
         Err(error) => return failed(side, "settings", error.into()),
     };
-    let table = match catalogue::resolved(&session, &settings.source.table).await {
-        Ok(table) => table,
+    // What the settings leave open is said by the table, where it is there and fits.
+    let table = match catalogue::look(&session, &settings.source.table).await {
+        Ok(looked) => looked.and_then(|looked| looked.table.ok()),
         Err(error) => return failed(side, "table", error.into()),
     };
-    // What is not there at all is named by the names that it may have.
-    let named = if table.columns.iter().any(|column| column.names.is_empty()) {
-        settings.source.table.clone()
-    } else {
-        table
-    };
-    let source = SourceSettings { table: named, ..settings.source.clone() };
+    let table = table.unwrap_or_else(|| settings.source.table.clone());
+    let source = SourceSettings { table, ..settings.source.clone() };
     let settings = &Settings { source, ..settings.clone() };
     let asked = Asked { settings, session, server };
     if let Err(error) = preflight::check_server(&asked.session).await {
@@ -68,10 +63,10 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     let outbox = asked.table(side).await;
     asked.id_index(side).await;
     asked.payload_bound(side).await;
-    if let Some(outbox) = outbox {
+    if let Some(outbox) = &outbox {
         asked.publication(side, outbox).await;
     }
-    asked.slot(side, outbox).await;
+    asked.slot(side, outbox.as_ref()).await;
     asked.retention(side);
     asked.idle_timeout(side);
 }
@@ -206,12 +201,12 @@ impl Asked<'_> {
         Connection::open(&self.settings.database, self.settings.timing.connect_timeout).await.is_ok()
     }
 
-    /// The table's oid, where it is one to follow.
-    async fn table(&self, side: &mut Side<'_>) -> Option<Oid> {
+    /// The table, where it is one to follow.
+    async fn table(&self, side: &mut Side<'_>) -> Option<Relation> {
         const NAME: &str = "table";
         let table = &self.settings.source.table;
         let relation = match preflight::check_table(&self.session, table).await {
-            Ok(relation) => relation,
+            Ok(Outbox { relation, .. }) => relation,
             Err(error) => {
                 failed(side, NAME, error.into());
                 return None;
@@ -221,14 +216,22 @@ impl Asked<'_> {
         if let Err(error) = preflight::check_row_security(&self.session, table, relation.id).await {
             failed(side, "row security", error.into());
         }
-        Some(relation.id)
+        Some(relation)
     }
 
-    /// The table is read, and cleaned, by ranges of ids.
+    /// The table is read, and cleaned, by ranges of the column that orders it.
     async fn id_index(&self, side: &mut Side<'_>) {
         const NAME: &str = "id index";
         let table = &self.settings.source.table;
-        let (name, id) = (table_name(table), table.column(Role::Id).unwrap_or_default());
+        let name = table_name(table);
+        let Some(id) = table.order.as_deref() else {
+            return side.warn(
+                NAME,
+                "no integer orders the table: a first copy, or a recovery, reads it in one statement, and begins anew when it \
+                 is interrupted; --clean cannot be used",
+                "for a large table add a column such as `bigint generated always as identity`, and name it in --order",
+            );
+        };
         let sql = "select i.indexrelid::regclass::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid \
                    and a.attnum = i.indkey[0] join pg_class c on c.oid = i.indexrelid \
                    join pg_am m on m.oid = c.relam and m.amname = 'btree' where i.indrelid = to_regclass($1) \
@@ -256,20 +259,19 @@ impl Asked<'_> {
         match self.session.client().query_opt(sql, &[&name]).await {
             Ok(Some(row)) => side.ok(NAME, row.get::<_, String>(0)),
             Ok(None) => {
-                let payload = table.column(Role::Payload).unwrap_or_default();
+                let Some(value) = table.value_column() else { return };
+                let value = quoted(value);
                 side.warn(
                     NAME,
                     "no constraint bounds the payload: a row that no topic takes halts the relay",
-                    format!(
-                        "alter table {name} add check (octet_length({payload}::text) <= 900000) not valid"
-                    ),
+                    format!("alter table {name} add check (octet_length({value}::text) <= 900000) not valid"),
                 );
             }
             Err(error) => failed(side, NAME, self.session.error("read the constraints")(error).into()),
         }
     }
 
-    async fn publication(&self, side: &mut Side<'_>, outbox: Oid) {
+    async fn publication(&self, side: &mut Side<'_>, outbox: &Relation) {
         const NAME: &str = "publication";
         let source = &self.settings.source;
         if let Err(error) = preflight::check_publication(&self.session, source, outbox).await {
@@ -293,7 +295,7 @@ impl Asked<'_> {
         }
     }
 
-    async fn slot(&self, side: &mut Side<'_>, outbox: Option<Oid>) {
+    async fn slot(&self, side: &mut Side<'_>, outbox: Option<&Relation>) {
         const NAME: &str = "slot";
         let facts = match self.slot_facts(outbox).await {
             Ok(facts) => facts,
@@ -321,7 +323,7 @@ impl Asked<'_> {
         }
     }
 
-    async fn slot_facts(&self, outbox: Option<Oid>) -> Result<SlotFacts, Error> {
+    async fn slot_facts(&self, outbox: Option<&Relation>) -> Result<SlotFacts, Error> {
         let (source, timeout) = (&self.settings.source, self.settings.timing.connect_timeout);
         let facts = preflight::check_slot(&self.session, source).await?;
         let memory = ledger::load(&self.session, &source.slot).await?;

@@ -8,11 +8,10 @@ use std::time::Duration;
 use super::Side;
 use crate::config::Settings;
 use crate::kafka::facts::TopicFacts;
-use crate::postgres::catalogue;
+use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::ledger;
 use crate::postgres::names::quoted;
 use crate::postgres::{DatabaseError, Session};
-use walpost_core::event::Role;
 
 const NAME: &str = "record times";
 
@@ -119,8 +118,9 @@ async fn ahead(settings: &Settings) -> Result<Option<Duration>, DatabaseError> {
     {
         return Ok(None);
     }
-    let table = catalogue::resolved(&session, &source.table).await?;
-    let Some(written) = table.column(Role::CreatedAt).map(quoted) else { return Ok(None) };
+    let looked = catalogue::look(&session, &source.table).await?;
+    let Some(written) = looked.as_ref().and_then(Looked::time_column).map(quoted) else { return Ok(None) };
+    let Some(Looked { table: Ok(table), .. }) = &looked else { return Ok(None) };
     // As walpost reads it: a time without a zone is taken as UTC.
     let sql = format!(
         "select (1000 * (extract(epoch from max({written})) - extract(epoch from clock_timestamp())))::bigint \

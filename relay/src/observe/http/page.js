@@ -302,7 +302,7 @@ function drawRecent({ recent, now_ms: now }) {
   // On a phone the rows are grids, which would take their roles from them.
   fill(byId("recent").tBodies[0], recent.length, () => Object.assign(make("tr"), { role: "row" }), (row, i) => {
     const e = recent[i];
-    const cells = [e.id, e.key, e.type, clock(e.committed_ms, now), milliseconds(e.latency_ms), e.event_id, `${e.lsn}, ${e.seq}`];
+    const cells = [e.key ?? "–", e.type ?? "–", clock(e.committed_ms, now), milliseconds(e.latency_ms), e.event_id ?? "–", `${e.lsn}, ${e.seq}`];
     fill(row, cells.length, () => Object.assign(make("td"), { role: "cell" }), (cell, column) => setText(cell, String(cells[column])));
   });
 }

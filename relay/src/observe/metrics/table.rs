@@ -5,6 +5,7 @@ use crate::observe::board::View;
 use crate::observe::sampler::Sample;
 use crate::observe::state::{Peer, State};
 use crate::postgres::preflight::SlotFacts;
+use walpost_core::event::presets;
 use walpost_core::publish::counts::Counts;
 
 /// What kind of metric it is.
@@ -55,11 +56,13 @@ const INVALIDATIONS: [&str; 5] =
 
 /// Every metric, but for those of the process.
 pub const TABLE: &[Metric] = &[
-    // The name that the service's dashboards know; the others are walpost's own.
+    gauge("walpost_unconfirmed_events", "Events read and not yet confirmed to Postgres.", |view| {
+        one(number(view.numbers.unconfirmed))
+    }),
     gauge(
-        "logistic_package_api_retranslator_events_processing",
-        "Events read and not yet confirmed to Postgres.",
-        |view| one(number(view.numbers.unconfirmed)),
+        presets::PACKAGE_GAUGE,
+        "The same under the name that the package API's dashboards know; with `preset = \"package-event\"` only.",
+        |view| if view.preset == Some(presets::PACKAGE) { one(number(view.numbers.unconfirmed)) } else { Vec::new() },
     ),
     gauge("walpost_build_info", "1, with the version and the commit it was built from.", |_| {
         vec![(vec![super::VERSION.into(), super::REVISION.into()], 1.0.into())]

@@ -18,6 +18,7 @@ fn view() -> View {
         window: WindowSettings { records: 20_000, bytes: 1 << 26 },
         stall_timeout: long,
         sample_age_max: long,
+        preset: Some(walpost_core::event::presets::PACKAGE),
     };
     Vitals::new(limits).view()
 }

@@ -14,6 +14,7 @@ const PUBLISHES_GENERATED: i32 = 180_000;
 pub(super) async fn left_out(
     session: &Session,
     source: &SourceSettings,
+    needed: &[&str],
     published: Option<&[Value]>,
 ) -> Result<Option<Unsafe>, DatabaseError> {
     let sql = "select a.attname::text, a.attgenerated = 's', current_setting('server_version_num')::int \
@@ -21,9 +22,7 @@ pub(super) async fn left_out(
                where n.nspname = $1 and c.relname = $2 and a.attgenerated <> '' and not a.attisdropped \
                and a.attname = any($3)";
     let table = &source.table;
-    let names: Vec<&str> =
-        table.columns.iter().flat_map(|column| &column.names).map(String::as_str).collect();
-    let rows = session.client().query(sql, &[&table.schema, &table.table, &names]).await;
+    let rows = session.client().query(sql, &[&table.schema, &table.table, &needed]).await;
     let rows = rows.map_err(session.error("look for generated columns"))?;
     let is_published =
         |name: &str| published.is_some_and(|names| names.iter().any(|known| known.as_str() == Some(name)));

@@ -19,20 +19,23 @@ pub(crate) use publication::catalogue_rows;
 pub use publication::{PublicationId, check_kept, check_publication, publication_exists};
 pub use server::{check_not_awaited, check_server, decodes_alterations, system};
 pub use slot::{SlotFacts, check_memory, check_slot, slot_facts};
-pub use table::{check_row_security, check_table};
+pub use table::{Outbox, check_row_security, check_table};
 
 use crate::config::SourceSettings;
 use crate::postgres::Server;
 use crate::postgres::Session;
 use crate::postgres::ledger::{self, Memory};
+use walpost_core::event::OutboxTable;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Relation;
 
 /// What was found, and is as it must be.
 #[derive(Debug)]
 pub struct Found {
-    /// The table.
+    /// The table as the catalogue has it.
     pub relation: Relation,
+    /// The same with what the settings say of it, and all that was guessed.
+    pub table: OutboxTable,
     /// The publication.
     pub publication: PublicationId,
     /// The slot.
@@ -70,13 +73,14 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     if server.in_recovery {
         return Err(PreflightError::Standby(session.place().to_owned()));
     }
-    let relation = check_table(session, &source.table).await?;
-    let publication = check_publication(session, source, relation.id).await?;
+    let Outbox { relation, table } = check_table(session, &source.table).await?;
+    let resolved = SourceSettings { table, ..source.clone() };
+    let publication = check_publication(session, &resolved, &relation).await?;
     // The slot before the memory, which is never behind it.
     let slot = check_slot(session, source).await?;
     let memory = ledger::load(session, &source.slot).await?;
     let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
     let remembered = check_memory(&slot, &memory, server)?;
     check_kept(source, &publication, &memory)?;
-    Ok(Found { relation, publication, slot, memory, remembered })
+    Ok(Found { relation, table: resolved.table, publication, slot, memory, remembered })
 }

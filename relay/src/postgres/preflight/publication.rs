@@ -6,8 +6,7 @@ use super::{PreflightError, Unsafe, generated};
 use crate::config::SourceSettings;
 use crate::postgres::ledger::Memory;
 use crate::postgres::{DatabaseError, Session};
-use walpost_core::event::EventColumn;
-use walpost_core::pgoutput::Oid;
+use walpost_core::pgoutput::{Oid, Relation};
 
 /// From this version on the catalogue leaves generated columns out of those that a publication holds; 15 names them with
 /// the others, and 14 names none at all.
@@ -63,14 +62,14 @@ pub async fn publication_exists(session: &Session, publication: &str) -> Result<
     Ok(row.map_err(session.error("read pg_publication"))?.get(0))
 }
 
-/// Checks that the publication holds the table `outbox` (its oid), whole; says which it is.
+/// Checks that the publication holds the table `outbox`, whole, as far as it becomes part of a record; says which it is.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
 pub async fn check_publication(
     session: &Session,
     source: &SourceSettings,
-    outbox: Oid,
+    outbox: &Relation,
 ) -> Result<PublicationId, PreflightError> {
     let publication = &source.publication;
     let sql = format!(
@@ -79,7 +78,7 @@ pub async fn check_publication(
          from pg_publication p where p.pubname = $1",
         catalogue_rows(session, "$1", "$2")
     );
-    let row = session.client().query_opt(&sql, &[publication, &outbox]).await;
+    let row = session.client().query_opt(&sql, &[publication, &outbox.id]).await;
     let row = row.map_err(session.error("read pg_publication"))?;
     let row = row.ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
     if !row.get::<_, bool>(0) {
@@ -91,14 +90,14 @@ pub async fn check_publication(
     let sql = "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
         on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
         and c.oid = $2";
-    let rows = session.client().query(sql, &[publication, &outbox]).await;
+    let rows = session.client().query(sql, &[publication, &outbox.id]).await;
     let rows = rows.map_err(session.error("read pg_publication_tables"))?;
     if rows.is_empty() {
         let (publication, table) = (publication.clone(), source.table.name());
         return Err(Unsafe::PublicationLacksTable { publication, table }.into());
     }
     for row in &rows {
-        check_rows_and_columns(session, source, &row.get(0)).await?;
+        check_rows_and_columns(session, source, outbox, &row.get(0)).await?;
     }
     Ok(found)
 }
@@ -126,6 +125,7 @@ pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memor
 async fn check_rows_and_columns(
     session: &Session,
     source: &SourceSettings,
+    outbox: &Relation,
     row: &Value,
 ) -> Result<(), PreflightError> {
     let filters = |what: String| Unsafe::PublicationFilters {
@@ -137,20 +137,19 @@ async fn check_rows_and_columns(
         return Err(filters("rows".into()).into());
     }
     let published = row.get("attnames").and_then(Value::as_array).map(Vec::as_slice);
-    let is_published = |name: &String| {
-        published.is_none_or(|names| names.iter().any(|known| known.as_str() == Some(name.as_str())))
-    };
-    let is_left_out = |column: &&EventColumn| !column.names.iter().any(is_published);
-    let left_out = source.table.columns.iter().find(is_left_out);
+    let is_published =
+        |name: &str| published.is_none_or(|names| names.iter().any(|known| known.as_str() == Some(name)));
+    let needed: Vec<_> = source.table.needed(outbox).collect();
+    let left_out = needed.iter().find(|name| !is_published(name));
     let tells_generated = session.version() >= TELLS_GENERATED;
     if (left_out.is_some() || !tells_generated)
         && let Some(generated) =
-            generated::left_out(session, source, published.filter(|_| tells_generated)).await?
+            generated::left_out(session, source, &needed, published.filter(|_| tells_generated)).await?
     {
         return Err(generated.into());
     }
     match left_out {
-        Some(column) => Err(filters(format!("the column `{}`", column.names.join("` or `"))).into()),
+        Some(column) => Err(filters(format!("the column `{column}`")).into()),
         None => Ok(()),
     }
 }

@@ -2,31 +2,45 @@
 
 use super::{PreflightError, Unsafe};
 use crate::postgres::Session;
-use crate::postgres::catalogue;
-use walpost_core::event::{OutboxError, OutboxTable, Plan};
-use walpost_core::pgoutput::{Column, Oid, Relation};
+use crate::postgres::catalogue::{self, Looked};
+use walpost_core::event::{OutboxError, OutboxTable};
+use walpost_core::pgoutput::{Oid, Relation};
+
+/// The outbox, and what is known of it.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The table as the catalogue has it.
+    pub relation: Relation,
+    /// The same with what the settings say of it, and all that was guessed.
+    pub table: OutboxTable,
+}
 
 /// Checks the table.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
-pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
-    check_kind(session, table).await?;
-    let mut relation = describe(session, table).await?;
+pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Outbox, PreflightError> {
+    let mut before = None;
     loop {
-        let types = catalogue::types(session, &relation, &[]).await?;
-        let planned = Plan::new(table, &relation, &types);
-        let Err(error @ OutboxError::UnknownType { .. }) = planned else {
-            planned?;
-            return Ok(relation);
+        let Some(Looked { relation, table: looked, .. }) = catalogue::look(session, table).await? else {
+            // A view or another kind of relation says what it is.
+            check_kind(session, table).await?;
+            return Err(Unsafe::TableMissing(table.name()).into());
+        };
+        let named =
+            OutboxTable { schema: relation.namespace.clone(), table: relation.name.clone(), ..table.clone() };
+        check_kind(session, &named).await?;
+        let error = match looked {
+            Ok(table) => return Ok(Outbox { relation, table }),
+            Err(error @ OutboxError::UnknownType { .. }) => error,
+            Err(error) => return Err(error.into()),
         };
         // Two statements read the columns and their types. When an alteration came between them, the columns are others
         // by now.
-        let now = describe(session, table).await?;
-        if now == relation {
+        if before.as_ref() == Some(&relation) {
             return Err(error.into());
         }
-        relation = now;
+        before = Some(relation);
     }
 }
 
@@ -84,22 +98,4 @@ pub async fn check_row_security(
         }
         _ => Ok(()),
     }
-}
-
-/// The table as the catalogue has it, in the form in which the stream describes tables.
-async fn describe(session: &Session, table: &OutboxTable) -> Result<Relation, PreflightError> {
-    let sql = "select c.oid, a.attname::text, a.atttypid from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-               left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
-               where n.nspname = $1 and c.relname = $2 and c.relkind = 'r' order by a.attnum";
-    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
-    let rows = rows.map_err(session.error("read the table's columns"))?;
-    let first = rows.first().ok_or_else(|| Unsafe::TableMissing(table.name()))?;
-    let column =
-        |row: &tokio_postgres::Row| Some(Column { name: row.get::<_, Option<_>>(1)?, type_oid: row.get(2) });
-    Ok(Relation {
-        id: first.get(0),
-        namespace: table.schema.clone(),
-        name: table.table.clone(),
-        columns: rows.iter().filter_map(column).collect(),
-    })
 }

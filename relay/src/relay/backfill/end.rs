@@ -6,7 +6,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::SourceSettings;
 use crate::postgres::ledger;
-use crate::postgres::names::{id_column, table_name};
 use crate::postgres::{DatabaseError, Session};
 
 /// How often it is asked whether the earlier transactions have ended.
@@ -48,8 +47,7 @@ pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) 
         }
         sleep(ASK_EVERY).await;
     }
-    let (table, id) = (table_name(&source.table), id_column(&source.table));
-    let fixing = ledger::fix_copy(session, &source.slot, memory.epoch, &table, &id);
+    let fixing = ledger::fix_copy(session, &source.slot, memory.epoch, &source.table);
     session.within("fix which rows come from the table", fixing).await
 }
 

@@ -18,10 +18,9 @@ use crate::config::SourceSettings;
 use crate::error::Error;
 use crate::postgres::checkpoint::{IS_BEFORE_THE_COPY, IS_PUBLISHED};
 use crate::postgres::ledger;
-use crate::postgres::names::{id_column, quoted, table_name};
+use crate::postgres::names::{order_by, quoted, table_name};
 use crate::postgres::preflight::Unsafe;
 use crate::postgres::{DatabaseError, Session};
-use walpost_core::event::Role;
 use walpost_core::pgoutput::{Relation, Tuple};
 use walpost_core::window::copied::CopyId;
 
@@ -146,7 +145,9 @@ impl<'a> Reader<'a> {
                 }
                 State::Between(behind) => {
                     self.save().await?;
-                    self.state = State::Reading(self.open(behind, false).await?);
+                    // What has no order is read in one go, and in one snapshot.
+                    let is_rest = self.table.source.table.order.is_none();
+                    self.state = State::Reading(self.open(behind, is_rest).await?);
                 }
                 State::Reading(page) => {
                     if let Some(given) = self.read(page).await? {
@@ -195,8 +196,8 @@ impl<'a> Reader<'a> {
 
     fn statement(&self, behind: Option<i64>, is_rest: bool) -> String {
         let Table { source, columns, .. } = &self.table;
-        let (table, id) = (table_name(&source.table), id_column(&source.table));
-        let payload = source.table.column(Role::Payload);
+        let table = table_name(&source.table);
+        let payload = source.table.value_column();
         let value = |name: &str| {
             let column = format!("outbox.{}", quoted(name));
             // The one that may be large is not fetched for nothing.
@@ -208,21 +209,30 @@ impl<'a> Reader<'a> {
         let values: Vec<_> = columns.columns.iter().map(|column| value(&column.name)).collect();
         let values = values.join(", ");
         let is_old = IS_BEFORE_THE_COPY;
-        let after = behind.map_or_else(|| "true".to_owned(), |behind| format!("outbox.{id} > {behind}"));
         let through = self.copy.through;
-        let (which, limit) = if is_rest {
-            let is_due = format!("outbox.{id} <= {through} and ({after} or not {is_old})");
-            (format!("(outbox.{id} is null or {is_due})"), String::new())
-        } else {
-            let limit = format!("fetch first {} rows with ties", self.rows);
-            (format!("{after} and outbox.{id} <= {through}"), limit)
+        let id = source.table.order.as_deref().map(|id| format!("outbox.{}", quoted(id)));
+        let (id, which, limit) = match id {
+            // All of them, unless the table was empty when the end was fixed: whatever came later is in the stream.
+            None => ("null".to_owned(), (through != i64::MIN).to_string(), String::new()),
+            Some(id) => {
+                let after = behind.map_or_else(|| "true".to_owned(), |behind| format!("{id} > {behind}"));
+                let (which, limit) = if is_rest {
+                    let is_due = format!("{id} <= {through} and ({after} or not {is_old})");
+                    (format!("({id} is null or {is_due})"), String::new())
+                } else {
+                    let limit = format!("fetch first {} rows with ties", self.rows);
+                    (format!("{after} and {id} <= {through}"), limit)
+                };
+                (id, which, limit)
+            }
         };
         // The first words are what pg_stat_activity shows of it.
         format!(
-            "/* walpost: copy */ select {values}, outbox.{id}::bigint, {IS_PUBLISHED}, {is_old} \
+            "/* walpost: copy */ select {values}, {id}::bigint, {IS_PUBLISHED}, {is_old} \
              from only {table} outbox, walpost.slot memory where memory.slot_name = '{slot}' and {which} \
-             order by outbox.{id} {limit}",
+             order by {order} {limit}",
             slot = source.slot,
+            order = order_by(&source.table),
         )
     }
 
@@ -331,13 +341,14 @@ async fn ids_may_be_null(session: &Session, source: &SourceSettings) -> Result<b
     let sql = "select not a.attnotnull or exists (select from pg_constraint c where c.conrelid = a.attrelid \
                and c.contype = 'n' and not c.convalidated and a.attnum = any(c.conkey)) \
                from pg_attribute a where a.attrelid = to_regclass($1) and a.attname = $2";
-    let (table, id) = (table_name(&source.table), source.table.column(Role::Id).unwrap_or_default());
+    let Some(id) = &source.table.order else { return Ok(false) };
+    let table = table_name(&source.table);
     let row = session.client().query_opt(sql, &[&table, &id]).await;
     Ok(row.map_err(session.error("look at the column of the id"))?.is_none_or(|row| row.get(0)))
 }
 
 /// The first values of a row in the form in which the stream gives rows; they come in the same binary form.
-fn tuple(row: &Row, values: usize) -> Tuple {
+pub(crate) fn tuple(row: &Row, values: usize) -> Tuple {
     let values: Vec<Option<Raw<'_>>> = (0..values).map(|index| row.get(index)).collect();
     Tuple::from_values(values.iter().map(|value| value.as_ref().map(|raw| raw.0)))
 }

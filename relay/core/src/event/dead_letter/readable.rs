@@ -1,44 +1,47 @@
 //! A row as people read it, whatever is wrong with it: JSON, each column by its name.
 
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use crate::event::{Kind, Plan};
+use crate::event::value::{self, Kind};
+use crate::event::write;
 use crate::pgoutput::{Datum, Relation, Tuple};
-use crate::time::POSTGRES_EPOCH_US;
-use crate::time::write_rfc3339;
+use crate::time::{from_postgres, write_rfc3339};
 
 /// The row with the names of its table's columns. A value of a type that is not known here is given in hexadecimal,
 /// as Postgres shows `bytea`.
-pub(super) fn row(relation: &Relation, plan: &Plan, row: &Tuple) -> Map<String, Value> {
-    let named = relation.columns.iter().zip(plan.kinds()).zip(row.iter());
-    named.map(|((column, kind), datum)| (column.name.clone(), value(kind, datum))).collect()
+pub(super) fn row(relation: &Relation, kinds: &[Kind], row: &Tuple) -> Map<String, Value> {
+    let named = relation.columns.iter().zip(kinds).zip(row.iter());
+    named.map(|((column, kind), datum)| (column.name.clone(), value(*kind, datum))).collect()
 }
 
 fn value(kind: Kind, datum: Datum<'_>) -> Value {
-    match datum {
-        Datum::Null | Datum::Unchanged => Value::Null,
-        Datum::Text(bytes) => text(bytes),
-        Datum::Binary(bytes) => binary(kind, bytes),
+    let Some(bytes) = datum.bytes() else { return Value::Null };
+    match value::read(kind, datum) {
+        Ok(Some(value::Value::Integer(number))) => number.into(),
+        Ok(Some(value::Value::Boolean(is))) => is.into(),
+        Ok(None) => Value::Null,
+        Ok(Some(value::Value::Bytes(bytes))) => hexadecimal(bytes),
+        Ok(Some(known)) => {
+            let mut text = Vec::new();
+            let written = write::text(known, &mut text).ok().and_then(|()| String::from_utf8(text).ok());
+            written.map_or_else(|| hexadecimal(bytes), Value::from)
+        }
+        Err(_) => unreadable(kind, datum, bytes),
     }
 }
 
-fn binary(kind: Kind, bytes: &[u8]) -> Value {
-    let known = match (kind, bytes) {
-        (Kind::Integer, [a, b]) => Some(i16::from_be_bytes([*a, *b]).into()),
-        (Kind::Integer, [a, b, c, d]) => Some(i32::from_be_bytes([*a, *b, *c, *d]).into()),
-        (Kind::Integer, _) => eight(bytes).map(|bytes| i64::from_be_bytes(bytes).into()),
-        (Kind::Text, _) => Some(text(bytes)),
-        (Kind::Jsonb, [_, json @ ..]) => Some(text(json)),
-        (Kind::Uuid, _) => Uuid::from_slice(bytes).ok().map(|uuid| uuid.to_string().into()),
-        (Kind::Timestamp, _) => eight(bytes).map(|bytes| time(i64::from_be_bytes(bytes))),
-        _ => None,
-    };
-    known.unwrap_or_else(|| hexadecimal(bytes))
-}
-
-fn eight(bytes: &[u8]) -> Option<[u8; 8]> {
-    bytes.try_into().ok()
+/// What does not decode, as a person reads it best.
+fn unreadable(kind: Kind, datum: Datum<'_>, bytes: &[u8]) -> Value {
+    match (kind, bytes) {
+        (Kind::Timestamp, _) => match bytes.try_into().map(i64::from_be_bytes) {
+            Ok(i64::MAX) => "infinity".into(),
+            Ok(i64::MIN) => "-infinity".into(),
+            Ok(micros) => time(micros),
+            Err(_) => hexadecimal(bytes),
+        },
+        _ if matches!(datum, Datum::Text(_)) => text(bytes),
+        _ => hexadecimal(bytes),
+    }
 }
 
 fn text(bytes: &[u8]) -> Value {
@@ -46,15 +49,9 @@ fn text(bytes: &[u8]) -> Value {
 }
 
 fn time(micros: i64) -> Value {
-    match micros {
-        i64::MAX => "infinity".into(),
-        i64::MIN => "-infinity".into(),
-        _ => {
-            let mut text = Vec::new();
-            write_rfc3339(micros.saturating_add(POSTGRES_EPOCH_US), &mut text);
-            String::from_utf8_lossy(&text).into()
-        }
-    }
+    let mut text = Vec::new();
+    write_rfc3339(from_postgres(micros), &mut text);
+    String::from_utf8_lossy(&text).into()
 }
 
 fn hexadecimal(bytes: &[u8]) -> Value {
@@ -71,7 +68,6 @@ fn hexadecimal(bytes: &[u8]) -> Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::event::{OutboxTable, Types};
     use crate::pgoutput::Column;
 
     #[test]
@@ -83,9 +79,8 @@ mod tests {
         let at = 0_i64.to_be_bytes();
         let values: [Option<&[u8]>; 6] =
             [Some(&id), None, Some(b"\xff"), Some(b"\x01{}"), Some(&at), Some(&[1, 254])];
-        let plan =
-            Plan::new(&OutboxTable::new("public", "outbox", &[]), &relation, &Types::default()).unwrap();
-        let shown = Value::Object(row(&relation, &plan, &Tuple::from_values(values.into_iter())));
+        let kinds = relation.columns.iter().map(|column| Kind::of(column.type_oid)).collect::<Vec<_>>();
+        let shown = Value::Object(row(&relation, &kinds, &Tuple::from_values(values.into_iter())));
         let expected = r#"{"at":"2000-01-01T00:00:00.000000Z","id":7,"key":null,"kind":"\\xff","odd":"\\x01fe","payload":"{}"}"#;
         assert_eq!(shown.to_string(), expected);
     }

@@ -1,0 +1,430 @@
+//! From templates to what is read of a row: columns by their number, types checked, members of JSON given their slots.
+
+use super::error::{Mistake, OutboxError};
+use super::json::{Column, Node, slot_of};
+use super::mapping::{Format, Mapping, lone_column};
+use super::plan::{Content, unknown_column};
+use super::protobuf::{Encoding, Message};
+use super::template::{self, About, Filter, Template};
+use super::text::{Expression, Operand, Part, Text};
+use super::value::Kind;
+use super::{Types, topic};
+use crate::pgoutput::Relation;
+
+/// Begins of names that headers of the user's own may not have.
+const RESERVED: [&str; 2] = ["wal-", "walpost-"];
+
+/// What is read of columns that hold JSON.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Members {
+    pub(super) columns: Vec<Column>,
+    /// How many members there are.
+    pub(super) slots: usize,
+}
+
+/// Compiles the templates of one description, and notes what does not fit.
+pub(super) struct Compiler<'a> {
+    relation: &'a Relation,
+    types: &'a Types,
+    pub(super) mistakes: Vec<Mistake>,
+    /// A type that nothing explains.
+    pub(super) unknown: Option<OutboxError>,
+    pub(super) members: Members,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(relation: &'a Relation, types: &'a Types, mistakes: Vec<Mistake>) -> Self {
+        Self { relation, types, mistakes, unknown: None, members: Members::default() }
+    }
+
+    /// How the values of each column are laid out; what is not known is of no kind.
+    pub(super) fn kinds(&self) -> Vec<Kind> {
+        let kind = |column: &crate::pgoutput::Column| self.types.kind(column.type_oid).unwrap_or(Kind::Other);
+        self.relation.columns.iter().map(kind).collect()
+    }
+
+    pub(super) fn mistake(&mut self, setting: &str, what: impl Into<String>) {
+        let mistake = Mistake::new(setting, what);
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// Compiles a template.
+    pub(super) fn text(&mut self, setting: &str, template: &Template) -> Text {
+        let part = |part: &template::Part, compiler: &mut Self| match part {
+            template::Part::Text(text) => Part::Text(text.clone()),
+            template::Part::Expression(expression) => {
+                Part::Expression(compiler.expression(setting, expression))
+            }
+        };
+        let parts = template.parts.iter().map(|each| part(each, self)).collect();
+        Text { setting: setting.to_owned(), parts }
+    }
+
+    fn expression(&mut self, setting: &str, expression: &template::Expression) -> Expression {
+        let shown = shown(expression);
+        let mut operands = Vec::new();
+        for operand in &expression.operands {
+            match operand {
+                template::Operand::About(about) => operands.push(self.about(*about)),
+                template::Operand::Column { name, members } => match self.index(name) {
+                    Some(index) => operands.extend(self.column(setting, &shown, index, members)),
+                    None => {
+                        let mistake = unknown_column(setting, &shown, name, self.relation);
+                        self.mistake(setting, mistake.what);
+                    }
+                },
+            }
+        }
+        Expression { shown, operands, filters: expression.filters.clone() }
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        self.relation.columns.iter().position(|column| column.name == name)
+    }
+
+    fn about(&self, about: About) -> Operand {
+        match about {
+            About::Schema => Operand::Constant(self.relation.namespace.clone()),
+            About::Table => Operand::Constant(self.relation.name.clone()),
+            About::Row => Operand::Row,
+            About::Topic => Operand::Topic,
+            About::CommittedAt => Operand::CommittedAt,
+            About::Lsn => Operand::Lsn,
+            About::Ordinal => Operand::Ordinal,
+        }
+    }
+
+    fn column(&mut self, setting: &str, shown: &str, index: usize, members: &[String]) -> Option<Operand> {
+        let kind = self.kind(setting, index)?;
+        if members.is_empty() {
+            return Some(Operand::Column { index, kind });
+        }
+        let column = &self.relation.columns[index];
+        if !kind.may_be_json() {
+            let (name, found) = (&column.name, self.types.shown(column.type_oid));
+            let what = format!(
+                "{shown}: `{name}` has the type {found}, which has no members: expected jsonb, json, or text or bytea that \
+                 holds JSON"
+            );
+            self.mistake(setting, what);
+            return None;
+        }
+        let known = self.members.columns.iter().position(|known| known.index == index).unwrap_or_else(|| {
+            let (setting, shown) = (setting.to_owned(), shown.to_owned());
+            self.members.columns.push(Column { index, kind, setting, shown, branches: Vec::new() });
+            self.members.columns.len() - 1
+        });
+        let Members { columns, slots } = &mut self.members;
+        let slot = slot_of(&mut columns[known].branches, members, slots)?;
+        Some(Operand::Member { slot })
+    }
+
+    /// How a column's values are laid out, where they can be read.
+    fn kind(&mut self, setting: &str, index: usize) -> Option<Kind> {
+        let column = &self.relation.columns[index];
+        let (name, found) = (column.name.clone(), self.types.shown(column.type_oid));
+        match self.types.kind(column.type_oid) {
+            Some(kind) if kind.is_readable() => Some(kind),
+            Some(Kind::Oid) => {
+                let table = &self.relation.name;
+                let what = format!(
+                    "`{name}` has the type oid: in a table of events it is the number of a large object, whose bytes are \
+                     not in the stream; keep the bytes in a column of the type bytea, as in `alter table {table} alter \
+                     column {name} type bytea using lo_get({name})`, and have the application write them there (JPA: \
+                     without @Lob, or @JdbcTypeCode(Types.VARBINARY))"
+                );
+                self.mistake(setting, what);
+                None
+            }
+            Some(_) => {
+                let what = format!(
+                    "`{name}` has the type {found}, which cannot be part of a record: expected text, a number, boolean, \
+                     json, jsonb, bytea, uuid, timestamp, date, an enum, or an array of one of these; cast it in the \
+                     insert, or use another column"
+                );
+                self.mistake(setting, what);
+                None
+            }
+            None => {
+                self.unknown.get_or_insert(OutboxError::UnknownType {
+                    table: format!("{}.{}", self.relation.namespace, self.relation.name),
+                    column: name,
+                    setting: setting.to_owned(),
+                    found,
+                    oid: column.type_oid,
+                });
+                None
+            }
+        }
+    }
+
+    /// The value, by its format.
+    pub(super) fn content(&mut self, mapping: &Mapping) -> Option<Content> {
+        let fields = mapping.fields.iter();
+        let mut texts = Vec::new();
+        for (path, template) in fields {
+            texts.push((path.as_slice(), self.text(&format!("fields.{}", path.join(".")), template)));
+        }
+        let value = mapping.value.given().map(|template| self.text("value", template));
+        match &mapping.format {
+            Format::Raw => {
+                if !mapping.fields.is_empty() {
+                    self.mistake("fields", "the format raw has none: it is the value as it is");
+                }
+                value.map(raw)
+            }
+            Format::Json if texts.is_empty() => {
+                self.check_row();
+                Some(Content::Json(Node::Row))
+            }
+            Format::Json => Some(Content::Json(self.node(texts))),
+            Format::CloudEvents => {
+                let extensions = self.extensions(texts);
+                Some(Content::CloudEvent { data: value?, extensions })
+            }
+            Format::Protobuf(message) => self.protobuf(message, texts).map(Content::Protobuf),
+        }
+    }
+
+    /// Every column must be one that can be written.
+    fn check_row(&mut self) {
+        for index in 0..self.relation.columns.len() {
+            self.kind("value", index);
+        }
+    }
+
+    fn node(&mut self, texts: Vec<(&[String], Text)>) -> Node {
+        let mut object = Node::Object(Vec::new());
+        for (path, text) in texts {
+            if !object.insert(path, text) {
+                self.mistake(&format!("fields.{}", path.join(".")), "another field stands in its way");
+            }
+        }
+        object
+    }
+
+    /// Names that CloudEvents has for itself, and its rule for others: lower-case letters and digits
+    /// (CloudEvents 1.0.2, "Attribute Naming Convention").
+    fn extensions(&mut self, texts: Vec<(&[String], Text)>) -> Node {
+        const OWN: [&str; 9] = [
+            "specversion",
+            "id",
+            "source",
+            "type",
+            "time",
+            "subject",
+            "datacontenttype",
+            "data",
+            "data_base64",
+        ];
+        let mut object = Node::Object(Vec::new());
+        for (path, text) in texts {
+            let setting = format!("fields.{}", path.join("."));
+            let fits = |name: &String| {
+                !name.is_empty()
+                    && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            };
+            match path {
+                [name] if OWN.contains(&name.as_str()) => {
+                    self.mistake(&setting, "the event has it already: give it by its own setting");
+                }
+                [name] if fits(name) => {
+                    object.insert(path, text);
+                }
+                _ => self.mistake(
+                    &setting,
+                    "an attribute of a CloudEvent has a name of lower-case letters and digits, and no members",
+                ),
+            }
+        }
+        object
+    }
+
+    fn protobuf(&mut self, message: &Message, texts: Vec<(&[String], Text)>) -> Option<Encoding> {
+        let mut fields = Vec::new();
+        for (path, text) in texts {
+            let setting = text.setting.clone();
+            match message.field(path) {
+                Ok(field) => {
+                    let column = text.lone().and_then(lone_operand);
+                    if let Some((index, kind)) = column {
+                        let labels = self.types.labels(self.relation.columns[index].type_oid);
+                        if let Err(what) = field.check(kind, labels) {
+                            let column = &self.relation.columns[index];
+                            let found = self.types.shown(column.type_oid);
+                            self.mistake(&setting, format!("`{}` has the type {found}: {what}", column.name));
+                        }
+                    }
+                    fields.push((field.clone(), text));
+                }
+                Err(what) => self.mistake(&setting, what),
+            }
+        }
+        if fields.is_empty() {
+            self.mistake(
+                "fields",
+                "the format protobuf needs [fields]: which column is which field of the message",
+            );
+            return None;
+        }
+        Some(Encoding::new(fields))
+    }
+
+    /// The content type that follows from the type of the value.
+    pub(super) fn content_type(&self, mapping: &Mapping) -> &'static str {
+        match &mapping.format {
+            Format::Json => return "application/json",
+            Format::Protobuf(_) => return "application/protobuf",
+            Format::Raw | Format::CloudEvents => {}
+        }
+        let Some(expression) = mapping.value.given().and_then(Template::as_expression) else {
+            return "text/plain";
+        };
+        match expression.filters.last() {
+            Some(Filter::Quote | Filter::Json) => return "application/json",
+            Some(Filter::Base64) => return "application/octet-stream",
+            Some(_) => return "text/plain",
+            None => {}
+        }
+        match expression.operands.first() {
+            Some(template::Operand::About(About::Row)) => "application/json",
+            Some(template::Operand::Column { members, .. }) if !members.is_empty() => "application/json",
+            Some(template::Operand::Column { name, .. }) => {
+                match self.index(name).map(|index| self.kinds()[index]) {
+                    Some(Kind::Json | Kind::Jsonb | Kind::Array) => "application/json",
+                    Some(Kind::Bytea) => "application/octet-stream",
+                    _ => "text/plain",
+                }
+            }
+            _ => "text/plain",
+        }
+    }
+
+    /// Headers of the user's own.
+    pub(super) fn headers(&mut self, headers: &[(String, Template)]) -> Vec<(String, Text)> {
+        let mut compiled: Vec<(String, Text)> = Vec::new();
+        for (name, template) in headers {
+            let setting = format!("headers.{name}");
+            if RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
+                self.mistake(&setting, "names that begin with wal- or walpost- are walpost's own");
+            }
+            if compiled.iter().any(|(known, _)| known == name) {
+                self.mistake(&setting, "it is there twice");
+            }
+            let text = self.text(&setting, template);
+            compiled.push((name.clone(), text));
+        }
+        compiled
+    }
+
+    pub(super) fn check_topic(&mut self, name: &str) {
+        if let Err(what) = topic::check(name) {
+            self.mistake("topic", format!("`{name}` {what}"));
+        }
+    }
+
+    /// A time, or what can be read as one.
+    pub(super) fn check_time(&mut self, setting: &str, text: &Text) {
+        let Some(expression) = text.lone() else { return };
+        let has_unit = expression.filters.iter().any(|filter| matches!(filter, Filter::Unit(_)));
+        for operand in &expression.operands {
+            let Operand::Column { index, kind } = operand else { continue };
+            let column = &self.relation.columns[*index];
+            let (name, found) = (column.name.clone(), self.types.shown(column.type_oid));
+            match kind {
+                Kind::Integer if !has_unit => {
+                    let what = format!(
+                        "`{name}` is a number: say its unit, as in `{{{name}|ms}}` (s, ms or us since 1970)"
+                    );
+                    self.mistake(setting, what);
+                }
+                Kind::Integer | Kind::Timestamp | Kind::Date | Kind::Text => {}
+                _ => {
+                    let what = format!(
+                        "`{name}` has the type {found}, which is no time: expected timestamptz, timestamp (taken as UTC), \
+                         date, text of ISO 8601, or a number with its unit"
+                    );
+                    self.mistake(setting, what);
+                }
+            }
+        }
+    }
+
+    pub(super) fn check_integer(&mut self, setting: &str, text: &Text) {
+        if let Some((index, kind)) = text.lone().and_then(lone_operand)
+            && kind != Kind::Integer
+        {
+            let column = &self.relation.columns[index];
+            let found = self.types.shown(column.type_oid);
+            self.mistake(setting, format!("`{}` has the type {found}: expected an integer", column.name));
+        }
+    }
+
+    /// A number that rises with each insert.
+    pub(super) fn check_order(&mut self, name: &str) {
+        let Some(index) = self.index(name) else {
+            // A description from before the column was added.
+            return;
+        };
+        let column = &self.relation.columns[index];
+        if self.types.kind(column.type_oid) != Some(Kind::Integer) {
+            let found = self.types.shown(column.type_oid);
+            self.mistake(
+                "order",
+                format!("`{name}` has the type {found}: expected smallint, integer or bigint"),
+            );
+        }
+    }
+
+    pub(super) fn check_json(&mut self, setting: &str, text: &Text) {
+        let operand = text.lone().and_then(lone_operand);
+        if let Some((index, kind)) = operand
+            && !kind.may_be_json()
+        {
+            let column = &self.relation.columns[index];
+            let found = self.types.shown(column.type_oid);
+            let what = format!(
+                "`{}` has the type {found}: expected jsonb, json, or text or bytea that holds a JSON object",
+                column.name
+            );
+            self.mistake(setting, what);
+        }
+    }
+}
+
+/// The column that an expression is, where it is one and nothing else.
+fn lone_operand(expression: &Expression) -> Option<(usize, Kind)> {
+    match (expression.operands.as_slice(), expression.filters.as_slice()) {
+        ([Operand::Column { index, kind }], []) => Some((*index, *kind)),
+        _ => None,
+    }
+}
+
+/// A value that goes on as it is needs no copy.
+fn raw(text: Text) -> Content {
+    match text.lone().and_then(lone_operand) {
+        Some((index, kind @ (Kind::Text | Kind::Json | Kind::Jsonb | Kind::Bytea))) => {
+            Content::Column { index, kind }
+        }
+        _ => Content::Text(text),
+    }
+}
+
+/// An expression as messages show it.
+fn shown(expression: &template::Expression) -> String {
+    let alone =
+        Template { source: String::new(), parts: vec![template::Part::Expression(expression.clone())] };
+    if let Some(column) = lone_column(&alone) {
+        return format!("{{{column}}}");
+    }
+    let operand = |operand: &template::Operand| match operand {
+        template::Operand::About(about) => about.name(),
+        template::Operand::Column { name, members } if members.is_empty() => name.clone(),
+        template::Operand::Column { name, members } => format!("{name}.{}", members.join(".")),
+    };
+    let operands: Vec<_> = expression.operands.iter().map(operand).collect();
+    let filters: String = expression.filters.iter().map(|filter| format!("|{}", filter.name())).collect();
+    format!("{{{}{filters}}}", operands.join(" ?? "))
+}

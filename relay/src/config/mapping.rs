@@ -1,0 +1,156 @@
+//! How rows become records: what was typed of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use settings::Values;
+use walpost_core::event::Mapping;
+use walpost_core::event::mapping::{Choice, CloudEvents, Format, Tombstone};
+use walpost_core::event::presets::{self, Preset};
+use walpost_core::event::protobuf::Message;
+use walpost_core::event::template::Template;
+
+use super::TABLE;
+
+/// Puts the preset that is named beneath what was given; its name.
+pub(super) fn read_preset(values: &mut Values) -> Option<&'static Preset> {
+    values.text("preset")?;
+    let preset = values.parse_with("preset", |name| {
+        let known: Vec<_> = presets::PRESETS.iter().map(|preset| preset.name).collect();
+        presets::named(name).ok_or_else(|| format!("expected one of {}", known.join(", ")))
+    })?;
+    let maps = [("header", preset.headers), ("field", preset.fields)];
+    values.put_beneath(&TABLE, preset.name, preset.settings, &maps);
+    Some(preset)
+}
+
+/// The mapping; the preset is in `values` by now.
+pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
+    let topic = choice(values, "topic", Template::text);
+    let [key, value, headers_from, id, kind, time] = ["key", "value", "headers-from", "id", "type", "time"]
+        .map(|name| choice(values, name, Template::column));
+    let [ce_source, ce_type, content_type] =
+        ["ce-source", "ce-type", "content-type"].map(|name| optional(values, name, Template::text));
+    let timestamp = timestamp(values);
+    let partition = optional(values, "partition", Template::column);
+    let format = format(values);
+    let cloudevents = values.parse_with("cloudevents", |text| match text {
+        "auto" => Ok(CloudEvents::Auto),
+        "on" => Ok(CloudEvents::On),
+        "off" => Ok(CloudEvents::Off),
+        _ => Err("expected auto, on or off".into()),
+    });
+    let tombstone = values.parse_with("tombstone", |text| match text {
+        "null" => Ok(Tombstone::Null),
+        "empty" => Ok(Tombstone::Empty),
+        "never" => Ok(Tombstone::Never),
+        _ => Err("expected null, empty or never".into()),
+    });
+    let headers = templates(values, "header");
+    let fields = templates(values, "field");
+    let path =
+        |(name, template): (String, Template)| (name.split('.').map(str::to_owned).collect(), template);
+    Some(Mapping {
+        topic: topic?,
+        topics: values.map("rename-topic"),
+        key: key?,
+        value: value?,
+        format: format?,
+        fields: fields?.into_iter().map(path).collect::<BTreeMap<_, _>>(),
+        headers_from: headers_from?,
+        headers: headers?,
+        cloudevents: cloudevents?,
+        id: id?,
+        kind: kind?,
+        time: time?,
+        traceparent: Choice::Guess,
+        ce_source: ce_source?,
+        ce_type: ce_type?,
+        content_type: content_type?,
+        timestamp: timestamp?,
+        partition: partition?,
+        tombstone: tombstone?,
+        renamed: values.map("renamed-column").into_iter().collect(),
+        is_preset,
+    })
+}
+
+type Parse = fn(&str) -> Result<Template, walpost_core::event::template::TemplateError>;
+
+/// A part that is guessed where nothing was given, and absent where nothing was given expressly.
+fn choice(values: &mut Values, name: &str, parse: Parse) -> Option<Choice> {
+    if values.text(name).is_none() {
+        return Some(Choice::Guess);
+    }
+    values.parse_with(name, |text| match text {
+        "" => Ok(Choice::Absent),
+        _ => parse(text).map(Choice::Given).map_err(|error| error.to_string()),
+    })
+}
+
+fn optional(values: &mut Values, name: &str, parse: Parse) -> Option<Option<Template>> {
+    match choice(values, name, parse)? {
+        Choice::Given(template) => Some(Some(template)),
+        Choice::Guess | Choice::Absent => Some(None),
+    }
+}
+
+fn timestamp(values: &mut Values) -> Option<Option<Template>> {
+    values.parse_with("timestamp", |text| match text {
+        "commit" => Ok(None),
+        _ => Template::column(text).map(Some).map_err(|error| error.to_string()),
+    })
+}
+
+/// The templates of a section; every mistake is noted.
+fn templates(values: &mut Values, name: &str) -> Option<Vec<(String, Template)>> {
+    let mut templates = Some(Vec::new());
+    for (key, text) in values.map(name) {
+        match (Template::text(&text), &mut templates) {
+            (Ok(template), Some(templates)) => templates.push((key, template)),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                values.mistake(format!("[{name}s] {key}: `{text}`: {error}"));
+                templates = None;
+            }
+        }
+    }
+    templates
+}
+
+fn format(values: &mut Values) -> Option<Format> {
+    let name = values.parse_with("format", |text| match text {
+        "raw" | "json" | "cloudevents" | "protobuf" => Ok(text.to_owned()),
+        _ => Err("expected raw, json, cloudevents or protobuf".into()),
+    })?;
+    match name.as_str() {
+        "json" => Some(Format::Json),
+        "cloudevents" => Some(Format::CloudEvents),
+        "protobuf" => message(values).map(|message| Format::Protobuf(Arc::new(message))),
+        _ => Some(Format::Raw),
+    }
+}
+
+fn message(values: &mut Values) -> Option<Message> {
+    let Some(name) = values.text("message") else {
+        values.missing(
+            "message",
+            "the format protobuf writes a message: give its full name, as in shop.OrderEvent",
+        );
+        return None;
+    };
+    if values.text("descriptor").is_none() {
+        let Some(file) = presets::message(&name) else {
+            values.missing(
+                "descriptor",
+                "give the file that has the message, as protoc --include_imports --descriptor_set_out=FILE writes it",
+            );
+            return None;
+        };
+        return Message::of_files(&[file], &name).ok();
+    }
+    values.parse_with("descriptor", |path| {
+        let set = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+        Message::find(&set, &name).map_err(|error| error.to_string())
+    })
+}
