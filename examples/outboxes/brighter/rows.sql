@@ -1,0 +1,5 @@
+insert into outbox (messageid, topic, messagetype, timestamp, correlationid, contenttype, partitionkey, headerbag, body, source, type, subject) values ('m-1', 'greeting.made', 'MT_EVENT', '2026-03-01 10:00:00+00', 'c-1', 'application/json', 'anna', '{"tenant":"north","attempt":2}', convert_to('{"Greeting":"hi"}', 'utf8'), 'http://greeter', 'greeting', 'anna');
+update outbox set dispatched = '2026-03-01 10:00:01+00' where messageid = 'm-1';
+insert into outbox (messageid, topic, messagetype, timestamp, contenttype, headerbag, body, source, type) values ('m-2', 'greeting.made', 'MT_EVENT', '2026-03-01 10:00:02+00', 'application/x-protobuf', '{}', '\x0a0268690001ff', 'http://greeter', 'greeting');
+insert into outbox (messageid, topic, messagetype, timestamp, contenttype, partitionkey, headerbag, body, source, type, traceparent) values ('m-3', 'greeting.made', 'MT_EVENT', '2026-03-01 10:00:03+00', 'application/json', 'anna', null, convert_to('{"Greeting":"bye"}', 'utf8'), 'http://greeter', 'greeting', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01');
+update outbox set dispatched = null;

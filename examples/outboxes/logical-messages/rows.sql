@@ -1,0 +1,12 @@
+begin;
+insert into orders values (1);
+select pg_logical_emit_message(true, 'outbox', '{"id":"00000000-0000-4000-8000-000000000281","aggregateType":"Order","aggregateId":"1","type":"OrderCreated","payload":{"id":1}}');
+commit;
+begin;
+select pg_logical_emit_message(true, 'outbox', '{"id":"00000000-0000-4000-8000-000000000282","aggregateType":"Order","aggregateId":"2","type":"OrderCreated","payload":{"id":2}}');
+rollback;
+begin;
+select pg_logical_emit_message(true, 'audit', 'not for Kafka');
+select pg_logical_emit_message(true, 'outbox', '{"id":"00000000-0000-4000-8000-000000000283","aggregateType":"Order","aggregateId":"1","type":"OrderNoted","payload":"as text"}');
+select pg_logical_emit_message(true, 'outbox', '{"id":"00000000-0000-4000-8000-000000000284","aggregateType":"Order","aggregateId":"1","type":"OrderGone","payload":null}');
+commit;

@@ -1,0 +1,13 @@
+begin;
+insert into outboxevent values ('00000000-0000-4000-8000-000000000021', 'Order', '1', 'OrderCreated', '2026-03-01 10:00:00', '{"id":1,"state":"new"}', null);
+delete from outboxevent where id = '00000000-0000-4000-8000-000000000021';
+commit;
+begin;
+insert into outboxevent values ('00000000-0000-4000-8000-000000000022', 'Order', '1', 'OrderCancelled', '2026-03-01 10:00:01', '{"id":1,"state":"gone"}', null);
+delete from outboxevent where id = '00000000-0000-4000-8000-000000000022';
+rollback;
+begin;
+insert into outboxevent values ('00000000-0000-4000-8000-000000000023', 'Invoice', '9', 'InvoiceCreated', '2026-03-01 10:00:02', '{"order":1}', null);
+insert into outboxevent values ('00000000-0000-4000-8000-000000000024', 'Order', '1', 'OrderLineUpdated', '2026-03-01 10:00:02', '{"id":1,"line":4}', null);
+delete from outboxevent where aggregatetype in ('Invoice', 'Order');
+commit;
