@@ -41,7 +41,9 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     steps.push("schema walpost: there".into());
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.push(slot(&session, source, settings.timing.slot_timeout, &server, &publication).await?);
+    ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;
     try_to_fix(&session, source, settings.timing.slot_timeout).await;
+    steps.extend(warning(&source.table));
     Ok(steps)
 }
 
@@ -55,9 +57,11 @@ async fn make_publication(
         Ok(_) => Ok(format!("publication {name}: there, with the table")),
         Err(PreflightError::Unsafe(Unsafe::PublicationMissing(_))) => {
             let sql = format!(
-                "create publication {} for table {} with (publish = 'insert')",
+                "create publication {} for table {}{} with (publish = 'insert'{})",
                 quoted(name),
-                table_name(table)
+                table_name(table),
+                table.filter.as_ref().map_or(String::new(), |filter| format!(" where ({filter})")),
+                if table.is_partitioned { ", publish_via_partition_root = true" } else { "" }
             );
             session.client().batch_execute(&sql).await.map_err(session.error("make the publication"))?;
             Ok(format!("publication {name}: made, inserts of {} only", table.name()))
@@ -82,7 +86,7 @@ async fn slot(
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, &server.system, at, publication).await?;
+                ledger::begin(session, &source.slot, &server.system, at, publication, &source.table).await?;
                 Ok(format!(
                     "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
                     source.slot
@@ -91,7 +95,7 @@ async fn slot(
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             let at = make_slot(session, &source.slot, timeout).await?;
-            ledger::begin(session, &source.slot, &server.system, at, publication).await?;
+            ledger::begin(session, &source.slot, &server.system, at, publication, &source.table).await?;
             Ok(format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot
@@ -99,6 +103,17 @@ async fn slot(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the order of rows from before the slot rests on, where that is not certain.
+fn warning(table: &OutboxTable) -> Option<String> {
+    table.order.is_none().then(|| {
+        format!(
+            "note: no integer orders {}: of rows that stand in it already, those of one key may change places; name a column \
+             that rises with each insert in --order, if there is one",
+            table.name()
+        )
+    })
 }
 
 /// What was guessed from the names of the columns, a line each.

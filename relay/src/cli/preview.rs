@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::postgres::names::{newest_first, quoted, table_name};
+use crate::postgres::names::{events, newest_first, quoted};
 use crate::postgres::preflight::{self, Outbox};
 use crate::postgres::{Session, catalogue};
 use crate::relay::backfill::table::tuple;
@@ -43,9 +43,9 @@ pub async fn run(settings: &Settings, count: u32) -> Result<Preview, Error> {
     let plan = Arc::new(Plan::new(&table, &Arc::new(relation.clone()), &types)?);
     let columns: Vec<_> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
     let sql = format!(
-        "select {} from only {} outbox order by {} limit {count}",
+        "select {} from {} order by {} limit {count}",
         columns.join(", "),
-        table_name(&table),
+        events(&table),
         newest_first(&table)
     );
     let rows = session.client().query(&sql, &[]).await.map_err(session.error("read the newest rows"))?;

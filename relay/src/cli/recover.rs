@@ -113,7 +113,8 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let rows = match &finding {
         // What is remembered of transactions is about another server's.
         Some(Unsafe::SystemChanged { .. }) => None,
-        _ if memory.is_none() => None,
+        // By another condition other rows were published.
+        _ if memory.as_ref().is_none_or(|memory| source.table.check_filter(&memory.guesses).is_err()) => None,
         _ => Some(backfill::count(&session, source).await?),
     };
     let (slot, system) = (source.slot.clone(), server.system);
@@ -172,7 +173,8 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         Steps::Nothing | Steps::GoOn => return Ok(()),
         Steps::Republish => {
             ledger::upgrade(&session).await?;
-            ledger::republish(&session, &source.slot, &plan.publication).await?;
+            ledger::republish(&session, &source.slot, &plan.publication, &source.table).await?;
+            ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;
             try_to_fix(&session, source, settings.timing.slot_timeout).await;
             return Ok(());
         }
@@ -187,7 +189,8 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         dropped.map_err(session.error("drop the slot"))?;
     }
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
-    ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication).await?;
+    ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication, &source.table).await?;
+    ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;
     try_to_fix(&session, source, settings.timing.slot_timeout).await;
     Ok(())
 }

@@ -27,8 +27,9 @@ pub(super) fn read_preset(values: &mut Values) -> Option<&'static Preset> {
 /// The mapping; the preset is in `values` by now.
 pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
     let topic = choice(values, "topic", Template::text);
-    let [key, value, headers_from, id, kind, time] = ["key", "value", "headers-from", "id", "type", "time"]
-        .map(|name| choice(values, name, Template::column));
+    let [key, value, headers_from, id, kind, time, traceparent] =
+        ["key", "value", "headers-from", "id", "type", "time", "traceparent"]
+            .map(|name| choice(values, name, Template::column));
     let [ce_source, ce_type, content_type] =
         ["ce-source", "ce-type", "content-type"].map(|name| optional(values, name, Template::text));
     let timestamp = timestamp(values);
@@ -63,7 +64,7 @@ pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
         id: id?,
         kind: kind?,
         time: time?,
-        traceparent: Choice::Guess,
+        traceparent: traceparent?,
         ce_source: ce_source?,
         ce_type: ce_type?,
         content_type: content_type?,

@@ -132,6 +132,13 @@ impl Settings {
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
         let source = SourceSettings::read(&mut values, preset.is_some());
         let clean = CleanSettings::read(&mut values);
+        let filters = source.as_ref().is_some_and(|source| source.table.filter.is_some());
+        if filters && clean.is_some_and(|clean| clean.is_some()) {
+            values.mistake(
+                "clean and where do not go together: a row that is updated into the condition was never published, and would \
+                 be removed",
+            );
+        }
         let window = WindowSettings::read(&mut values);
         let http_addr = values.parse_with("http-addr", address);
         let exit_on_halt = values.flag("exit-on-halt");
@@ -176,6 +183,8 @@ impl SourceSettings {
         let table = OutboxTable {
             order: order?,
             predecessors: predecessors?,
+            slot: slot.clone()?,
+            filter: values.text("where").filter(|filter| !filter.trim().is_empty()),
             ..OutboxTable::new(&schema, &table, mapping?)
         };
         Some(Self { slot: slot?, publication: publication?, table })

@@ -58,6 +58,12 @@ pub const TABLE: Table = Table {
             "public.outbox",
             "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case.",
         ),
+        Setting::optional(
+            "where",
+            "SQL",
+            "Which rows are events, as a condition in SQL such as `not relayed`: the row filter of the publication, and of every \
+            reading of the table. From PostgreSQL 15 on. Rows that it hides are hidden from `walpost recover`, too.",
+        ),
         Setting::new(
             "table-was",
             "OID,…",
@@ -119,6 +125,11 @@ pub const TABLE: Table = Table {
             "COLUMN",
             "When it happened (`ce_time`): timestamptz, timestamp (UTC), text of ISO 8601, or a number with its unit, as in \
             `{created|ms}`. Absent: the first of `occurred_at`, `created_at`, `timestamp` and the like.",
+        ),
+        Setting::optional(
+            "traceparent",
+            "COLUMN",
+            "The W3C trace context, as the header `traceparent`. Absent: the column `traceparent`; empty: none.",
         ),
         Setting::optional("ce-source", "TEXT", "The header `ce_source`. Absent: `/DATABASE/SCHEMA.TABLE`."),
         Setting::optional("ce-type", "TEXT", "The header `ce_type`, as in `com.shop.{event_type|lower}`. Absent: --type."),

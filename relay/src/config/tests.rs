@@ -38,7 +38,7 @@ fn a_preset_lies_beneath_what_is_given_and_above_the_defaults() {
     assert_eq!(settings.source.publication, "package_event_pub");
     assert_eq!(settings.source.table.name(), "public.package_event");
     let mapping = &settings.source.table.mapping;
-    assert_eq!((mapping.format.name(), mapping.fields.len(), mapping.headers.len()), ("protobuf", 5, 1));
+    assert_eq!((mapping.format.name(), mapping.fields.len(), mapping.headers.len()), ("protobuf", 5, 0));
 
     let own = ["--preset=debezium", "--topic=shop.{aggregatetype}", "--header=eventType={type}", "--key="];
     let settings = read(&own, &[URL, ("WALPOST_SLOT", "mine")]).unwrap();

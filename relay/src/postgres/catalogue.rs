@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 
 use crate::postgres::{DatabaseError, Session};
+use walpost_core::event::mapping::Guesses;
 use walpost_core::event::{Kind, OutboxError, OutboxTable, TypeFact, Types};
 use walpost_core::pgoutput::{Column, Oid, Relation};
 
@@ -63,8 +64,25 @@ pub async fn look(session: &Session, table: &OutboxTable) -> Result<Option<Looke
     let Some(table) = find(session, table).await? else { return Ok(None) };
     let Some(relation) = describe(session, &table).await? else { return Ok(None) };
     let types = types(session, &relation, &[]).await?;
-    let table = table.guessed(&relation, &types);
+    let table = table.guessed(&relation, &types, &kept_guesses(session, &table.slot).await?);
     Ok(Some(Looked { relation, types, table }))
+}
+
+/// What was guessed when the slot was made; nothing where it is not there yet, or this role may not see it.
+async fn kept_guesses(session: &Session, slot: &str) -> Result<Guesses, DatabaseError> {
+    let sql = "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where n.nspname = 'walpost' and c.relname = 'slot' and has_schema_privilege(n.oid, 'usage') \
+               and has_table_privilege(c.oid, 'select'))";
+    let doing = "look for what was guessed";
+    let there = session.client().query_one(sql, &[]).await.map_err(session.error(doing))?;
+    if !there.get::<_, bool>(0) {
+        return Ok(Guesses::new());
+    }
+    // What an older version of the schema lacks is absent in the JSON, and no error.
+    let sql = "select to_jsonb(slot) -> 'guesses' from walpost.slot slot where slot_name = $1";
+    let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error(doing))?;
+    let kept: Option<serde_json::Value> = row.and_then(|row| row.get(0));
+    Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()).unwrap_or_default())
 }
 
 /// The table's name as it is stored, its database and its primary key.
@@ -72,10 +90,12 @@ async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTab
     let sql = "select n.nspname::text, c.relname::text, current_database()::text, \
                array(select a.attname::text from pg_index i join lateral unnest(i.indkey) with ordinality k (attnum, place) \
                    on true join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
+                   and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) \
                    where i.indrelid = c.oid and i.indisprimary order by k.place), \
                (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid \
                    and a.attnum = i.indkey[0] where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 \
                    and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)) \
+               , c.relkind = 'p' \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                where lower(n.nspname) = lower($1) and lower(c.relname) = lower($2) \
                    and c.relkind in ('r', 'p', 'v', 'm', 'f') \
@@ -89,8 +109,9 @@ async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTab
         schema: row.get(0),
         table: row.get(1),
         database: row.get(2),
-        primary_key: row.get(3),
+        key_integers: row.get(3),
         order: table.order.clone().or_else(|| row.get(4)),
+        is_partitioned: row.get(5),
         ..table.clone()
     }))
 }
@@ -99,7 +120,7 @@ async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTab
 async fn describe(session: &Session, table: &OutboxTable) -> Result<Option<Relation>, DatabaseError> {
     let sql = "select c.oid, a.attname::text, a.atttypid from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
-               where n.nspname = $1 and c.relname = $2 and c.relkind = 'r' order by a.attnum";
+               where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') order by a.attnum";
     let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
     let rows = rows.map_err(session.error("read the table's columns"))?;
     let column = |row: &Row| Some(Column { name: row.get::<_, Option<_>>(1)?, type_oid: row.get(2) });

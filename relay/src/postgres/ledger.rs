@@ -12,13 +12,15 @@
 //! What means that rows may be missing in the stream is written here before anything else happens ([`find`]), and only the
 //! publishing of the table takes it back ([`Holder::finish_backfill`]).
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio_postgres::types::{PgLsn, ToSql};
 
-use crate::postgres::names::{quoted, table_name};
+use crate::postgres::names::{own_rows, quoted};
 use crate::postgres::preflight::{PreflightError, PublicationId, Unsafe, catalogue_rows};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
+use walpost_core::event::mapping::Guesses;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Oid;
 use walpost_core::window::copied::CopyId;
@@ -48,6 +50,10 @@ pub struct Memory {
     pub copy_through: Option<i64>,
     /// Those up to this id are.
     pub copied_through: Option<i64>,
+    /// The column whose numbers these are; empty for a table that has none.
+    pub copy_order: Option<String>,
+    /// What was guessed of the table, and the row filter, when the slot was made.
+    pub guesses: Guesses,
     /// Rows of a transaction from here on may have come after `copy_through` was read; all of them are in the stream.
     pub streamed_from: Option<i64>,
 }
@@ -61,8 +67,16 @@ impl Memory {
 }
 
 /// The columns that later versions added. Each may be empty, so that a version which does not know it still works.
-const ADDED: [&str; 6] =
-    ["publication_rows", "republish_why", "timeline", "copy_through", "copied_through", "published_of"];
+const ADDED: [&str; 8] = [
+    "publication_rows",
+    "republish_why",
+    "timeline",
+    "copy_through",
+    "copied_through",
+    "published_of",
+    "copy_order",
+    "guesses",
+];
 
 /// The tables of the schema. A comment on each says what it is to those who find it in their database.
 const SCHEMA: &str = "
@@ -85,7 +99,9 @@ alter table walpost.slot
     add column if not exists timeline integer,
     add column if not exists copy_through bigint,
     add column if not exists copied_through bigint,
-    add column if not exists published_of oid;
+    add column if not exists published_of oid,
+    add column if not exists copy_order text,
+    add column if not exists guesses jsonb;
 comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
 comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. Every transaction from streamed_from on is in the slot''s stream; every row that a transaction below published_below wrote to the table published_of is in Kafka.';
 ";
@@ -168,6 +184,11 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
             timeline: number("timeline").and_then(|timeline| u32::try_from(timeline).ok()),
             copy_through: number("copy_through"),
             copied_through: number("copied_through"),
+            copy_order: text("copy_order"),
+            guesses: added
+                .get("guesses")
+                .and_then(|kept| Guesses::deserialize(kept).ok())
+                .unwrap_or_default(),
             streamed_from: text("streamed_from").and_then(|number| number.parse().ok()),
         }
     }))
@@ -344,8 +365,10 @@ pub async fn begin(
     system: &str,
     confirmed: Lsn,
     publication: &PublicationId,
+    table: &OutboxTable,
 ) -> Result<(), DatabaseError> {
-    // On another server transactions have other numbers, and those that are remembered say nothing.
+    // On another server transactions have other numbers, and those that are remembered say nothing; by another condition
+    // other rows were published.
     let sql = "insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn, \
                    publication_oid, publication_table_oid, publication_rows) values ($1, $2, $3, $4, $5, $6) \
                on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
@@ -354,12 +377,13 @@ pub async fn begin(
                publication_table_oid = excluded.publication_table_oid, \
                publication_rows = excluded.publication_rows, timeline = null, epoch = old.epoch + 1, \
                published_below = case when old.system_identifier = excluded.system_identifier \
-                   then old.published_below end, \
+                   and old.guesses ->> 'where' is not distinct from $7 then old.published_below end, \
                backfilled_at = null, copy_through = null, copied_through = null, \
                updated_at = clock_timestamp()";
     let confirmed = PgLsn::from(confirmed.0);
+    let filter = &table.filter;
     let PublicationId { publication, table, rows } = publication;
-    let values: [&(dyn ToSql + Sync); 6] = [&slot, &system, &confirmed, publication, table, rows];
+    let values: [&(dyn ToSql + Sync); 7] = [&slot, &system, &confirmed, publication, table, rows, filter];
     let written = session.client().execute(sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
@@ -387,12 +411,15 @@ pub async fn republish(
     session: &Session,
     slot: &str,
     publication: &PublicationId,
+    table: &OutboxTable,
 ) -> Result<(), DatabaseError> {
     let sql = "update walpost.slot set publication_oid = $2, publication_table_oid = $3, publication_rows = $4, \
+               published_below = case when guesses ->> 'where' is not distinct from $5 then published_below end, \
                backfilled_at = null, streamed_from = null, copy_through = null, copied_through = null, \
                epoch = epoch + 1, updated_at = clock_timestamp() where slot_name = $1";
+    let filter = &table.filter;
     let PublicationId { publication, table, rows } = publication;
-    let written = session.client().execute(sql, &[&slot, publication, table, rows]).await;
+    let written = session.client().execute(sql, &[&slot, publication, table, rows, filter]).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
 }
@@ -411,28 +438,51 @@ pub async fn fix_copy(
     // One statement has one snapshot. A table that is empty has an end all the same, and one without an order none.
     let through = match &table.order {
         Some(id) => {
-            format!(
-                "coalesce((select max({})::bigint from only {}), {})",
-                quoted(id),
-                table_name(table),
-                i64::MIN
-            )
+            format!("coalesce((select max({})::bigint from {}), {})", quoted(id), own_rows(table), i64::MIN)
         }
         None => format!(
-            "case when exists (select from only {}) then {} else {} end",
-            table_name(table),
+            "case when exists (select from {}) then {} else {} end",
+            own_rows(table),
             i64::MAX,
             i64::MIN
         ),
     };
     let sql = format!(
-        "update walpost.slot set copy_through = {through}, copied_through = null, streamed_from = pg_snapshot_xmin(pg_current_snapshot()), \
+        "update walpost.slot set copy_through = {through}, copied_through = null, copy_order = $3, streamed_from = pg_snapshot_xmin(pg_current_snapshot()), \
              updated_at = clock_timestamp() \
          where slot_name = $1 and epoch = $2 and backfilled_at is null \
          and (copy_through is null or streamed_from is null)"
     );
-    let written = session.client().execute(&sql, &[&slot, &epoch]).await;
+    let order = table.order.as_deref().unwrap_or_default();
+    let written = session.client().execute(&sql, &[&slot, &epoch, &order]).await;
     written.map_err(session.error("fix which rows come from the table"))?;
+    Ok(())
+}
+
+/// Forgets the end of a copy, which was told in numbers of another column than the table is ordered by now.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn forget_copy(session: &Session, slot: &str, epoch: i64) -> Result<(), DatabaseError> {
+    let sql = "update walpost.slot set copy_through = null, copied_through = null, copy_order = null \
+               where slot_name = $1 and epoch = $2 and backfilled_at is null";
+    let written = session.client().execute(sql, &[&slot, &epoch]).await;
+    written.map_err(session.error("forget which rows come from the table"))?;
+    Ok(())
+}
+
+/// Keeps what was guessed of the table; what was kept before stays.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn keep_guesses(session: &Session, slot: &str, guesses: &Guesses) -> Result<(), DatabaseError> {
+    let guesses = serde_json::to_value(guesses).unwrap_or_default();
+    // The filter is that of the publication, which was looked at.
+    let sql = "update walpost.slot s set guesses = n.guesses from (select slot_name, $2::jsonb || coalesce(guesses, '{}') \
+                   || jsonb_build_object('where', $2::jsonb -> 'where') as guesses from walpost.slot) n \
+               where s.slot_name = $1 and n.slot_name = $1 and s.guesses is distinct from n.guesses";
+    let written = session.client().execute(sql, &[&slot, &guesses]).await;
+    written.map_err(session.error("keep what was guessed"))?;
     Ok(())
 }
 

@@ -173,7 +173,7 @@ type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 /// goes once it is confirmed, and nothing is confirmed before it is written into the ledger: a row that is updated in
 /// place. Any role may set this.
 const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), \
-     set_config('row_security', 'off', false), set_config('default_transaction_isolation', 'read committed', false), \
+     set_config('row_security', 'off', false), set_config('TimeZone', 'UTC', false), set_config('default_transaction_isolation', 'read committed', false), \
      set_config('default_transaction_read_only', 'off', false)";
 
 /// A connection that was made.

@@ -7,6 +7,21 @@ pub(crate) fn table_name(table: &OutboxTable) -> String {
     format!("{}.{}", quoted(&table.schema), quoted(&table.table))
 }
 
+/// The table as a source of its own rows, in a FROM clause. Rows of children are none of them, and rows of partitions are.
+pub(crate) fn own_rows(table: &OutboxTable) -> String {
+    if table.is_partitioned { table_name(table) } else { format!("only {}", table_name(table)) }
+}
+
+/// The rows that are events, under the name `outbox`. The condition stands in a query of its own: it names columns as they
+/// are called, whatever else the statement reads.
+pub(crate) fn events(table: &OutboxTable) -> String {
+    let own = own_rows(table);
+    match &table.filter {
+        Some(filter) => format!("(select ctid, tableoid, xmin, * from {own} where ({filter})) outbox"),
+        None => format!("{own} outbox"),
+    }
+}
+
 /// The columns by which rows that stand in the table are read, as SQL has them.
 pub(crate) fn order_by(table: &OutboxTable) -> String {
     order_columns(table).join(", ")
@@ -21,13 +36,15 @@ pub(crate) fn newest_first(table: &OutboxTable) -> String {
 fn order_columns(table: &OutboxTable) -> Vec<String> {
     let names: Vec<_> = match &table.order {
         Some(order) => vec![order.as_str()],
-        None => table.time_column().into_iter().chain(table.primary_key.iter().map(String::as_str)).collect(),
+        // A number in the key rises within a key, as an event store's does; a uuid says nothing.
+        None => table.key_integers.iter().map(String::as_str).chain(table.time_column()).collect(),
     };
-    if names.is_empty() {
+    let mut columns: Vec<_> = names.iter().map(|name| format!("outbox.{}", quoted(name))).collect();
+    if table.order.is_none() {
         // As they were inserted, as far as nothing was moved.
-        return vec!["outbox.ctid".to_owned()];
+        columns.push("outbox.ctid".to_owned());
     }
-    names.iter().map(|name| format!("outbox.{}", quoted(name))).collect()
+    columns
 }
 
 /// A name as SQL has it.

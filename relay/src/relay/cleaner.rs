@@ -187,6 +187,11 @@ impl Work {
             Ok(table) => table,
             Err(error) => return refused(&error.to_string()),
         };
+        if self.settings.source.table.is_partitioned {
+            return refused(
+                "--clean does not go with a partitioned table: detach and drop its old partitions instead",
+            );
+        }
         if self.settings.source.table.order.is_none() {
             return refused(
                 "--clean needs an integer column that rises with each insert, which is the primary key or --order: this \

@@ -75,6 +75,7 @@ impl Relay {
             session: &session,
             source,
             columns: &columns.clone(),
+            types,
             slot_timeout: settings.timing.slot_timeout,
             rows_max: (settings.window.records / 2).max(1),
             epoch,

@@ -75,6 +75,7 @@ impl Relay {
             found => found?,
         };
         preflight::check_row_security(session, &found.table, found.relation.id).await?;
+        ledger::keep_guesses(session, &source.slot, &found.table.guesses).await?;
         if found.memory.publication_rows.is_none() {
             ledger::adopt_publication(session, &source.slot, &found.publication).await?;
         }

@@ -25,6 +25,12 @@ mod outage;
 /// What passes by itself needs no hand, and what does not is named.
 mod passing;
 
+/// Tables of others: what is guessed, topics that rows name, rows that do not fit.
+mod mapping;
+
+/// The records that rows would give, before anything is set up.
+mod preview;
+
 /// A peer falls silent: no reset, no end, nothing.
 mod peer;
 

@@ -24,13 +24,14 @@ async fn what_is_no_ordinary_table_is_refused_in_words() -> Result<()> {
         .execute(
             "create table parted (like package_event including defaults) partition by range (created_at); \
              create table part partition of parted default; \
+             create table half (id bigint) partition by range (id); create unlogged table halves partition of half default; \
              create view seen as select * from package_event; \
              create unlogged table unlogged (like package_event including defaults)",
         )
         .await?;
     for (table, says) in [
-        ("parted", "a partitioned table"),
         ("part", "a partition"),
+        ("half", "a foreign or unlogged partition"),
         ("seen", "a view"),
         ("unlogged", "not in the WAL"),
         ("nowhere", "does not exist"),

@@ -67,7 +67,12 @@ impl<'a> Compiler<'a> {
         let mut operands = Vec::new();
         for operand in &expression.operands {
             match operand {
-                template::Operand::About(about) => operands.push(self.about(*about)),
+                template::Operand::About(about) => {
+                    if *about == About::Row {
+                        self.check_row(setting);
+                    }
+                    operands.push(self.about(*about));
+                }
                 template::Operand::Column { name, members } => match self.index(name) {
                     Some(index) => operands.extend(self.column(setting, &shown, index, members)),
                     None => {
@@ -176,7 +181,7 @@ impl<'a> Compiler<'a> {
                 value.map(raw)
             }
             Format::Json if texts.is_empty() => {
-                self.check_row();
+                self.check_row("value");
                 Some(Content::Json(Node::Row))
             }
             Format::Json => Some(Content::Json(self.node(texts))),
@@ -189,9 +194,9 @@ impl<'a> Compiler<'a> {
     }
 
     /// Every column must be one that can be written.
-    fn check_row(&mut self) {
+    fn check_row(&mut self, setting: &str) {
         for index in 0..self.relation.columns.len() {
-            self.kind("value", index);
+            self.kind(setting, index);
         }
     }
 
@@ -337,6 +342,12 @@ impl<'a> Compiler<'a> {
                 Kind::Integer if !has_unit => {
                     let what = format!(
                         "`{name}` is a number: say its unit, as in `{{{name}|ms}}` (s, ms or us since 1970)"
+                    );
+                    self.mistake(setting, what);
+                }
+                Kind::Timestamp | Kind::Date if has_unit => {
+                    let what = format!(
+                        "`{name}` is a time already, and a unit makes a number of it: leave the unit away"
                     );
                     self.mistake(setting, what);
                 }

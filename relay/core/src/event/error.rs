@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::pgoutput::Oid;
+use crate::pgoutput::{Oid, Relation};
 
 /// A setting that does not fit the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +13,21 @@ pub struct Mistake {
     pub what: String,
 }
 
+/// Of a value so many characters are quoted: enough to know it, and little enough for a header and a line of the log.
+const QUOTED_CHARS: usize = 200;
+
+/// A value as a message quotes it.
+pub(super) fn quoted(value: &str) -> String {
+    match value.char_indices().nth(QUOTED_CHARS) {
+        Some((end, _)) => format!("`{}…` ({} bytes)", &value[..end], value.len()),
+        None => format!("`{value}`"),
+    }
+}
+
 impl Mistake {
-    pub(super) fn new(setting: &str, what: impl Into<String>) -> Self {
+    /// With what is wrong, and what would fit.
+    #[must_use]
+    pub fn new(setting: &str, what: impl Into<String>) -> Self {
         Self { setting: setting.to_owned(), what: what.into() }
     }
 }
@@ -42,7 +55,7 @@ impl fmt::Display for Mistakes {
         for (index, mistake) in self.mistakes.iter().enumerate() {
             write!(f, "{}{mistake}", if index == 0 { "" } else { "; " })?;
         }
-        write!(f, "; the table has: {}", self.columns)
+        if self.columns.is_empty() { Ok(()) } else { write!(f, "; the table has: {}", self.columns) }
     }
 }
 
@@ -100,6 +113,17 @@ pub const REMEDY_FOR_A_ROW: &str = "nothing was skipped, and nothing behind it i
     --dead-letter-topic=NAME, and the rows behind it go on";
 
 impl OutboxError {
+    /// A single setting that does not fit.
+    #[must_use]
+    pub fn mistake(relation: &Relation, mistake: Mistake) -> Self {
+        let columns: Vec<_> = relation.columns.iter().map(|column| column.name.as_str()).collect();
+        Self::Mistakes(Box::new(Mistakes {
+            table: format!("{}.{}", relation.namespace, relation.name),
+            columns: columns.join(", "),
+            mistakes: vec![mistake],
+        }))
+    }
+
     /// What the operator can do.
     #[must_use]
     pub fn remedy(&self) -> String {

@@ -63,7 +63,9 @@ pub fn preset(name: &str) -> Mapping {
             "topic" => mapping.topic = Choice::Given(template()),
             "key" => mapping.key = column(),
             "value" => mapping.value = column(),
+            "headers_from" | "traceparent" if text.is_empty() => {}
             "headers_from" => mapping.headers_from = column(),
+            "traceparent" => mapping.traceparent = column(),
             "id" => mapping.id = column(),
             "type" => mapping.kind = column(),
             "time" => mapping.time = column(),

@@ -90,6 +90,10 @@ fn demand(mapping: &Mapping, mistakes: &mut Vec<Mistake>) {
             events are to stay in order, or give an empty key, with which nothing is kept in order";
         missing("key", what, mistakes);
     }
+    let has_value = matches!(mapping.format, Format::Raw | Format::CloudEvents);
+    if has_value && mapping.value == Choice::Absent {
+        missing("value", "the format needs one: name the column", mistakes);
+    }
     if mapping.value == Choice::Guess {
         let what =
             "no column's name says that it is the value (payload, value, data, body, …): name the column";

@@ -79,7 +79,10 @@ fn cloudevents(
     headers.set("content-type", |into| attributes.content_type.write(row, into))
 }
 
-/// The members of a JSON object as headers.
+/// Headers of a record at most. Each new one is compared with those before it, and no consumer wants more.
+const HEADERS_MAX: usize = 1_000;
+
+/// The members of a JSON object as headers; a text that is blank has none.
 fn from_json(
     text: &Text,
     row: &Row<'_>,
@@ -87,7 +90,7 @@ fn from_json(
     headers: &mut Headers,
 ) -> Result<(), OutboxError> {
     scratch.clear();
-    if !text.write_content(row, scratch)? || scratch.trim_ascii() == b"null" {
+    if !text.write_content(row, scratch)? || matches!(scratch.trim_ascii(), b"null" | b"") {
         return Ok(());
     }
     let mut read = || -> Result<(), Reason> {
@@ -114,6 +117,9 @@ impl<'de> Visitor<'de> for Object<'_> {
             let start = headers.bytes().len();
             let Some(()) = map.next_key_seed(Name(headers.bytes()))? else { return Ok(()) };
             let end = headers.bytes().len();
+            if headers.len() >= HEADERS_MAX {
+                return Err(serde::de::Error::custom(format!("more than {HEADERS_MAX} headers")));
+            }
             let name = &headers.bytes()[start..end];
             if name.starts_with(b"wal-") || name.starts_with(b"walpost-") {
                 let what = "names that begin with wal- or walpost- are walpost's own";

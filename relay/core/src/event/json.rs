@@ -77,10 +77,24 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn collect(&mut self, json: &str, branches: &[Branch]) -> Result<(), serde_json::Error> {
+        // Of members that are there twice the last counts, with nothing left of the one before.
+        self.forget(branches);
+        if !json.trim_start().starts_with('{') {
+            return serde_json::from_str::<IgnoredAny>(json).map(drop);
+        }
         let mut deserializer = serde_json::Deserializer::from_str(json);
         let seed = Object { found: self, branches };
-        deserializer.deserialize_any(seed)?;
+        deserializer.deserialize_map(seed)?;
         deserializer.end()
+    }
+
+    fn forget(&mut self, branches: &[Branch]) {
+        for branch in branches {
+            if let Some(slot) = branch.slot {
+                self.slots[slot] = None;
+            }
+            self.forget(&branch.branches);
+        }
     }
 
     fn note(&mut self, json: &str, branch: &Branch) -> Result<(), serde_json::Error> {
@@ -92,7 +106,7 @@ impl Found<'_> {
     }
 }
 
-/// An object; any other value has no members.
+/// An object, the one value that has members.
 struct Object<'a, 'b> {
     found: &'a mut Found<'b>,
     branches: &'a [Branch],
@@ -115,35 +129,6 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(())
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
         Ok(())
     }
 }

@@ -179,7 +179,59 @@ impl Mapping {
     }
 }
 
+/// What was guessed of the parts that settings leave open: the column, or none. It is kept, so that a column which is added
+/// later changes nothing.
+pub type Guesses = BTreeMap<String, Option<String>>;
+
 impl Mapping {
+    /// The parts that can be guessed, by their settings.
+    fn parts(&self) -> [(&'static str, &Choice); 8] {
+        [
+            ("topic", &self.topic),
+            ("key", &self.key),
+            ("value", &self.value),
+            ("headers_from", &self.headers_from),
+            ("id", &self.id),
+            ("type", &self.kind),
+            ("time", &self.time),
+            ("traceparent", &self.traceparent),
+        ]
+    }
+
+    /// What was guessed in `complete` of the parts that these settings leave open.
+    #[must_use]
+    pub fn guesses(&self, complete: &Self) -> Guesses {
+        let both = self.parts().into_iter().zip(complete.parts());
+        let open = both.filter(|((_, given), _)| **given == Choice::Guess);
+        let guessed = open.map(|(_, (name, choice))| (name.to_owned(), choice.given().and_then(lone_column)));
+        let guessed = guessed.map(|(name, column)| (name, column.map(str::to_owned)));
+        // That there is no value follows from the format, which may be another next time.
+        guessed.filter(|(name, column)| name != "value" || column.is_some()).collect()
+    }
+
+    /// With what was guessed before, where these settings leave a part open.
+    #[must_use]
+    pub fn with_guesses(&self, kept: &Guesses) -> Self {
+        let mut mapping = self.clone();
+        let parts = [
+            ("topic", &mut mapping.topic),
+            ("key", &mut mapping.key),
+            ("value", &mut mapping.value),
+            ("headers_from", &mut mapping.headers_from),
+            ("id", &mut mapping.id),
+            ("type", &mut mapping.kind),
+            ("time", &mut mapping.time),
+            ("traceparent", &mut mapping.traceparent),
+        ];
+        for (name, choice) in parts {
+            if let (Choice::Guess, Some(column)) = (&*choice, kept.get(name)) {
+                *choice =
+                    column.as_deref().map_or(Choice::Absent, |name| Choice::Given(Template::of_column(name)));
+            }
+        }
+        mapping
+    }
+
     /// The name that a column has among those for which `has` is true: its own, or the other of a rename.
     #[must_use]
     pub fn name_among<'a>(&'a self, name: &'a str, has: impl Fn(&str) -> bool) -> &'a str {

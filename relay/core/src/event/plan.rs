@@ -127,7 +127,15 @@ pub(super) fn guessed(
     relation: &Relation,
     types: &Types,
 ) -> Result<Mapping, OutboxError> {
-    // All mistakes are said at once: so it is compiled, too.
+    // All mistakes are said at once: so it is compiled, too. It is the table as it is now, so its order must be there.
+    if let Some(order) = &table.order {
+        let name = table.mapping.name_among(order, |name| relation.has(name));
+        if !relation.has(name) {
+            let mistakes = vec![unknown_column("order", &format!("`{name}`"), name, relation)];
+            let (table, columns) = (shown(relation), columns(relation, types));
+            return Err(OutboxError::Mistakes(Box::new(Mistakes { table, columns, mistakes })));
+        }
+    }
     Plan::new(table, &Arc::new(relation.clone()), types)?;
     Ok(guess::complete(&named(&table.mapping, relation), relation, &mut Vec::new()))
 }
@@ -173,7 +181,7 @@ fn compile(
     };
     let source = match &mapping.ce_source {
         Some(template) => compiler.text("ce-source", template),
-        None => Text::constant("ce-source", &table.source()),
+        None => Text::constant("ce-source", &table.source(relation)),
     };
     let id = choice(compiler, "id", &mapping.id);
     let time = choice(compiler, "time", &mapping.time);

@@ -38,6 +38,8 @@ pub const PRESETS: [Preset; 5] = [
             ("topic", "outbox.event.{aggregatetype}"),
             ("key", "aggregateid"),
             ("value", "payload"),
+            ("headers_from", ""),
+            ("traceparent", ""),
             ("cloudevents", "off"),
         ],
         headers: &[("id", "{id}")],
@@ -52,6 +54,8 @@ pub const PRESETS: [Preset; 5] = [
             ("topic", "{destination}"),
             ("key", "{headers.PARTITION_ID ?? id}"),
             ("format", "json"),
+            ("headers_from", ""),
+            ("traceparent", ""),
             ("cloudevents", "off"),
         ],
         headers: &[],
@@ -67,6 +71,7 @@ pub const PRESETS: [Preset; 5] = [
             ("key", "{Content.Headers.cap-kafka-key ?? Id}"),
             ("value", "{Content.Value}"),
             ("headers_from", "Content.Headers"),
+            ("traceparent", ""),
             ("cloudevents", "off"),
         ],
         headers: &[],
@@ -81,6 +86,7 @@ pub const PRESETS: [Preset; 5] = [
             ("key", "{partitionkey ?? messageid}"),
             ("value", "body"),
             ("headers_from", "headerbag"),
+            ("traceparent", ""),
             ("id", "messageid"),
             ("type", "type"),
             ("time", "timestamp"),
@@ -115,6 +121,8 @@ pub const PRESETS: [Preset; 5] = [
             ("key", "package_id"),
             ("format", "protobuf"),
             ("message", PACKAGE_EVENT),
+            ("headers_from", ""),
+            ("traceparent", "traceparent"),
             ("cloudevents", "on"),
             ("id", "event_id"),
             ("type", "event_type"),
@@ -123,7 +131,7 @@ pub const PRESETS: [Preset; 5] = [
             ("ce_type", "hablof.logistic_package_api.package.{event_type|lower}"),
             ("tail_topics", "omp-tgbot-commands,omp-tgbot-cache-events"),
         ],
-        headers: &[("traceparent", "{traceparent}")],
+        headers: &[],
         fields: &[
             ("ID", "{package_event_id}"),
             ("PackageID", "{package_id}"),
@@ -166,6 +174,7 @@ fn package_event() -> FileDescriptorProto {
     };
     FileDescriptorProto {
         package: Some("hablof.proto.v1".into()),
+        syntax: Some("proto3".into()),
         message_type: vec![DescriptorProto {
             name: Some("PackageEvent".into()),
             field: vec![

@@ -10,7 +10,7 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
 };
 
-use super::error::OutboxError;
+use super::error::{OutboxError, quoted};
 use super::text::{Row, Said, Text};
 use super::value::{Kind, Reason, Value};
 use super::write;
@@ -85,11 +85,11 @@ impl Message {
     pub fn of_files(files: &[FileDescriptorProto], name: &str) -> Result<Self, DescriptorError> {
         let known = Known::of(files);
         let name = name.trim_start_matches('.');
-        let Some((_, message)) = known.messages.iter().find(|(known, _)| known == name) else {
-            let has: Vec<_> = known.messages.iter().map(|(name, _)| name.as_str()).collect();
+        let Some((_, is_proto3, message)) = known.messages.iter().find(|(known, ..)| known == name) else {
+            let has: Vec<_> = known.messages.iter().map(|(name, ..)| name.as_str()).collect();
             return Err(DescriptorError::NoMessage { name: name.to_owned(), has: has.join(", ") });
         };
-        let mut fields: Vec<_> = message.field.iter().map(|field| known.field(field)).collect();
+        let mut fields: Vec<_> = message.field.iter().map(|field| known.field(field, *is_proto3)).collect();
         fields.sort_by_key(|field| field.number);
         Ok(Self { name: name.to_owned(), fields })
     }
@@ -110,7 +110,7 @@ impl Message {
 
 /// The messages and enums of some files, by their full names.
 struct Known<'a> {
-    messages: Vec<(String, &'a DescriptorProto)>,
+    messages: Vec<(String, bool, &'a DescriptorProto)>,
     enums: Vec<(String, &'a EnumDescriptorProto)>,
 }
 
@@ -120,17 +120,17 @@ impl<'a> Known<'a> {
         for file in files {
             let within = file.package().to_owned();
             known.enums(&within, &file.enum_type);
-            known.messages(&within, &file.message_type);
+            known.messages(&within, file.syntax() == "proto3", &file.message_type);
         }
         known
     }
 
-    fn messages(&mut self, within: &str, messages: &'a [DescriptorProto]) {
+    fn messages(&mut self, within: &str, is_proto3: bool, messages: &'a [DescriptorProto]) {
         for message in messages {
             let name = joined(within, message.name());
             self.enums(&name, &message.enum_type);
-            self.messages(&name, &message.nested_type);
-            self.messages.push((name, message));
+            self.messages(&name, is_proto3, &message.nested_type);
+            self.messages.push((name, is_proto3, message));
         }
     }
 
@@ -138,13 +138,14 @@ impl<'a> Known<'a> {
         self.enums.extend(enums.iter().map(|each| (joined(within, each.name()), each)));
     }
 
-    fn field(&self, field: &FieldDescriptorProto) -> Field {
+    /// Only proto3 has fields whose default is the same as their absence.
+    fn field(&self, field: &FieldDescriptorProto, is_proto3: bool) -> Field {
         let in_oneof = field.oneof_index.is_some();
         Field {
             name: field.name().to_owned(),
             number: u32::try_from(field.number()).unwrap_or_default(),
             shape: self.shape(field),
-            has_presence: field.proto3_optional() || in_oneof,
+            has_presence: !is_proto3 || field.proto3_optional() || in_oneof,
         }
     }
 
@@ -349,7 +350,8 @@ impl Field {
                 let found = labels.iter().find(|(label, _)| label == text);
                 let numbered =
                     || text.parse().ok().filter(|number| labels.iter().any(|(_, known)| known == number));
-                let unknown = || format!("`{text}` is not one of {} (the field {})", known(), self.name);
+                let unknown =
+                    || format!("{} is not one of {} (the field {})", quoted(text), known(), self.name);
                 found.map(|(_, number)| *number).or_else(numbered).ok_or_else(|| unknown().into())
             }
             Value::Integer(number) => {

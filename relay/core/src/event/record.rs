@@ -83,6 +83,11 @@ impl Headers {
         self.entries.clear();
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Adds a header; one that has the name already makes room for it.
     ///
     /// # Errors

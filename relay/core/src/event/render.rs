@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::dead_letter::DeadLetter;
-use super::error::OutboxError;
+use super::error::{OutboxError, quoted};
 use super::headers::write_headers;
 use super::mapping::Tombstone;
 use super::plan::{Content, Plan};
@@ -30,6 +30,9 @@ pub struct Renderer {
     now: i64,
     buffers: Buffers,
 }
+
+/// So much of a buffer is kept for the next row: more than a record usually has.
+const BUFFER_KEPT_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
@@ -238,8 +241,19 @@ impl Buffers {
             .try_for_each(|column| column.find(&placed.row, &self.places, &mut self.slots))
     }
 
+    /// What a large row left behind is given back; what the usual one needs is kept.
+    fn shrink(&mut self) {
+        for buffer in [&mut self.key, &mut self.value, &mut self.scratch] {
+            if buffer.capacity() > BUFFER_KEPT_BYTES {
+                buffer.clear();
+                buffer.shrink_to(BUFFER_KEPT_BYTES);
+            }
+        }
+    }
+
     fn write(&mut self, placed: &PlacedRow) -> Result<Written, OutboxError> {
         let plan = &*placed.plan;
+        self.shrink();
         self.find(plan, placed)?;
         let Self { topic, key, value, scratch, headers, places, slots } = self;
         let row = row_of(placed, places, slots);
@@ -284,7 +298,9 @@ fn write_topic(plan: &Plan, row: &Row<'_>, topic: &mut Vec<u8>) -> Result<(), Ou
     }
     let checked =
         std::str::from_utf8(topic).map_err(|_| "is no topic's name: it is not text").and_then(topic::check);
-    checked.map_err(|what| plan.topic.refused(format!("`{}` {what}", String::from_utf8_lossy(topic)).into()))
+    checked.map_err(|what| {
+        plan.topic.refused(format!("{} {what}", quoted(&String::from_utf8_lossy(topic))).into())
+    })
 }
 
 fn write_value(

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::mapping::{Mapping, lone_column};
+use super::mapping::{Guesses, Mapping, lone_column};
 use super::template::Template;
-use super::{OutboxError, Types, guess, plan};
+use super::{Mistake, Mistakes, OutboxError, Types, guess, plan};
 use crate::pgoutput::{Oid, Relation};
+
+/// Under this name the row filter is kept with what was guessed.
+const FILTER: &str = "where";
 
 /// The table, and how its rows become records.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,8 +24,16 @@ pub struct OutboxTable {
     /// The column by which rows that stand in the table are read: a number that rises with each insert. Known once the
     /// table was looked at; `None` where it has none, and is read in one go.
     pub order: Option<String>,
-    /// The columns of its primary key; known once the table was looked at.
-    pub primary_key: Vec<String>,
+    /// The integer columns of its primary key; known once the table was looked at.
+    pub key_integers: Vec<String>,
+    /// The slot in whose row of the ledger it is kept what was guessed.
+    pub slot: String,
+    /// What was guessed, now or before.
+    pub guesses: Guesses,
+    /// Which of its rows are events: a condition in SQL, the publication's row filter.
+    pub filter: Option<String>,
+    /// Whether its rows stand in partitions; known once the table was looked at.
+    pub is_partitioned: bool,
     /// Object ids of tables that were the outbox before this one: rows of theirs in the stream are events as well.
     pub predecessors: Vec<Oid>,
 }
@@ -37,7 +48,11 @@ impl OutboxTable {
             database: String::new(),
             mapping: Arc::new(mapping),
             order: None,
-            primary_key: Vec::new(),
+            key_integers: Vec::new(),
+            slot: String::new(),
+            guesses: Guesses::new(),
+            filter: None,
+            is_partitioned: false,
             predecessors: Vec::new(),
         }
     }
@@ -48,23 +63,52 @@ impl OutboxTable {
         format!("{}.{}", self.schema, self.table)
     }
 
-    /// What `ce_source` is where nothing is said of it.
+    /// What `ce_source` is where nothing is said of it, for rows of such a description: with the name that the table had when
+    /// they were written, so that a row that comes again has the same.
     #[must_use]
-    pub fn source(&self) -> String {
-        format!("/{}/{}", self.database, self.name())
+    pub fn source(&self, relation: &Relation) -> String {
+        format!("/{}/{}.{}", self.database, relation.namespace, relation.name)
     }
 
-    /// The same table with all that was guessed of it.
+    /// The same table with all that is guessed of it, as far as `kept` does not have it from before.
     ///
     /// # Errors
-    /// What cannot be guessed.
-    pub fn guessed(&self, relation: &Relation, types: &Types) -> Result<Self, OutboxError> {
-        let mapping = plan::guessed(self, relation, types)?;
+    /// What cannot be guessed, and what does not fit.
+    pub fn guessed(&self, relation: &Relation, types: &Types, kept: &Guesses) -> Result<Self, OutboxError> {
+        let with_kept = Self { mapping: Arc::new(self.mapping.with_guesses(kept)), ..self.clone() };
+        let mapping = plan::guessed(&with_kept, relation, types)?;
         let order = self
             .order
             .as_deref()
             .map(|order| mapping.name_among(order, |name| relation.has(name)).to_owned());
-        Ok(Self { mapping: Arc::new(mapping), order, ..self.clone() })
+        let mut guesses = self.mapping.guesses(&mapping);
+        guesses.insert(FILTER.into(), self.filter.clone());
+        Ok(Self { mapping: Arc::new(mapping), order, guesses, ..self.clone() })
+    }
+
+    /// The condition stands in the publication, and is what it was when that was made; `kept` has it from then.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn check_filter(&self, kept: &Guesses) -> Result<(), OutboxError> {
+        match kept.get(FILTER) {
+            Some(known) if *known != self.filter => {
+                let shown = |filter: &Option<String>| filter.clone().unwrap_or_else(|| "none".into());
+                let what = format!(
+                    "it is {} and was {} when the publication was made, which has it still: alter the publication (`set table \
+                     … where (…)`) and run `walpost recover`, or set it back",
+                    shown(&self.filter),
+                    shown(known)
+                );
+                let mistakes = vec![Mistake::new("where", what)];
+                Err(OutboxError::Mistakes(Box::new(Mistakes {
+                    table: self.name(),
+                    columns: String::new(),
+                    mistakes,
+                })))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The columns of the table that a record is made of.

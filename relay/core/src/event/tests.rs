@@ -331,7 +331,7 @@ fn a_column_that_was_renamed_is_found_by_either_name() {
     let relations = ["parcel_id", "package_id"].map(|name| relation(&[(name, 23), ("v", 25)]));
     for now in &relations {
         // What was looked up in the table of now reads rows of both times.
-        let looked = table.guessed(now, &types()).unwrap();
+        let looked = table.guessed(now, &types(), &mapping::Guesses::new()).unwrap();
         assert_eq!(looked.order.as_deref(), Some(now.columns[0].name.as_str()));
         assert_eq!(looked.needed(now).collect::<Vec<_>>(), [now.columns[0].name.as_str(), "v"]);
         for then in &relations {
@@ -677,6 +677,119 @@ fn a_row_from_before_1970_has_a_time_that_kafka_knows_and_one_without_a_time_tha
     {
         let placed = fixture::placed(&plan, 1, "7", Position { committed_at, ..POSITION });
         assert_eq!(got(&mut Renderer::default(), &placed).unwrap().timestamp_ms, expected);
+    }
+}
+
+#[test]
+fn what_was_guessed_stays_whatever_columns_are_added() {
+    let columns = [("id", 20), ("key", 25), ("payload", 25), ("topic", 25)];
+    let table = OutboxTable::new("public", "outbox", Mapping::default());
+    let before = table.guessed(&relation(&columns), &types(), &mapping::Guesses::new()).unwrap();
+    assert_eq!(before.guesses["id"].as_deref(), Some("id"));
+    assert_eq!(before.guesses["type"], None);
+    // One that would be another key, one that makes the value ambiguous, one that would be the type.
+    let added = [&columns[..], &[("message_key", 25), ("message", 25), ("event_type", 25)]].concat();
+    assert!(table.guessed(&relation(&added), &types(), &mapping::Guesses::new()).is_err());
+    let after = table.guessed(&relation(&added), &types(), &before.guesses).unwrap();
+    assert_eq!((&after.mapping, &after.guesses), (&before.mapping, &before.guesses));
+    // Rows of both times are read.
+    for described in [&columns[..], &added] {
+        assert!(Plan::new(&after, &relation(described), &types()).is_ok());
+    }
+    // What is said wins over what was guessed.
+    let said = OutboxTable::new("public", "outbox", mapping(&[("type", "event_type")]));
+    let said = said.guessed(&relation(&added), &types(), &before.guesses).unwrap();
+    assert_eq!(said.mapping.kind.given().unwrap().source, "event_type");
+}
+
+#[test]
+fn a_row_with_more_headers_than_anyone_wants_is_refused_at_once() {
+    let members: Vec<_> = (0..100_000).map(|n| format!("\"h{n}\": 1")).collect();
+    let json = format!("{{{}}}", members.join(", "));
+    let settings =
+        [("topic", "t"), ("key", ""), ("value", "j"), ("headers_from", "j"), ("cloudevents", "off")];
+    let told = one(&settings, &[("j", 114, Some(json.as_bytes()))]).unwrap_err().to_string();
+    assert!(
+        told.contains("headers-from: {j}: it is not a JSON object of headers: more than 1000 headers"),
+        "{told}"
+    );
+    let blank = one(&settings, &[("j", 25, Some(b" "))]).unwrap();
+    assert_eq!(blank.headers.len(), 2);
+}
+
+#[test]
+fn a_reason_quotes_a_little_of_what_it_is_about() {
+    let long = "x y".repeat(100_000);
+    let settings = [("topic", "{t}"), ("key", ""), ("value", "t"), ("cloudevents", "off")];
+    let told = one(&settings, &[("t", 25, Some(long.as_bytes()))]).unwrap_err().to_string();
+    assert!(told.len() < 500 && told.contains("…` (300000 bytes)"), "{}", told.len());
+    let told = one(&settings, &[("t", 25, Some(b"__consumer_offsets"))]).unwrap_err().to_string();
+    assert!(told.contains("`__consumer_offsets` is a topic that Kafka keeps for itself"), "{told}");
+}
+
+#[test]
+fn mistakes_that_only_rows_would_show_are_said_before_any_row() {
+    let said =
+        |settings: &[(&str, &str)], columns: &[(&str, u32)]| plan(settings, columns).unwrap_err().to_string();
+    let base = [("topic", "t"), ("key", ""), ("cloudevents", "off")];
+    let told = said(&[&base[..], &[("value", "{@row}")]].concat(), &[("a", 869)]);
+    assert!(
+        told.contains("value: `a` has the type with oid 869, which cannot be part of a record"),
+        "{told}"
+    );
+    let told =
+        said(&[&base[..], &[("value", "a"), ("time", "{at|ms}")]].concat(), &[("a", 25), ("at", 1184)]);
+    assert!(told.contains("time: `at` is a time already"), "{told}");
+    let mapping = Mapping { value: Choice::Absent, ..mapping(&base) };
+    let table = OutboxTable { order: Some("nope".into()), ..OutboxTable::new("public", "outbox", mapping) };
+    let told = Plan::new(&table, &relation(&[("a", 25)]), &types()).unwrap_err().to_string();
+    assert!(told.contains("value: the format needs one"), "{told}");
+    let told =
+        table.guessed(&relation(&[("a", 25)]), &types(), &mapping::Guesses::new()).unwrap_err().to_string();
+    assert!(told.contains("order: `nope` is not a column of public.outbox; nearest: a"), "{told}");
+}
+
+#[test]
+fn what_is_called_json_is_text_and_of_members_that_are_there_twice_the_last_counts() {
+    let settings =
+        [("topic", "t"), ("key", ""), ("format", "json"), ("fields.f", "{b|json}"), ("cloudevents", "off")];
+    let told = one(&settings, &[("b", 17, Some(b"{\"a\":\"\xff\"}"))]).unwrap_err().to_string();
+    assert!(told.contains("it is not JSON: it is not text"), "{told}");
+    let settings = [("topic", "t"), ("key", "{j.a.b}"), ("value", "j"), ("cloudevents", "off")];
+    let key = |json: &[u8]| one(&settings, &[("j", 114, Some(json))]).map(|got| got.key);
+    assert_eq!(key(br#"{"a":{"b":1},"a":{}}"#), Ok(None));
+    assert_eq!(key(br#"{"a":{"b":1},"a":{"b":2}}"#), Ok(Some("2".into())));
+    assert_eq!(key(b"1e999"), Ok(None));
+    assert!(key(b"{\"a\":").is_err());
+}
+
+#[test]
+fn a_field_of_proto2_is_written_at_its_default_too() {
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+    let file = |syntax: &str| FileDescriptorProto {
+        syntax: Some(syntax.into()),
+        message_type: vec![DescriptorProto {
+            name: Some("M".into()),
+            field: vec![FieldDescriptorProto {
+                name: Some("n".into()),
+                number: Some(1),
+                label: Some(Label::Optional.into()),
+                r#type: Some(Type::Int32.into()),
+                ..FieldDescriptorProto::default()
+            }],
+            ..DescriptorProto::default()
+        }],
+        ..FileDescriptorProto::default()
+    };
+    for (syntax, expected) in [("proto2", vec![8, 0]), ("proto3", vec![])] {
+        let message = protobuf::Message::of_files(&[file(syntax)], "M").unwrap();
+        let mut mapping =
+            mapping(&[("topic", "t"), ("key", ""), ("fields.n", "{n}"), ("cloudevents", "off")]);
+        mapping.format = Format::Protobuf(Arc::new(message));
+        let table = OutboxTable::new("public", "outbox", mapping);
+        let plan = Plan::new(&table, &relation(&[("n", 23)]), &types()).unwrap();
+        assert_eq!(rendered(plan, &[Some(vec![0; 4])]).unwrap().value, Some(expected), "{syntax}");
     }
 }
 

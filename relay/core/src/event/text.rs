@@ -280,7 +280,7 @@ impl Operand {
             Self::Constant(text) => Some(Value::Text(text)),
             Self::Topic => Some(Value::Text(row.topic)),
             Self::Row => return Ok(Said::Row),
-            Self::CommittedAt => Some(Value::Time(row.position.committed_at)),
+            Self::CommittedAt => row.position.committed().map(Value::Time),
             Self::Lsn => {
                 write::lsn(row.position.lsn, into);
                 return Ok(Said::Written);

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 
 use super::record::{TopicId, TopicName};
 
+/// Topics that Kafka keeps for itself: a producer may not write to them (`Topic.isInternal` in the Kafka sources).
+const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+
 /// What Kafka takes for a topic's name (`Topic.validate` in the Kafka sources).
 pub(super) fn check(name: &str) -> Result<(), &'static str> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     match name {
         "" => Err("is no topic's name: it is empty"),
         "." | ".." => Err("is no topic's name"),
+        _ if INTERNAL.contains(&name) => Err("is a topic that Kafka keeps for itself"),
         _ if name.len() > 249 => Err("is no topic's name: it has more than 249 characters"),
         _ if name.bytes().all(legal) => Ok(()),
         _ => Err(
@@ -66,7 +70,7 @@ mod tests {
         for name in ["a", "Order.events_v1-x", &"x".repeat(249)] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
-        for name in ["", ".", "..", "a b", "ä", "a/b", &"x".repeat(250)] {
+        for name in ["", ".", "..", "__consumer_offsets", "a b", "ä", "a/b", &"x".repeat(250)] {
             assert!(check(name).is_err(), "{name}");
         }
     }

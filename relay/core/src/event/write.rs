@@ -270,7 +270,8 @@ impl<'a> Reader<'a> {
 
 /// Whether it is JSON, whole and nothing else.
 pub(super) fn check_json(text: &[u8]) -> Result<(), Reason> {
-    serde_json::from_slice::<IgnoredAny>(text)
+    let text = std::str::from_utf8(text).map_err(|_| "it is not JSON: it is not text")?;
+    serde_json::from_str::<IgnoredAny>(text)
         .map(|_| ())
         .map_err(|error| format!("it is not JSON: {error}").into())
 }

@@ -227,9 +227,9 @@ impl Asked<'_> {
         let Some(id) = table.order.as_deref() else {
             return side.warn(
                 NAME,
-                "no integer orders the table: a first copy, or a recovery, reads it in one statement, and begins anew when it \
-                 is interrupted; --clean cannot be used",
-                "for a large table add a column such as `bigint generated always as identity`, and name it in --order",
+                "no integer orders the table: of rows that a first copy or a recovery publishes, those of one key may change \
+                 places; it is read in one statement, and begun anew when that is interrupted; --clean cannot be used",
+                "add a column such as `bigint generated always as identity`, and name it in --order",
             );
         };
         let sql = "select i.indexrelid::regclass::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid \

@@ -95,6 +95,17 @@ pub enum Unsafe {
         /// The table.
         table: String,
     },
+    /// The publication has rows of a partitioned table under the names of its partitions.
+    #[error(
+        "the publication `{publication}` publishes rows of the partitioned table {table} under the names of its partitions: \
+            they would be skipped without an error"
+    )]
+    PublicationByPartitions {
+        /// The publication.
+        publication: String,
+        /// The table.
+        table: String,
+    },
     /// The publication leaves a generated column out, as it does by default.
     #[error(
         "the column `{column}` of {table} is generated, and the publication `{publication}` does not publish generated \
@@ -219,6 +230,7 @@ impl Unsafe {
             | Self::PublicationChanged { .. }
             | Self::PublicationYounger(_)
             | Self::PublicationLacksInserts(_)
+            | Self::PublicationByPartitions { .. }
             | Self::PublicationLacksGenerated { .. }
             | Self::PublicationFilters { .. } => true,
             Self::WalLevel(_)
@@ -248,8 +260,8 @@ impl Unsafe {
                 "apply the migrations that make {table}, or name the table \
                 with --table"
             ),
-            Self::TableKind { .. } => "name an ordinary table with --table (one partition's rows are not all, and \
-                a partitioned table's come under the names of its partitions)"
+            Self::TableKind { .. } => "name an ordinary table with --table, or a partitioned one whose partitions are \
+                ordinary tables (one partition's rows are not all)"
                 .into(),
             Self::TableHasChildren { table, .. } => format!(
                 "for each child: move its rows into {table} (`with moved as (delete from only CHILD returning *) \
@@ -278,8 +290,14 @@ impl Unsafe {
                 format!("run `alter publication {publication} set (publish = 'insert')`; {RECOVER}")
             }
             Self::PublicationFilters { publication, table, .. } => {
-                format!("run `alter publication {publication} set table {table}`, without a filter; {RECOVER}")
+                format!(
+                    "run `alter publication {publication} set table {table}`, with the filter that --where has, or without \
+                     one (`set table {table} where (…)`); {RECOVER}"
+                )
             }
+            Self::PublicationByPartitions { publication, .. } => format!(
+                "run `alter publication {publication} set (publish_via_partition_root = true)`; {RECOVER}"
+            ),
             Self::PublicationLacksGenerated { publication, may_publish: true, .. } => format!(
                 "run `alter publication {publication} set (publish_generated_columns = stored)`, or name another column; \
                     where walpost ran before, then run `walpost recover`"

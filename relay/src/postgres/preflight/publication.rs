@@ -74,7 +74,7 @@ pub async fn check_publication(
     let publication = &source.publication;
     let sql = format!(
         "select p.pubinsert, p.oid, coalesce((select r.oid from pg_publication_rel r \
-             where r.prpubid = p.oid and r.prrelid = $2), 0::oid), {} \
+             where r.prpubid = p.oid and r.prrelid = $2), 0::oid), {}, p.pubviaroot \
          from pg_publication p where p.pubname = $1",
         catalogue_rows(session, "$1", "$2")
     );
@@ -83,6 +83,10 @@ pub async fn check_publication(
     let row = row.ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
     if !row.get::<_, bool>(0) {
         return Err(Unsafe::PublicationLacksInserts(publication.clone()).into());
+    }
+    if source.table.is_partitioned && !row.get::<_, bool>(4) {
+        let (publication, table) = (publication.clone(), source.table.name());
+        return Err(Unsafe::PublicationByPartitions { publication, table }.into());
     }
     let rows: Option<String> = row.get(3);
     let rows = rows.ok_or_else(|| Unsafe::TableMissing(source.table.name()))?;
@@ -114,6 +118,7 @@ pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memor
         let (publication, table) = (source.publication.clone(), source.table.name());
         return Err(Unsafe::PublicationChanged { publication, table });
     }
+    source.table.check_filter(&memory.guesses)?;
     match &memory.republish_why {
         // While the table is being published, that is what it is published for.
         Some(why) if memory.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
@@ -133,8 +138,13 @@ async fn check_rows_and_columns(
         what,
         table: source.table.name(),
     };
-    if row.get("rowfilter").is_some_and(|filter| !filter.is_null()) {
-        return Err(filters("rows".into()).into());
+    let filter = row.get("rowfilter").and_then(Value::as_str);
+    match (filter, &source.table.filter) {
+        (None, None) | (Some(_), Some(_)) => {}
+        (Some(filter), None) => {
+            return Err(filters(format!("rows ({filter}), and the setting where does not say so,")).into());
+        }
+        (None, Some(_)) => return Err(filters("no rows, though the setting where says so,".into()).into()),
     }
     let published = row.get("attnames").and_then(Value::as_array).map(Vec::as_slice);
     let is_published =

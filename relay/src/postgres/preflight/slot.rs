@@ -155,6 +155,8 @@ mod tests {
             timeline,
             copy_through: None,
             copied_through: None,
+            copy_order: None,
+            guesses: walpost_core::event::mapping::Guesses::new(),
             streamed_from: None,
         }
     }

@@ -3,8 +3,12 @@
 use super::{PreflightError, Unsafe};
 use crate::postgres::Session;
 use crate::postgres::catalogue::{self, Looked};
-use walpost_core::event::{OutboxError, OutboxTable};
+use crate::postgres::names::{events, table_name};
+use walpost_core::event::{Mistake, OutboxError, OutboxTable};
 use walpost_core::pgoutput::{Oid, Relation};
+
+/// From this version on publications have row filters.
+const FILTERS: i32 = 150_000;
 
 /// The outbox, and what is known of it.
 #[derive(Debug)]
@@ -31,7 +35,10 @@ pub async fn check_table(session: &Session, table: &OutboxTable) -> Result<Outbo
             OutboxTable { schema: relation.namespace.clone(), table: relation.name.clone(), ..table.clone() };
         check_kind(session, &named).await?;
         let error = match looked {
-            Ok(table) => return Ok(Outbox { relation, table }),
+            Ok(table) => {
+                check_filter(session, &table, &relation).await?;
+                return Ok(Outbox { relation, table });
+            }
             Err(error @ OutboxError::UnknownType { .. }) => error,
             Err(error) => return Err(error.into()),
         };
@@ -55,17 +62,58 @@ async fn check_kind(session: &Session, table: &OutboxTable) -> Result<(), Prefli
     let row = session.client().query_opt(sql, &[&table.schema, &table.table]).await;
     let row = row.map_err(session.error("read what kind of table the outbox is"))?;
     let row = row.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
-    let (table, kind) = (table.name(), row.get::<_, String>(0));
+    let kind: String = row.get(0);
     let what = match kind.as_str() {
         "r" if row.get::<_, bool>(2) => "a partition",
-        "r" => return check_children(table, row.get(1), row.get(3)),
-        "p" => "a partitioned table",
+        "r" => return check_children(table.name(), row.get(1), row.get(3)),
+        "p" if row.get::<_, bool>(2) => "a partition",
+        "p" => return check_partitions(session, table).await,
         "v" => "a view",
         "m" => "a materialized view",
         "f" => "a foreign table",
         _ => "not a table",
     };
-    Err(Unsafe::TableKind { table, what }.into())
+    Err(Unsafe::TableKind { table: table.name(), what }.into())
+}
+
+/// Rows of an unlogged or foreign partition are not in the WAL.
+async fn check_partitions(session: &Session, table: &OutboxTable) -> Result<(), PreflightError> {
+    let sql = "select exists (select from pg_partition_tree(to_regclass($1)) t join pg_class c on c.oid = t.relid \
+               where c.relkind not in ('r', 'p') or (c.relkind = 'r' and c.relpersistence <> 'p'))";
+    let row = session.client().query_one(sql, &[&table_name(table)]).await;
+    match row.map_err(session.error("read the partitions"))?.get(0) {
+        true => {
+            let what = "a partitioned table with a foreign or unlogged partition";
+            Err(Unsafe::TableKind { table: table.name(), what }.into())
+        }
+        false => Ok(()),
+    }
+}
+
+/// Checks that Postgres takes the condition that says which rows are events.
+async fn check_filter(
+    session: &Session,
+    table: &OutboxTable,
+    relation: &Relation,
+) -> Result<(), PreflightError> {
+    if table.filter.is_none() {
+        return Ok(());
+    }
+    let mistake = |what: String| OutboxError::mistake(relation, Mistake::new("where", what));
+    if session.version() < FILTERS {
+        let what = "row filters of publications came with PostgreSQL 15: make a table of the events alone, or upgrade";
+        return Err(mistake(what.to_owned()).into());
+    }
+    let sql = format!("select from {} limit 0", events(table));
+    match session.client().batch_execute(&sql).await.map_err(session.error("try the condition")) {
+        // Class 42, syntax or access rule; 22, data.
+        Err(error)
+            if error.sqlstate().is_some_and(|code| code.starts_with("42") || code.starts_with("22")) =>
+        {
+            Err(mistake(error.to_string()).into())
+        }
+        tried => Ok(tried?),
+    }
 }
 
 fn check_children(table: String, is_permanent: bool, children: Option<String>) -> Result<(), PreflightError> {

@@ -38,7 +38,7 @@ pub mod table;
 
 use crate::config::SourceSettings;
 use crate::postgres::checkpoint::IS_PUBLISHED;
-use crate::postgres::names::table_name;
+use crate::postgres::names::events;
 use crate::postgres::{DatabaseError, Session};
 
 /// How many rows are to be published.
@@ -47,9 +47,9 @@ use crate::postgres::{DatabaseError, Session};
 /// When the database refuses.
 pub async fn count(session: &Session, source: &SourceSettings) -> Result<i64, DatabaseError> {
     let sql = format!(
-        "select count(*) from only {} outbox, walpost.slot memory where memory.slot_name = $1 \
+        "select count(*) from {}, walpost.slot memory where memory.slot_name = $1 \
          and not {IS_PUBLISHED}",
-        table_name(&source.table)
+        events(&source.table)
     );
     let row = session.client().query_one(&sql, &[&source.slot]).await;
     Ok(row.map_err(session.error("count the rows to publish"))?.get(0))

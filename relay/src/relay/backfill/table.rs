@@ -18,9 +18,10 @@ use crate::config::SourceSettings;
 use crate::error::Error;
 use crate::postgres::checkpoint::{IS_BEFORE_THE_COPY, IS_PUBLISHED};
 use crate::postgres::ledger;
-use crate::postgres::names::{order_by, quoted, table_name};
+use crate::postgres::names::{events, order_by, quoted, table_name};
 use crate::postgres::preflight::Unsafe;
 use crate::postgres::{DatabaseError, Session};
+use walpost_core::event::Types;
 use walpost_core::pgoutput::{Relation, Tuple};
 use walpost_core::window::copied::CopyId;
 
@@ -71,6 +72,8 @@ pub struct Table<'a> {
     pub source: &'a SourceSettings,
     /// The columns that make an event, and no other.
     pub columns: &'a Relation,
+    /// What is known of their types.
+    pub types: &'a Types,
     /// How long earlier transactions are waited for.
     pub slot_timeout: Duration,
     /// Rows of a page at most, so that the window takes them.
@@ -166,6 +169,13 @@ impl<'a> Reader<'a> {
         let load = || session.within("read walpost.slot", ledger::load(session, &source.slot));
         let unknown = || Unsafe::SlotUnknown(source.slot.clone());
         let mut memory = load().await?.ok_or_else(unknown)?;
+        let order = source.table.order.as_deref().unwrap_or_default();
+        if memory.copy().is_some() && memory.copy_order.as_deref() != Some(order) {
+            // Numbers of another column say nothing; those rows come once more at the worst.
+            let forgetting = ledger::forget_copy(session, &source.slot, self.table.epoch);
+            session.within("forget which rows come from the table", forgetting).await?;
+            memory = load().await?.ok_or_else(unknown)?;
+        }
         if memory.copy().is_none() {
             end::fix(session, source, slot_timeout).await?;
             memory = load().await?.ok_or_else(unknown)?;
@@ -196,7 +206,7 @@ impl<'a> Reader<'a> {
 
     fn statement(&self, behind: Option<i64>, is_rest: bool) -> String {
         let Table { source, columns, .. } = &self.table;
-        let table = table_name(&source.table);
+        let events = events(&source.table);
         let payload = source.table.value_column();
         let value = |name: &str| {
             let column = format!("outbox.{}", quoted(name));
@@ -229,7 +239,7 @@ impl<'a> Reader<'a> {
         // The first words are what pg_stat_activity shows of it.
         format!(
             "/* walpost: copy */ select {values}, {id}::bigint, {IS_PUBLISHED}, {is_old} \
-             from only {table} outbox, walpost.slot memory where memory.slot_name = '{slot}' and {which} \
+             from {events}, walpost.slot memory where memory.slot_name = '{slot}' and {which} \
              order by {order} {limit}",
             slot = source.slot,
             order = order_by(&source.table),
@@ -275,7 +285,12 @@ impl<'a> Reader<'a> {
     fn check_types(&mut self, row: &Row) -> Result<(), DatabaseError> {
         let types: Vec<_> = row.columns().iter().map(|column| column.type_().oid()).collect();
         let known = self.types.get_or_insert_with(|| types.clone());
-        if *known == types {
+        // Of a domain the server names the base type here, so what counts is how values are laid out.
+        let Table { columns, types: described, .. } = &self.table;
+        let mut laid_out = types.iter().zip(&columns.columns).map(|(oid, column)| {
+            described.kind(*oid).is_none_or(|kind| described.kind(column.type_oid) == Some(kind))
+        });
+        if *known == types && laid_out.all(|same| same) {
             return Ok(());
         }
         let changed = "a column has another type than when the copy began: the table is looked at again";

@@ -28,7 +28,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("avro-from-json", "registry"),
     ("logical-messages", "messages"),
     ("many-tables", "outbox"),
-    ("partitioned-by-status", "where"),
     ("registry-json", "registry"),
 ];
 

@@ -15,6 +15,12 @@ use super::render::Reader;
 /// any topic takes.
 const CUT_BYTES: usize = 16 << 10;
 
+/// So much of a reason is kept then.
+const REASON_BYTES: usize = 2 << 10;
+
+/// A key, an id or a source that is longer is left out then.
+const PART_BYTES: usize = 1 << 10;
+
 /// A row that cannot be published.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
@@ -59,6 +65,13 @@ impl DeadLetter {
             return false;
         }
         self.cut_from = Some(self.row_bytes().len());
+        self.reason.truncate(self.reason.floor_char_boundary(REASON_BYTES));
+        for part in [&mut self.key, &mut self.id, &mut self.source] {
+            // What is cut off is another key, or another id.
+            if part.as_ref().is_some_and(|part| part.len() > PART_BYTES) {
+                *part = None;
+            }
+        }
         for value in self.row.values_mut() {
             if let Value::String(text) = value {
                 text.truncate(text.floor_char_boundary(CUT_BYTES));
