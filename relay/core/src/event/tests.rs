@@ -392,7 +392,7 @@ fn paths_and_filters_read_into_columns() {
 fn values_are_what_postgres_has() {
     let numeric = |digits: &[i16], weight: i16, sign: u16, scale: u16| {
         let head = [
-            (digits.len() as i16).to_be_bytes(),
+            i16::try_from(digits.len()).unwrap().to_be_bytes(),
             weight.to_be_bytes(),
             sign.to_be_bytes(),
             scale.to_be_bytes(),

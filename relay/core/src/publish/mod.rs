@@ -35,7 +35,7 @@ pub enum PublishError {
         /// Which event.
         event: String,
         /// Why.
-        error: OutboxError,
+        error: Box<OutboxError>,
     },
     /// The sink does not take the event, or gave it back.
     #[error("the event {event} cannot be published: {error}")]
@@ -275,7 +275,7 @@ impl<S: Sink> Publisher<S> {
         let record = self
             .renderer
             .render_entry(entry)
-            .map_err(|error| PublishError::Render { event: name(entry), error })?;
+            .map_err(|error| PublishError::Render { event: name(entry), error: Box::new(error) })?;
         match self.sink.send(sequence, &record) {
             Ok(()) => Ok(true),
             // These are no fault of the event's, and come often: nobody reads its name.
