@@ -91,7 +91,9 @@ impl Relay {
             ended: false,
             acknowledged: sender,
         };
-        match self.read_table(pin!(table.rows()), &mut reading, stream, guard, stop).await {
+        // Rows that nobody takes hold up what else is asked on this session, so they are gone before anything is.
+        let read = self.read_table(pin!(table.rows()), &mut reading, stream, guard, stop).await;
+        match read {
             Ok(true) => {}
             Ok(false) => return Ok(Some(self.stop_copy(&session, epoch).await?)),
             Err(error) => {

@@ -33,6 +33,14 @@ async fn more_arrive(case: &Case) -> Result<()> {
     wait_until("more have arrived", SOON, async || Ok(arrived(case).await? > before)).await
 }
 
+/// 200 of them, of 800 kB.
+async fn large_rows(case: &Case) -> Result<()> {
+    let insert = "insert into package_event (package_id, event_type, payload) \
+                  select n, 'Updated', jsonb_build_object('t', repeat(md5(n::text), 25000)) \
+                  from generate_series(1, 200) n";
+    case.database.execute(insert).await
+}
+
 async fn copied_through(case: &Case) -> Result<Option<i64>> {
     Ok(case.client().await?.query_one("select copied_through from walpost.slot", &[]).await?.get(0))
 }
@@ -53,6 +61,28 @@ async fn a_stop_during_the_copy_drains_and_the_next_start_goes_on_there() -> Res
     let _relay = case.relay.run_ready().await?;
     let audit = case.audit().await?;
     ensure!(audit.published == 20_000 && audit.duplicates <= 1, "{audit}");
+    Ok(())
+}
+
+/// What the server sends on and nobody takes fills the connection, on which the place has to be written down.
+#[tokio::test]
+async fn a_stop_in_the_midst_of_a_page_writes_down_how_far_the_copy_is() -> Result<()> {
+    let kafka = PrivateKafka::start().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?;
+    let case = case.with("WALPOST_WINDOW_BYTES", "8388608").with("WALPOST_DRAIN_TIMEOUT_MS", "1000");
+    large_rows(&case).await?;
+    case.relay.init().await?;
+    let mut relay = case.relay.run()?;
+    more_arrive(&case).await?;
+    kafka.pause().await?;
+    // The window is full by now, in the midst of a page or between two.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    relay.signal("TERM").await?;
+    relay.exit(SOON).await?;
+    kafka.resume().await?;
+    ensure!(copied_through(&case).await?.is_some(), "nothing was written down: {}", relay.log_tail());
+    let _relay = case.relay.run_ready().await?;
+    assert_eq!(case.audit().await?.published, 200);
     Ok(())
 }
 
@@ -208,12 +238,7 @@ async fn a_copy_whose_publication_is_dropped_halts() -> Result<()> {
 async fn a_copy_of_large_rows_is_bounded_by_the_window() -> Result<()> {
     let kafka = PrivateKafka::start().await?;
     let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_WINDOW_BYTES", "8388608");
-    case.database
-        .execute(
-            "insert into package_event (package_id, event_type, payload) \
-             select n, 'Updated', jsonb_build_object('t', repeat(md5(n::text), 25000)) from generate_series(1, 200) n",
-        )
-        .await?;
+    large_rows(&case).await?;
     case.relay.init().await?;
     let relay = case.relay.run()?;
     more_arrive(&case).await?;
