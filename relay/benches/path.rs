@@ -7,7 +7,7 @@ mod support;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use support::{Path, insert, stream};
+use support::{MAPPINGS, Path, insert, stream};
 use walpost::replication::frames::Frames;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Decoder;
@@ -57,10 +57,12 @@ fn progress(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Everything from the bytes of the socket to the record, and from its acknowledgement to a position.
-#[divan::bench]
-fn whole(bencher: Bencher<'_, '_>) {
-    let (mut path, mut number) = (Path::new(), 0);
+/// Everything from the bytes of the socket to the record, and from its acknowledgement to a position, by what the record is
+/// made of.
+#[divan::bench(args = MAPPINGS.map(|(name, ..)| name))]
+fn whole(bencher: Bencher<'_, '_>, name: &str) {
+    let settings = MAPPINGS.into_iter().find(|(known, ..)| *known == name).expect("a mapping");
+    let (mut path, mut number) = (Path::with(settings), 0);
     bencher
         .counter(ItemsCount::new(BURST))
         .with_inputs(|| {

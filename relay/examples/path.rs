@@ -6,7 +6,7 @@
 #[path = "../benches/support/mod.rs"]
 mod support;
 
-use support::{Path, stream};
+use support::{MAPPINGS, Path, stream};
 
 /// Transactions in one go: about what one read of a busy stream brings.
 const BURST: u64 = 500;
@@ -17,7 +17,7 @@ fn main() {
         [_, mode, events] => (mode.as_str(), events.parse::<u64>().expect("a number of events")),
         _ => panic!("path events|stream NUMBER"),
     };
-    let (mut path, mut made) = (Path::new(), 0);
+    let (mut path, mut made) = (Path::with(MAPPINGS[0]), 0);
     for burst in 0..events / BURST {
         let bytes = stream(burst * BURST, BURST);
         made += bytes.len();

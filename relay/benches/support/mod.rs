@@ -4,9 +4,12 @@
 use bytes::BytesMut;
 use futures::FutureExt;
 use walpost::replication::frames::{Frame, Frames};
+use walpost_core::event::OutboxTable;
 use walpost_core::event::fixture::{self, OUTBOX};
+use walpost_core::event::mapping::{Choice, Format, Mapping};
 use walpost_core::event::record::Record;
 use walpost_core::event::render::Renderer;
+use walpost_core::event::template::Template;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Column, Relation};
 use walpost_core::publish::Publisher;
@@ -46,11 +49,53 @@ pub struct Path {
     pub publisher: Publisher<Void>,
 }
 
+/// What a record is made of, as short as settings have it: where the value stands, and fields where it is JSON.
+pub const MAPPINGS: [(&str, &str, &[&str]); 4] = [
+    ("package-event", "", &[]),
+    ("raw", "payload", &[]),
+    ("one path", "{payload.Title}", &[]),
+    (
+        "ten fields",
+        "",
+        &[
+            "package_event_id",
+            "package_id",
+            "event_type",
+            "payload",
+            "created_at",
+            "event_id",
+            "payload.ID",
+            "payload.Title",
+            "payload.MaximumVolume",
+            "traceparent",
+        ],
+    ),
+];
+
+fn mapping((name, value, fields): (&str, &str, &[&str])) -> Mapping {
+    if name == "package-event" {
+        return fixture::preset(name);
+    }
+    let column = |text: &str| Template::column(text).expect("a column");
+    let field = |name: &&str| (vec![name.replace('.', "_")], column(&format!("{{{name}}}")));
+    Mapping {
+        value: if value.is_empty() { Choice::Absent } else { Choice::Given(column(value)) },
+        format: if fields.is_empty() { Format::Raw } else { Format::Json },
+        fields: fields.iter().map(field).collect(),
+        ..Mapping {
+            topic: Choice::Given(Template::constant("t")),
+            key: Choice::Given(column("package_id")),
+            ..Mapping::default()
+        }
+    }
+}
+
 impl Path {
-    pub fn new() -> Self {
+    pub fn with(settings: (&str, &str, &[&str])) -> Self {
+        let table = OutboxTable::new("public", "package_event", mapping(settings));
         let mut path = Self {
             frames: Frames::default(),
-            intake: Intake::new(fixture::table(), OUTBOX, fixture::types(), false),
+            intake: Intake::new(table, OUTBOX, fixture::types(), false),
             publisher: Publisher::new(Renderer::default(), Void::default()),
         };
         path.publisher.take(&relation().into(), &mut path.intake).expect("the outbox");

@@ -8,6 +8,7 @@ use walpost_core::event::Mapping;
 use walpost_core::event::mapping::{Choice, CloudEvents, Format, Tombstone};
 use walpost_core::event::presets::{self, Preset};
 use walpost_core::event::protobuf::Message;
+use walpost_core::event::protobuf_json::Messages;
 use walpost_core::event::template::Template;
 
 use super::TABLE;
@@ -35,6 +36,10 @@ pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
     let timestamp = timestamp(values);
     let partition = optional(values, "partition", Template::column);
     let format = format(values);
+    let message = match &format {
+        Some(Format::ProtobufJson(_)) => optional(values, "message", Template::text),
+        _ => Some(None),
+    };
     let cloudevents = values.parse_with("cloudevents", |text| match text {
         "auto" => Ok(CloudEvents::Auto),
         "on" => Ok(CloudEvents::On),
@@ -57,6 +62,7 @@ pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
         key: key?,
         value: value?,
         format: format?,
+        message: message?,
         fields: fields?.into_iter().map(path).collect::<BTreeMap<_, _>>(),
         headers_from: headers_from?,
         headers: headers?,
@@ -127,9 +133,30 @@ fn format(values: &mut Values) -> Option<Format> {
     match name.as_str() {
         "json" => Some(Format::Json),
         "cloudevents" => Some(Format::CloudEvents),
+        "protobuf" if values.map("field").is_empty() => messages(values).map(Format::ProtobufJson),
         "protobuf" => message(values).map(|message| Format::Protobuf(Arc::new(message))),
         _ => Some(Format::Raw),
     }
+}
+
+/// The messages that a JSON payload may be written as.
+fn messages(values: &mut Values) -> Option<Messages> {
+    if values.text("message").is_none() {
+        values.missing(
+            "message",
+            "the format protobuf writes a message: give its full name, as in shop.OrderEvent",
+        );
+    }
+    if values.text("descriptor").is_none() {
+        values.missing(
+            "descriptor",
+            "give the file that has the message, as protoc --include_imports --descriptor_set_out=FILE writes it",
+        );
+    }
+    values.parse_with("descriptor", |path| {
+        let set = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+        Messages::read(&set).map_err(|error| error.to_string())
+    })
 }
 
 fn message(values: &mut Values) -> Option<Message> {

@@ -88,7 +88,7 @@ pub const TABLE: Table = Table {
             "FORMAT",
             "raw",
             "What the value is: `raw`, the column as it is; `json`, an object of [fields], or of every column; `cloudevents`, \
-            a CloudEvent in structured mode; `protobuf`, a message of [fields].",
+            a CloudEvent in structured mode; `protobuf`, a message of [fields], or, without them, of the JSON in the value's column.",
         ),
         Setting::optional(
             "descriptor",
@@ -96,7 +96,11 @@ pub const TABLE: Table = Table {
             "For the format protobuf: the file with the message, as `protoc --include_imports --descriptor_set_out` or \
             `buf build` writes it.",
         ),
-        Setting::optional("message", "NAME", "For the format protobuf: the message's full name, as in `shop.OrderEvent`."),
+        Setting::optional("message",
+            "NAME",
+            "For the format protobuf: the message's full name, as in `shop.OrderEvent`; without [fields] text with columns, as in \
+            `shop.{event_type}`.",
+        ),
         Setting::optional(
             "headers-from",
             "COLUMN",

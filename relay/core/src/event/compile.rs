@@ -5,6 +5,7 @@ use super::json::{Column, Node, slot_of};
 use super::mapping::{Format, Mapping, lone_column};
 use super::plan::{Content, unknown_column};
 use super::protobuf::{Encoding, Message};
+use super::protobuf_json::{FromJson, Messages};
 use super::template::{self, About, Filter, Template};
 use super::text::{Expression, Operand, Part, Text};
 use super::value::Kind;
@@ -190,6 +191,7 @@ impl<'a> Compiler<'a> {
                 Some(Content::CloudEvent { data: value?, extensions })
             }
             Format::Protobuf(message) => self.protobuf(message, texts).map(Content::Protobuf),
+            Format::ProtobufJson(messages) => self.message_of_json(messages, mapping, value?),
         }
     }
 
@@ -247,6 +249,16 @@ impl<'a> Compiler<'a> {
         object
     }
 
+    fn message_of_json(&mut self, messages: &Messages, mapping: &Mapping, payload: Text) -> Option<Content> {
+        self.check_json("value", &payload);
+        let template = mapping.message.as_ref()?;
+        if let Some(Err(error)) = template.as_constant().map(|name| messages.find(name)) {
+            self.mistake("message", error.to_string());
+        }
+        let message = self.text("message", template);
+        Some(Content::ProtobufJson(FromJson { messages: messages.clone(), message, payload }))
+    }
+
     fn protobuf(&mut self, message: &Message, texts: Vec<(&[String], Text)>) -> Option<Encoding> {
         let mut fields = Vec::new();
         for (path, text) in texts {
@@ -281,7 +293,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn content_type(&self, mapping: &Mapping) -> &'static str {
         match &mapping.format {
             Format::Json => return "application/json",
-            Format::Protobuf(_) => return "application/protobuf",
+            Format::Protobuf(_) | Format::ProtobufJson(_) => return "application/protobuf",
             Format::Raw | Format::CloudEvents => {}
         }
         let Some(expression) = mapping.value.given().and_then(Template::as_expression) else {
@@ -327,6 +339,20 @@ impl<'a> Compiler<'a> {
     pub(super) fn check_topic(&mut self, name: &str) {
         if let Err(what) = topic::check(name) {
             self.mistake("topic", format!("`{name}` {what}"));
+        }
+    }
+
+    /// What stands between the expressions of a topic is part of every name.
+    pub(super) fn check_topic_parts(&mut self, topic: &Text) {
+        if topic.parts.len() < 2 {
+            return;
+        }
+        for part in &topic.parts {
+            if let Part::Text(text) = part
+                && let Err(what) = topic::check_part(text)
+            {
+                self.mistake("topic", format!("`{text}` {what}"));
+            }
         }
     }
 

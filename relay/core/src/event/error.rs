@@ -128,11 +128,12 @@ impl OutboxError {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::Mistakes(_) => "correct the settings, or the table; a row in the stream has the columns and names of the \
-                moment at which it was written, so where a column was renamed give both names, as in \
-                --renamed-column=OLD=NEW; where rows of the stream were written without the column, or with another type, `walpost recover --anew` publishes \
-                them from the table"
-                .into(),
+            Self::Mistakes(_) => {
+                "correct the settings, or the table; if a column was renamed, give both names \
+                (`--renamed-column=OLD=NEW`); for rows of the stream from before a column was there, or had \
+                this type, `walpost recover --anew` publishes them from the table"
+                    .into()
+            }
             Self::UnknownType { .. } => {
                 "the rows of the table can be published all the same: `walpost recover --anew` \
                 leaves the stream, makes a new slot and publishes what the table holds and Kafka may lack"

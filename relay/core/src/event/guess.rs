@@ -35,7 +35,7 @@ fn is_named(column: &str, name: &str) -> bool {
 pub(super) fn complete(mapping: &Mapping, relation: &Relation, mistakes: &mut Vec<Mistake>) -> Mapping {
     let mut complete = mapping.clone();
     let mut guess = Guess { relation, mistakes };
-    let needs_value = matches!(mapping.format, Format::Raw | Format::CloudEvents);
+    let needs_value = mapping.format.has_value();
     if mapping.is_preset {
         for part in [
             &mut complete.topic,
@@ -90,8 +90,7 @@ fn demand(mapping: &Mapping, mistakes: &mut Vec<Mistake>) {
             events are to stay in order, or give an empty key, with which nothing is kept in order";
         missing("key", what, mistakes);
     }
-    let has_value = matches!(mapping.format, Format::Raw | Format::CloudEvents);
-    if has_value && mapping.value == Choice::Absent {
+    if mapping.format.has_value() && mapping.value == Choice::Absent {
         missing("value", "the format needs one: name the column", mistakes);
     }
     if mapping.value == Choice::Guess {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::protobuf::Message;
+use super::protobuf_json::Messages;
 use super::template::{Expression, Operand, Part, Template};
 
 /// A part of a record that is guessed from the columns' names where nothing is said of it.
@@ -39,8 +40,10 @@ pub enum Format {
     Json,
     /// A CloudEvent in structured mode.
     CloudEvents,
-    /// A protobuf message.
+    /// A protobuf message out of columns.
     Protobuf(Arc<Message>),
+    /// A protobuf message out of a JSON payload.
+    ProtobufJson(Messages),
 }
 
 impl Format {
@@ -51,8 +54,16 @@ impl Format {
             Self::Raw => "raw",
             Self::Json => "json",
             Self::CloudEvents => "cloudevents",
-            Self::Protobuf(_) => "protobuf",
+            Self::Protobuf(_) | Self::ProtobufJson(_) => "protobuf",
         }
+    }
+}
+
+impl Format {
+    /// Whether the value is made of the part `value`, and not of fields.
+    #[must_use]
+    pub fn has_value(&self) -> bool {
+        matches!(self, Self::Raw | Self::CloudEvents | Self::ProtobufJson(_))
     }
 }
 
@@ -93,6 +104,8 @@ pub struct Mapping {
     pub value: Choice,
     /// What the value is.
     pub format: Format,
+    /// The message that a JSON payload is written as.
+    pub message: Option<Template>,
     /// The members of the value, by their paths.
     pub fields: BTreeMap<Vec<String>, Template>,
     /// A JSON object of headers.
@@ -147,6 +160,7 @@ impl Mapping {
             ("content-type", &self.content_type),
             ("timestamp", &self.timestamp),
             ("partition", &self.partition),
+            ("message", &self.message),
         ];
         let chosen =
             chosen.into_iter().filter_map(|(setting, choice)| Some((setting.to_owned(), choice.given()?)));
@@ -284,6 +298,7 @@ impl Mapping {
             &mut self.content_type,
             &mut self.timestamp,
             &mut self.partition,
+            &mut self.message,
         ];
         let headers = self.headers.iter_mut().map(|(_, template)| template);
         chosen.chain(optional.into_iter().flatten()).chain(headers).chain(self.fields.values_mut())

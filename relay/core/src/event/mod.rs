@@ -28,6 +28,7 @@ mod plan;
 pub mod position;
 pub mod presets;
 pub mod protobuf;
+pub mod protobuf_json;
 pub mod record;
 pub mod render;
 mod table;

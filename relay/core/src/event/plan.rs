@@ -10,6 +10,7 @@ use super::guess;
 use super::json::Node;
 use super::mapping::{Choice, CloudEvents, Format, Mapping, Tombstone};
 use super::protobuf::Encoding;
+use super::protobuf_json::FromJson;
 use super::template::Template;
 use super::text::{Row, Text};
 use super::value::Kind;
@@ -60,6 +61,7 @@ pub(super) enum Content {
         extensions: Node,
     },
     Protobuf(Encoding),
+    ProtobufJson(FromJson),
 }
 
 /// A CloudEvent's attributes.
@@ -168,6 +170,9 @@ fn compile(
     for name in mapping.topics.values() {
         compiler.check_topic(name);
     }
+    if let (Some(topic), true) = (&topic, mapping.topics.is_empty()) {
+        compiler.check_topic_parts(topic);
+    }
     let key = choice(compiler, "key", &mapping.key);
     let value = compiler.content(mapping);
     let event_type = choice(compiler, "type", &mapping.kind);
@@ -244,8 +249,9 @@ fn columns(relation: &Relation, types: &Types) -> String {
 pub(super) fn unknown_column(setting: &str, shown: &str, name: &str, relation: &Relation) -> Mistake {
     let table = self::shown(relation);
     let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
-    let nearest =
-        relation.columns.iter().map(|column| column.name.as_str()).min_by_key(|known| distance(known));
+    let names = relation.columns.iter().map(|column| column.name.as_str());
+    let near = name.chars().count().div_ceil(2).max(2);
+    let nearest = names.min_by_key(|known| distance(known)).filter(|known| distance(known) <= near);
     let nearest = nearest.map_or(String::new(), |nearest| format!("; nearest: {nearest}"));
     Mistake::new(setting, format!("{shown} is not a column of {table}{nearest}"))
 }

@@ -32,8 +32,8 @@ pub const PACKAGE: &str = "package-event";
 pub const PRESETS: [Preset; 5] = [
     Preset {
         name: "debezium",
-        about: "The outbox of Debezium's EventRouter, with StringConverter. It expects the application, or somebody, to \
-            delete the rows; walpost can do that as well (--clean).",
+        about: "The outbox of Debezium's EventRouter, with StringConverter. It expects the application to delete \
+            the rows: the table has neither a number nor a time by which walpost could.",
         settings: &[
             ("topic", "outbox.event.{aggregatetype}"),
             ("key", "aggregateid"),

@@ -325,6 +325,10 @@ fn write_value(
             let is_null = !cloudevent::write(plan, data, extensions, row, subject, scratch, into)?;
             if is_null { null(plan)? } else { Value::Buffer }
         }
+        Content::ProtobufJson(from_json) => match from_json.write(row, scratch, into)? {
+            true => Value::Buffer,
+            false => null(plan)?,
+        },
         Content::Protobuf(encoding) => {
             encoding.write(row, scratch, into)?;
             Value::Buffer

@@ -741,12 +741,12 @@ fn mistakes_that_only_rows_would_show_are_said_before_any_row() {
         said(&[&base[..], &[("value", "a"), ("time", "{at|ms}")]].concat(), &[("a", 25), ("at", 1184)]);
     assert!(told.contains("time: `at` is a time already"), "{told}");
     let mapping = Mapping { value: Choice::Absent, ..mapping(&base) };
-    let table = OutboxTable { order: Some("nope".into()), ..OutboxTable::new("public", "outbox", mapping) };
+    let table = OutboxTable { order: Some("as".into()), ..OutboxTable::new("public", "outbox", mapping) };
     let told = Plan::new(&table, &relation(&[("a", 25)]), &types()).unwrap_err().to_string();
     assert!(told.contains("value: the format needs one"), "{told}");
     let told =
         table.guessed(&relation(&[("a", 25)]), &types(), &mapping::Guesses::new()).unwrap_err().to_string();
-    assert!(told.contains("order: `nope` is not a column of public.outbox; nearest: a"), "{told}");
+    assert!(told.contains("order: `as` is not a column of public.outbox; nearest: a"), "{told}");
 }
 
 #[test]
@@ -791,6 +791,63 @@ fn a_field_of_proto2_is_written_at_its_default_too() {
         let plan = Plan::new(&table, &relation(&[("n", 23)]), &types()).unwrap();
         assert_eq!(rendered(plan, &[Some(vec![0; 4])]).unwrap().value, Some(expected), "{syntax}");
     }
+}
+
+/// `message M { string id = 1; int32 qty = 2; repeated string tags = 3; }`, as a serialised set.
+fn shop() -> Vec<u8> {
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
+    let field = |name: &str, number, kind: Type, label: Label| FieldDescriptorProto {
+        name: Some(name.into()),
+        number: Some(number),
+        label: Some(label.into()),
+        r#type: Some(kind.into()),
+        ..FieldDescriptorProto::default()
+    };
+    let message = DescriptorProto {
+        name: Some("Made".into()),
+        field: vec![
+            field("id", 1, Type::String, Label::Optional),
+            field("qty", 2, Type::Int32, Label::Optional),
+            field("tags", 3, Type::String, Label::Repeated),
+        ],
+        ..DescriptorProto::default()
+    };
+    let file = FileDescriptorProto {
+        name: Some("shop.proto".into()),
+        package: Some("shop".into()),
+        syntax: Some("proto3".into()),
+        message_type: vec![message],
+        ..FileDescriptorProto::default()
+    };
+    FileDescriptorSet { file: vec![file] }.encode_to_vec()
+}
+
+#[test]
+fn a_json_payload_becomes_the_message_that_its_row_names() {
+    let messages = protobuf_json::Messages::read(&shop()).unwrap();
+    let render = |message: &str, kind: &[u8], payload: Option<&[u8]>| {
+        let mut mapping =
+            mapping(&[("topic", "t"), ("key", ""), ("value", "payload"), ("cloudevents", "off")]);
+        mapping.format = Format::ProtobufJson(messages.clone());
+        mapping.message = Some(Template::text(message).unwrap());
+        let table = OutboxTable::new("public", "outbox", mapping);
+        let plan = Plan::new(&table, &relation(&[("kind", 25), ("payload", 3802)]), &types())?;
+        let payload = payload.map(|payload| [&[1], payload].concat());
+        rendered(plan, &[Some(kind.to_vec()), payload]).map(|got| got.value)
+    };
+    let json = br#"{"tags": ["a", "b"], "qty": 2, "id": "7"}"#;
+    let expected = b"\x0a\x017\x10\x02\x1a\x01a\x1a\x01b".to_vec();
+    assert_eq!(render("shop.{kind}", b"Made", Some(json)), Ok(Some(expected)));
+    assert_eq!(render("shop.Made", b"", None), Ok(None));
+    let told =
+        |message, kind: &[u8], payload: &[u8]| render(message, kind, Some(payload)).unwrap_err().to_string();
+    assert!(told("shop.{kind}", b"Lost", json).contains("the descriptor has no message `shop.Lost`"));
+    assert!(told("shop.{kind}", b"Made", br#"{"id": "7", "more": 1}"#).contains("more"), "an unknown member");
+    assert!(told("shop.{kind}", b"Made", br#"{"qty": "many"}"#).contains("it is no shop.Made in JSON"));
+    assert!(
+        told("shop.Mad", b"", b"{}").contains("message: it has no message `shop.Mad`; it has: shop.Made")
+    );
 }
 
 /// A value of one of the types, in its binary form or anything else.

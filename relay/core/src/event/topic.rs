@@ -7,15 +7,23 @@ use super::record::{TopicId, TopicName};
 /// Topics that Kafka keeps for itself: a producer may not write to them (`Topic.isInternal` in the Kafka sources).
 const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
+/// What may be part of a topic's name.
+pub(super) fn check_part(text: &str) -> Result<(), &'static str> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if text.bytes().all(legal) {
+        return Ok(());
+    }
+    Err("is in no topic's name, which has letters, digits, `.`, `_` and `-` only")
+}
+
 /// What Kafka takes for a topic's name (`Topic.validate` in the Kafka sources).
 pub(super) fn check(name: &str) -> Result<(), &'static str> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     match name {
         "" => Err("is no topic's name: it is empty"),
         "." | ".." => Err("is no topic's name"),
         _ if INTERNAL.contains(&name) => Err("is a topic that Kafka keeps for itself"),
         _ if name.len() > 249 => Err("is no topic's name: it has more than 249 characters"),
-        _ if name.bytes().all(legal) => Ok(()),
+        _ if check_part(name).is_ok() => Ok(()),
         _ => Err(
             "is no topic's name, which has letters, digits, `.`, `_` and `-` only: give it another in [topics]",
         ),

@@ -57,7 +57,7 @@ pub enum SinkError {
     Denied(String),
     /// The topic is not there.
     #[error(
-        "the topic `{topic}` does not exist on {brokers}: create it (kafka-topics.sh --create --topic {topic})"
+        "the topic `{topic}` does not exist on {brokers}: create it (kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions …)"
     )]
     TopicMissing {
         /// The topic.

@@ -1,0 +1,3 @@
+insert into "OutboxMessage" ("SentTime", "Headers", "MessageId", "ContentType", "MessageType", "Body", "CorrelationId", "DestinationAddress") values ('2026-03-01 10:00:00+00', '{"tenant":"north"}', '00000000-0000-4000-8000-000000000101', 'application/vnd.masstransit+json', 'urn:message:Shop:OrderSubmitted', '{"message":{"id":5}}', '00000000-0000-4000-8000-0000000001aa', 'rabbitmq://localhost/Shop:OrderSubmitted');
+delete from "OutboxMessage";
+insert into "OutboxMessage" ("SentTime", "MessageId", "ContentType", "MessageType", "Body", "DestinationAddress") values ('2026-03-01 10:00:01+00', '00000000-0000-4000-8000-000000000102', 'application/vnd.masstransit+json', 'urn:message:Shop:OrderPaid', '{"message":{"id":5}}', 'rabbitmq://localhost/Shop:OrderPaid');
