@@ -14,8 +14,8 @@ fn main() -> ExitCode {
     let env: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    if let Some(("preset", matches)) = matches.subcommand() {
-        return cli::show_preset(matches);
+    if let Some(ended) = cli::without_settings(&matches) {
+        return ended;
     }
     let values = TABLE.load(&matches, &env);
     let ended = match matches.subcommand() {

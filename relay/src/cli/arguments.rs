@@ -50,6 +50,16 @@ pub fn command() -> Command {
                 .arg(Arg::new("name").value_name("NAME").required(true).help("debezium, eventuate, …")),
         )
         .subcommand(
+            Command::new("from-debezium")
+                .about("Print the settings that do what a Debezium connector with the outbox EventRouter did")
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .help("The connector's JSON, or the properties of Debezium Server"),
+                ),
+        )
+        .subcommand(
             Command::new("recover")
                 .about("After a lost slot: make a new one, publish what the table holds and Kafka may lack, go on")
                 .arg(

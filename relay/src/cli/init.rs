@@ -37,8 +37,10 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     steps.extend(guesses(&settings.source.table, &source.table));
     steps.push(make_publication(&session, source, &relation).await?);
     let publication = preflight::check_publication(&session, source, &relation).await?;
+    let existed = ledger::exists(&session).await?;
     ledger::make(&session).await?;
-    steps.push("schema walpost: there".into());
+    ledger::check_rights(&session).await?;
+    steps.push(format!("schema walpost: {}", if existed { "there" } else { "made" }));
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.push(slot(&session, source, settings.timing.slot_timeout, &server, &publication).await?);
     ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;

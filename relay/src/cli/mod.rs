@@ -2,6 +2,7 @@
 
 mod arguments;
 pub mod check;
+pub mod from_debezium;
 pub mod init;
 pub mod preset;
 pub mod preview;
@@ -173,11 +174,25 @@ async fn show_preview(settings: &Settings, count: u32, json: bool) -> anyhow::Re
     Ok(if preview.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints what a preset sets; it needs no settings.
+/// Runs what needs no settings; `None` for any other subcommand.
 #[must_use]
-pub fn show_preset(matches: &ArgMatches) -> ExitCode {
-    let name = matches.get_one::<String>("name").map_or("", String::as_str);
-    match preset::print(name).map(print) {
+pub fn without_settings(matches: &ArgMatches) -> Option<ExitCode> {
+    let (subcommand, matches) = matches.subcommand()?;
+    let argument = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    match subcommand {
+        "preset" => Some(printed(preset::print(argument("name")))),
+        "from-debezium" => {
+            let path = argument("file");
+            let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+            let translated = read.and_then(|text| from_debezium::translate(&text));
+            Some(printed(translated.map_err(|error| format!("{path}: {error}"))))
+        }
+        _ => None,
+    }
+}
+
+fn printed(text: Result<String, String>) -> ExitCode {
+    match text.map(print) {
         Ok(Ok(_)) => ExitCode::SUCCESS,
         Ok(Err(error)) => failed(&error.into()),
         Err(mistake) => {

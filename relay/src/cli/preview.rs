@@ -144,7 +144,11 @@ fn lines(record: &Value) -> String {
         add("partition", partition);
     }
     add("key", part("key").unwrap_or_else(|| "none".into()));
-    add("value", part("value").unwrap_or_else(|| "null".into()));
+    add(
+        "value",
+        part("value")
+            .unwrap_or_else(|| "none: a null value, which a compacted topic takes for a deletion".into()),
+    );
     for (name, value) in record["headers"].as_object().into_iter().flatten() {
         add("header", format!("{name}: {}", value.as_str().map_or_else(|| "null".into(), cut)));
     }

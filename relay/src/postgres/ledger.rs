@@ -128,6 +128,21 @@ pub async fn make(session: &Session) -> Result<(), PreflightError> {
     if exists(session).await? { upgrade(session).await } else { Ok(create(session).await?) }
 }
 
+/// Checks that this role may write here: found out before a slot is made, which would hold back WAL for nothing.
+///
+/// # Errors
+/// When it may not.
+pub async fn check_rights(session: &Session) -> Result<(), PreflightError> {
+    let sql = "select current_user::text, has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert') \
+               and has_table_privilege(c.oid, 'update') from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where n.nspname = 'walpost' and c.relname = 'slot'";
+    let row = session.client().query_opt(sql, &[]).await;
+    match row.map_err(session.error("read the rights on walpost.slot"))? {
+        Some(row) if !row.get::<_, bool>(1) => Err(Unsafe::LedgerDenied(row.get(0)).into()),
+        _ => Ok(()),
+    }
+}
+
 /// Brings a schema of an older version up to this one; one that is missing is left so.
 ///
 /// # Errors

@@ -125,7 +125,6 @@ impl Work {
     }
 
     fn statement(&self) -> String {
-        let (table, id) = (self.table(), self.id());
         let due = match self.clean.rule {
             CleanRule::OlderThan(seconds) => {
                 let written = quoted(self.time.as_deref().unwrap_or_default());
@@ -133,6 +132,29 @@ impl Work {
             }
             CleanRule::AllButNewest(_) => "true".to_owned(),
         };
+        match &self.settings.source.table.order {
+            Some(_) => self.ordered(&due),
+            None => self.unordered(&due),
+        }
+    }
+
+    /// A batch of a table that nothing orders: whatever is due in it. It is looked through whole each time, which a table
+    /// that is cleaned is small enough for.
+    fn unordered(&self, due: &str) -> String {
+        let table = self.table();
+        format!(
+            "with looked as materialized ( \
+                 select outbox.tableoid as part, outbox.ctid as place from only {table} outbox, walpost.slot memory \
+                 where memory.slot_name = $1 and $2::bigint <= $3::bigint and {due} and {IS_PUBLISHED} limit $4), \
+             removed as (delete from only {table} outbox using looked \
+                 where outbox.ctid = looked.place and outbox.tableoid = looked.part and {due} returning 1) \
+             select count(*), (select count(*) from removed), 0::bigint, 0::bigint, \
+                 case when count(*) > 0 then 0::bigint end from looked"
+        )
+    }
+
+    fn ordered(&self, due: &str) -> String {
+        let (table, id) = (self.table(), self.id());
         format!(
             "with looked as materialized ( \
                  select outbox.tableoid as part, outbox.ctid as place, outbox.{id}::bigint as id, {due} as due, \
@@ -192,10 +214,11 @@ impl Work {
                 "--clean does not go with a partitioned table: detach and drop its old partitions instead",
             );
         }
-        if self.settings.source.table.order.is_none() {
+        if self.settings.source.table.order.is_none() && matches!(self.clean.rule, CleanRule::AllButNewest(_))
+        {
             return refused(
-                "--clean needs an integer column that rises with each insert, which is the primary key or --order: this \
-                 table has none, so remove its rows yourself, those at least a day older than what is in Kafka",
+                "--clean=count needs an integer column that rises with each insert, which is the primary key or --order: \
+                 this table has none, so clean by age",
             );
         }
         Ok(())

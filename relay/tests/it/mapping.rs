@@ -264,3 +264,28 @@ async fn a_type_that_changes_before_the_copy_begins_is_read_as_what_it_is() -> R
     ensure!(values(&case.topic, 1).await? == ["{\"a\": 1}"]);
     relay.expect_running()
 }
+
+#[tokio::test]
+async fn rows_of_a_table_without_a_number_are_removed_by_their_age_once_they_are_published() -> Result<()> {
+    let case = around(
+        "create table outbox (id uuid primary key default gen_random_uuid(), key text, payload text, created_at timestamp)",
+    )
+    .await?;
+    // A time without a zone is UTC, whatever the server's zone is.
+    let name = case.database.name().to_owned();
+    case.database.execute(&format!("alter database {name} set timezone = 'Asia/Tokyo'")).await?;
+    let case = case.with("WALPOST_CLEAN", "age").with("WALPOST_CLEAN_AGE_S", "3600");
+    let case = case.with("WALPOST_CLEAN_INTERVAL_MS", "100").with("WALPOST_CLEAN_BATCH_ROWS", "2");
+    let _relay = case.relay.init_and_run().await?;
+    let insert =
+        "insert into outbox (key, payload, created_at) select 'k', n::text, now() at time zone 'utc'";
+    case.database.execute(&format!("{insert} - interval '2 hours' from generate_series(1, 5) n")).await?;
+    case.database.execute(&format!("{insert} from generate_series(6, 8) n")).await?;
+    let client = case.client().await?;
+    let rows =
+        async || -> Result<i64> { Ok(client.query_one("select count(*) from outbox", &[]).await?.get(0)) };
+    wait_until("the old rows are removed", SOON, async || Ok(rows().await? == 3)).await?;
+    ensure!(values(&case.topic, 8).await?.len() == 8);
+    ensure!(rows().await? == 3, "a young row was removed");
+    Ok(())
+}

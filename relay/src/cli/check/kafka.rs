@@ -16,6 +16,14 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     let topics = [settings.kafka.topic.as_ref(), settings.kafka.dead_letter_topic.as_ref()];
     let topics = ["topic", "dead letters"].into_iter().zip(topics);
     let topics: Vec<_> = topics.filter_map(|(name, topic)| Some((name, topic?))).collect();
+    if settings.kafka.topic.is_none() {
+        side.unknown(
+            "topic",
+            format!("each row names its own ({})", settings.source.table.shown_topic()),
+            "`walpost preview` shows those of the newest rows; create the ones that rows will name: walpost waits for one \
+             that is missing",
+        );
+    }
     if topics.is_empty() {
         return check_cluster(settings, side).await;
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Side;
-use crate::config::{Settings, SourceSettings};
+use crate::config::{CleanRule, Settings, SourceSettings};
 use crate::error::{Error, Verdict};
 use crate::postgres::catalogue;
 use crate::postgres::ledger;
@@ -11,7 +11,8 @@ use crate::postgres::names::{quoted, table_name};
 use crate::postgres::preflight::{self, Outbox, PreflightError, SlotFacts};
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::Connection;
-use walpost_core::pgoutput::Relation;
+use walpost_core::event::Kind;
+use walpost_core::pgoutput::{Column, Relation};
 
 /// Settings of the server that matter.
 const SETTINGS: [&str; 7] = [
@@ -42,10 +43,12 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
         Err(error) => return failed(side, "settings", error.into()),
     };
     // What the settings leave open is said by the table, where it is there and fits.
-    let table = match catalogue::look(&session, &settings.source.table).await {
-        Ok(looked) => looked.and_then(|looked| looked.table.ok()),
+    let looked = match catalogue::look(&session, &settings.source.table).await {
+        Ok(looked) => looked,
         Err(error) => return failed(side, "table", error.into()),
     };
+    let time = looked.as_ref().and_then(|looked| looked.time_column().map(str::to_owned));
+    let table = looked.and_then(|looked| looked.table.ok());
     let table = table.unwrap_or_else(|| settings.source.table.clone());
     let source = SourceSettings { table, ..settings.source.clone() };
     let settings = &Settings { source, ..settings.clone() };
@@ -61,9 +64,10 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     asked.senders(side).await;
     asked.rights(side).await;
     let outbox = asked.table(side).await;
-    asked.id_index(side).await;
-    asked.payload_bound(side).await;
     if let Some(outbox) = &outbox {
+        asked.id_index(side).await;
+        asked.payload_bound(side, outbox).await;
+        asked.clean(side, time.as_deref());
         asked.publication(side, outbox).await;
     }
     asked.slot(side, outbox.as_ref()).await;
@@ -164,8 +168,12 @@ impl Asked<'_> {
                            where m.rolname = 'rds_replication' and pg_has_role(r.oid, m.oid, 'member')), \
                        coalesce(has_table_privilege(to_regclass($1), 'select'), false), \
                        coalesce(has_table_privilege(to_regclass($1), 'delete'), false), \
-                       coalesce(has_schema_privilege(to_regnamespace('walpost'), 'usage'), \
-                           has_database_privilege(current_database(), 'create')), r.rolname::text \
+                       coalesce((select has_schema_privilege(n.oid, 'usage') and coalesce(bool_and(has_table_privilege(t.oid, \
+                           'select') and has_table_privilege(t.oid, 'insert') and has_table_privilege(t.oid, 'update')), true) \
+                           from pg_namespace n left join pg_class t on t.relnamespace = n.oid and t.relname = 'slot' \
+                           where n.nspname = 'walpost' group by n.oid), \
+                           has_database_privilege(current_database(), 'create')), r.rolname::text, \
+                       exists (select from pg_namespace where nspname = 'walpost') \
                    from pg_roles r where r.rolname = current_user";
         let row = match self.session.client().query_one(sql, &[&table]).await {
             Ok(row) => row,
@@ -184,7 +192,11 @@ impl Asked<'_> {
         if !has(2) && self.settings.clean.is_some() {
             lacks.push(format!("grant delete on {table} to {role}"));
         }
-        if !has(3) {
+        if !has(3) && has(5) {
+            lacks.push(format!(
+                "grant usage on schema walpost to {role}; grant select, insert, update on walpost.slot to {role}"
+            ));
+        } else if !has(3) {
             lacks.push(format!(
                 "grant create on database {} to {role}",
                 self.settings.database.conninfo.database
@@ -228,7 +240,7 @@ impl Asked<'_> {
             return side.warn(
                 NAME,
                 "no integer orders the table: of rows that a first copy or a recovery publishes, those of one key may change \
-                 places; it is read in one statement, and begun anew when that is interrupted; --clean cannot be used",
+                 places; it is read in one statement, and begun anew when that is interrupted; --clean=count cannot be used",
                 "add a column such as `bigint generated always as identity`, and name it in --order",
             );
         };
@@ -250,7 +262,7 @@ impl Asked<'_> {
     }
 
     /// An event that no topic takes is better refused in the transaction that writes it.
-    async fn payload_bound(&self, side: &mut Side<'_>) {
+    async fn payload_bound(&self, side: &mut Side<'_>, outbox: &Relation) {
         const NAME: &str = "payload bound";
         let table = &self.settings.source.table;
         let name = format!("{}.{}", quoted(&table.schema), quoted(&table.table));
@@ -260,14 +272,47 @@ impl Asked<'_> {
             Ok(Some(row)) => side.ok(NAME, row.get::<_, String>(0)),
             Ok(None) => {
                 let Some(value) = table.value_column() else { return };
-                let value = quoted(value);
+                let is_bytes =
+                    |column: &&Column| column.name == value && Kind::of(column.type_oid) == Kind::Bytea;
+                let cast = if outbox.columns.iter().any(|column| is_bytes(&column)) { "" } else { "::text" };
+                let value = format!("{}{cast}", quoted(value));
                 side.warn(
                     NAME,
                     "no constraint bounds the payload: a row that no topic takes halts the relay",
-                    format!("alter table {name} add check (octet_length({value}::text) <= 900000) not valid"),
+                    format!("alter table {name} add check (octet_length({value}) <= 900000) not valid"),
                 );
             }
             Err(error) => failed(side, NAME, self.session.error("read the constraints")(error).into()),
+        }
+    }
+
+    /// Whether rows can be removed as the settings ask for; `time` says when a row was written.
+    fn clean(&self, side: &mut Side<'_>, time: Option<&str>) {
+        const NAME: &str = "cleaning";
+        let Some(clean) = self.settings.clean else { return };
+        let table = &self.settings.source.table;
+        match clean.rule {
+            _ if table.is_partitioned => side.fail(
+                NAME,
+                "a partitioned table is not cleaned row by row",
+                "set clean = \"off\", and detach and drop old partitions",
+            ),
+            CleanRule::OlderThan(_) if time.is_none() => side.fail(
+                NAME,
+                "no column of the type timestamptz or timestamp says when a row was written",
+                "name one in --time, or set clean = \"off\"",
+            ),
+            CleanRule::AllButNewest(_) if table.order.is_none() => side.fail(
+                NAME,
+                "no integer orders the table, so nothing says which rows are the newest",
+                "name a column that rises with each insert in --order, or clean by age",
+            ),
+            CleanRule::OlderThan(seconds) => {
+                side.ok(NAME, format!("published rows go {seconds} s after they were written"))
+            }
+            CleanRule::AllButNewest(rows) => {
+                side.ok(NAME, format!("all published rows go but the newest {rows}"))
+            }
         }
     }
 

@@ -165,6 +165,9 @@ pub enum Unsafe {
     /// The schema is of an older version, and this role may not change it.
     #[error("the schema walpost is of an older version, and this role may not bring it up to date")]
     LedgerOld,
+    /// This role may not write into the schema.
+    #[error("the role {0} may not read and write walpost.slot, where walpost keeps what it must remember")]
+    LedgerDenied(String),
     /// The slot was moved, or made anew.
     #[error(
         "the slot `{slot}` is at {at}, ahead of {remembered}, the last position walpost meant to confirm: it \
@@ -246,6 +249,7 @@ impl Unsafe {
             | Self::SlotActive { .. }
             | Self::SlotUnknown(_)
             | Self::LedgerOld
+            | Self::LedgerDenied(_)
             | Self::SlotAhead { .. }
             | Self::SystemChanged { .. } => false,
         }
@@ -322,6 +326,10 @@ impl Unsafe {
             Self::LedgerOld => "run `walpost init` once as the role that owns the schema walpost, then start \
                 walpost again"
                 .into(),
+            Self::LedgerDenied(role) => format!(
+                "run `grant usage on schema walpost to {role}; grant select, insert, update on walpost.slot to {role}` as its \
+                 owner"
+            ),
             Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
                 run `walpost recover`"
                 .into(),
