@@ -69,20 +69,27 @@ async fn a_stop_during_the_copy_drains_and_the_next_start_goes_on_there() -> Res
 async fn a_stop_in_the_midst_of_a_page_writes_down_how_far_the_copy_is() -> Result<()> {
     let kafka = PrivateKafka::start().await?;
     let case = Case::on_kafka(kafka.brokers()).await?;
+    let case = case.with("WALPOST_WINDOW_RECORDS", "100000");
     let case = case.with("WALPOST_WINDOW_BYTES", "8388608").with("WALPOST_DRAIN_TIMEOUT_MS", "1000");
+    // After small rows a page of many is asked for, and these turn out to be large: the window is full in its midst.
+    case.commit(8_000, 10, 8_000).await?;
     large_rows(&case).await?;
     case.relay.init().await?;
     let mut relay = case.relay.run()?;
-    more_arrive(&case).await?;
+    wait_until("some have arrived", SOON, async || Ok(arrived(&case).await? > 100)).await?;
     kafka.pause().await?;
-    // The window is full by now, in the midst of a page or between two.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sql = "select exists (select from pg_stat_activity where datname = current_database() \
+               and query like '%walpost: copy%' and wait_event = 'ClientWrite')";
+    let client = case.client().await?;
+    wait_until("a page waits to be taken", SOON, async || Ok(client.query_one(sql, &[]).await?.get(0)))
+        .await?;
     relay.signal("TERM").await?;
     relay.exit(SOON).await?;
     kafka.resume().await?;
-    ensure!(copied_through(&case).await?.is_some(), "nothing was written down: {}", relay.log_tail());
+    let log = relay.log_tail();
+    ensure!(log.contains("through=Some") && !log.contains("could not be written down"), "{log}");
     let _relay = case.relay.run_ready().await?;
-    assert_eq!(case.audit().await?.published, 200);
+    assert_eq!(case.audit().await?.published, 8_200);
     Ok(())
 }
 
