@@ -5,9 +5,10 @@
 //! the properties of Debezium Server.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::Value;
+
+use super::settings_file;
 
 /// The router's class; Debezium Server takes the same.
 const ROUTER: &str = "io.debezium.transforms.outbox.EventRouter";
@@ -323,31 +324,8 @@ impl<'a> Translation<'a> {
     }
 
     fn toml(&self) -> String {
-        let mut text = String::new();
-        // Writing into a String cannot fail.
-        for note in &self.notes {
-            let _ = writeln!(text, "# {note}");
-        }
-        for (setting, value) in &self.settings {
-            let _ = writeln!(text, "{setting} = {}", quoted(value));
-        }
-        for (section, entries) in [("headers", &self.headers), ("fields", &self.fields)] {
-            if entries.is_empty() {
-                continue;
-            }
-            let _ = writeln!(text, "\n[{section}]");
-            for (name, value) in entries {
-                let _ = writeln!(text, "{} = {}", quoted(name), quoted(value));
-            }
-        }
-        text.pop();
-        text
+        settings_file::toml(&self.notes, &self.settings, &self.headers, &self.fields)
     }
-}
-
-/// A basic string of TOML, which escapes as JSON does.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod init;
 pub mod preset;
 pub mod preview;
 pub mod recover;
+mod settings_file;
 pub mod status;
 pub mod tail;
 

@@ -1,7 +1,6 @@
 //! `walpost preset NAME`: what a preset sets, as a settings file that does the same.
 
-use std::fmt::Write as _;
-
+use super::settings_file;
 use walpost_core::event::presets::{self, Preset};
 
 /// The settings of a preset, or the names of all where there is no such.
@@ -19,28 +18,8 @@ pub fn print(name: &str) -> Result<String, String> {
 }
 
 fn toml(preset: &Preset) -> String {
-    let mut text = String::new();
-    // Writing into a String cannot fail.
-    let _ = writeln!(text, "# preset = {}: {}", quoted(preset.name), preset.about);
-    for (key, value) in preset.settings {
-        let _ = writeln!(text, "{key} = {}", quoted(value));
-    }
-    for (section, entries) in [("headers", preset.headers), ("fields", preset.fields)] {
-        if entries.is_empty() {
-            continue;
-        }
-        let _ = writeln!(text, "\n[{section}]");
-        for (name, value) in entries {
-            let _ = writeln!(text, "{} = {}", quoted(name), quoted(value));
-        }
-    }
-    text.pop();
-    text
-}
-
-/// A basic string of TOML, which escapes as JSON does.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let comment = format!("preset = {}: {}", settings_file::quoted(preset.name), preset.about);
+    settings_file::toml([comment], preset.settings, preset.headers, preset.fields)
 }
 
 #[cfg(test)]
