@@ -16,7 +16,7 @@ use crate::config::{CleanRule, CleanSettings, Settings};
 use crate::observe::board::Vitals;
 use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::checkpoint::IS_PUBLISHED;
-use crate::postgres::names::quoted;
+use crate::postgres::names::{quoted, table_name};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
 
@@ -186,8 +186,7 @@ impl Work {
     }
 
     fn table(&self) -> String {
-        let table = &self.settings.source.table;
-        format!("{}.{}", quoted(&table.schema), quoted(&table.table))
+        table_name(&self.settings.source.table)
     }
 
     fn id(&self) -> String {

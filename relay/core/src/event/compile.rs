@@ -155,7 +155,7 @@ impl<'a> Compiler<'a> {
             }
             None => {
                 self.unknown.get_or_insert(OutboxError::UnknownType {
-                    table: format!("{}.{}", self.relation.namespace, self.relation.name),
+                    table: self.relation.full_name(),
                     column: name,
                     setting: setting.to_owned(),
                     found,

@@ -118,7 +118,7 @@ impl OutboxError {
     pub fn mistake(relation: &Relation, mistake: Mistake) -> Self {
         let columns: Vec<_> = relation.columns.iter().map(|column| column.name.as_str()).collect();
         Self::Mistakes(Box::new(Mistakes {
-            table: format!("{}.{}", relation.namespace, relation.name),
+            table: relation.full_name(),
             columns: columns.join(", "),
             mistakes: vec![mistake],
         }))

@@ -101,7 +101,7 @@ impl Plan {
             return Ok(Self { members: compiler.members, ..plan });
         }
         Err(OutboxError::Mistakes(Box::new(Mistakes {
-            table: shown(relation),
+            table: relation.full_name(),
             columns: columns(relation, types),
             mistakes: compiler.mistakes,
         })))
@@ -134,7 +134,7 @@ pub(super) fn guessed(
         let name = table.mapping.name_among(order, |name| relation.has(name));
         if !relation.has(name) {
             let mistakes = vec![unknown_column("order", &format!("`{name}`"), name, relation)];
-            let (table, columns) = (shown(relation), columns(relation, types));
+            let (table, columns) = (relation.full_name(), columns(relation, types));
             return Err(OutboxError::Mistakes(Box::new(Mistakes { table, columns, mistakes })));
         }
     }
@@ -213,7 +213,7 @@ fn compile(
     let headers = compiler.headers(&mapping.headers);
     let traceparent = choice(compiler, "traceparent", &mapping.traceparent);
     Some(Plan {
-        table: shown(relation),
+        table: relation.full_name(),
         relation: Arc::clone(relation),
         kinds: compiler.kinds(),
         members: Members::default(),
@@ -234,10 +234,6 @@ fn compile(
     })
 }
 
-fn shown(relation: &Relation) -> String {
-    format!("{}.{}", relation.namespace, relation.name)
-}
-
 /// The columns of a table with their types, as a mistake lists them.
 fn columns(relation: &Relation, types: &Types) -> String {
     let shown =
@@ -247,7 +243,7 @@ fn columns(relation: &Relation, types: &Types) -> String {
 
 /// A mistake that names the nearest of what there is.
 pub(super) fn unknown_column(setting: &str, shown: &str, name: &str, relation: &Relation) -> Mistake {
-    let table = self::shown(relation);
+    let table = relation.full_name();
     let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
     let names = relation.columns.iter().map(|column| column.name.as_str());
     let near = name.chars().count().div_ceil(2).max(2);

@@ -89,6 +89,12 @@ impl Relation {
     pub fn has(&self, name: &str) -> bool {
         self.columns.iter().any(|column| column.name == name)
     }
+
+    /// The table as it is shown, with its schema.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
 }
 
 /// A column of a [`Relation`].
@@ -189,7 +195,7 @@ impl Decoder {
             return Ok(Insert { relation: id, row });
         }
         Err(DecodeError::ColumnCount {
-            relation: format!("{}.{}", relation.namespace, relation.name),
+            relation: relation.full_name(),
             row: row.len(),
             described: relation.columns.len(),
         })

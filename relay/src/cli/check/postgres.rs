@@ -162,7 +162,7 @@ impl Asked<'_> {
 
     async fn rights(&self, side: &mut Side<'_>) {
         let table = &self.settings.source.table;
-        let table = format!("{}.{}", quoted(&table.schema), quoted(&table.table));
+        let table = table_name(table);
         // Some services give the right by membership, and leave the attribute alone: those of Amazon by rds_replication.
         let sql = "select r.rolreplication or r.rolsuper or exists (select from pg_roles m \
                            where m.rolname = 'rds_replication' and pg_has_role(r.oid, m.oid, 'member')), \
@@ -265,7 +265,7 @@ impl Asked<'_> {
     async fn payload_bound(&self, side: &mut Side<'_>, outbox: &Relation) {
         const NAME: &str = "payload bound";
         let table = &self.settings.source.table;
-        let name = format!("{}.{}", quoted(&table.schema), quoted(&table.table));
+        let name = table_name(table);
         let sql = "select pg_get_constraintdef(oid) from pg_constraint where conrelid = to_regclass($1) \
                    and contype = 'c' and pg_get_constraintdef(oid) like '%length(%' limit 1";
         match self.session.client().query_opt(sql, &[&name]).await {

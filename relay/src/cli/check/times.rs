@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::kafka::facts::TopicFacts;
 use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::ledger;
-use crate::postgres::names::quoted;
+use crate::postgres::names::{quoted, table_name};
 use crate::postgres::{DatabaseError, Session};
 
 const NAME: &str = "record times";
@@ -124,9 +124,8 @@ async fn ahead(settings: &Settings) -> Result<Option<Duration>, DatabaseError> {
     // As walpost reads it: a time without a zone is taken as UTC.
     let sql = format!(
         "select (1000 * (extract(epoch from max({written})) - extract(epoch from clock_timestamp())))::bigint \
-         from {}.{} where isfinite({written})",
-        quoted(&table.schema),
-        quoted(&table.table)
+         from {} where isfinite({written})",
+        table_name(table)
     );
     let row = session.within("look for rows ahead of their time", async {
         session
