@@ -1,7 +1,7 @@
 //! A record's headers, from the lowest to the highest: CloudEvents, the trace context, those of a JSON column, those of the
 //! settings, the position. A later one takes the place of an earlier one of its name.
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::OutboxError;
@@ -115,7 +115,7 @@ impl<'de> Visitor<'de> for Object<'_> {
         let Self(headers) = self;
         loop {
             let start = headers.bytes().len();
-            let Some(()) = map.next_key_seed(Name(headers.bytes()))? else { return Ok(()) };
+            let Some(()) = map.next_key_seed(write::Unescaped(headers.bytes()))? else { return Ok(()) };
             let end = headers.bytes().len();
             if headers.len() >= HEADERS_MAX {
                 return Err(serde::de::Error::custom(format!("more than {HEADERS_MAX} headers")));
@@ -134,29 +134,5 @@ impl<'de> Visitor<'de> for Object<'_> {
             let written = headers.bytes().len();
             headers.put(start..end, Some(end..written));
         }
-    }
-}
-
-/// Writes a member's name into the buffer.
-struct Name<'a>(&'a mut Vec<u8>);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<(), E> {
-        self.0.extend_from_slice(name.as_bytes());
-        Ok(())
     }
 }

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserializer as _;
-use serde::de::{IgnoredAny, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, Visitor};
+use serde::{Deserializer, Serialize};
 
 use super::text::Row;
 use super::value::{Kind, Reason, Value, binary};
@@ -16,8 +16,10 @@ use crate::time;
 pub(super) fn text(value: Value<'_>, into: &mut Vec<u8>) -> Result<(), Reason> {
     match value {
         Value::Integer(number) => integer(number, into),
-        Value::Float(number) => float(number, into),
-        Value::Real(number) => real(number, into),
+        Value::Float(number) if number.is_finite() => decimal(number, into),
+        Value::Float(number) => special(number.is_nan(), number > 0.0, into),
+        Value::Real(number) if number.is_finite() => decimal(number, into),
+        Value::Real(number) => special(number.is_nan(), number > 0.0, into),
         Value::Numeric(digits) => numeric(digits, into)?,
         Value::Boolean(is) => into.extend_from_slice(if is { b"true" } else { b"false" }),
         Value::Text(text) | Value::Json(text) => into.extend_from_slice(text.as_bytes()),
@@ -117,27 +119,10 @@ pub(super) fn base64(bytes: &[u8], into: &mut Vec<u8>) {
 }
 
 /// The shortest decimal that reads back as the same number; as Postgres has it, a whole number has no point.
-fn float(number: f64, into: &mut Vec<u8>) {
-    if !number.is_finite() {
-        special(number.is_nan(), number > 0.0, into);
-        return;
-    }
+fn decimal(number: impl Serialize, into: &mut Vec<u8>) {
     let start = into.len();
+    // Writing into a Vec cannot fail.
     drop(serde_json::to_writer(&mut *into, &number));
-    without_point(start, into);
-}
-
-fn real(number: f32, into: &mut Vec<u8>) {
-    if !number.is_finite() {
-        special(number.is_nan(), number > 0.0, into);
-        return;
-    }
-    let start = into.len();
-    drop(serde_json::to_writer(&mut *into, &number));
-    without_point(start, into);
-}
-
-fn without_point(start: usize, into: &mut Vec<u8>) {
     if into[start..].ends_with(b".0") {
         into.truncate(into.len() - 2);
     }
@@ -287,7 +272,16 @@ pub(super) fn member(json: &str, into: &mut Vec<u8>) -> Result<(), Reason> {
     read.map_err(|error| format!("it is not JSON: {error}").into())
 }
 
-struct Unescaped<'a>(&'a mut Vec<u8>);
+/// Appends a string, or a member's name, without its quotes and escapes.
+pub(super) struct Unescaped<'a>(pub(super) &'a mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for Unescaped<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
 
 impl Visitor<'_> for Unescaped<'_> {
     type Value = ();
