@@ -55,6 +55,9 @@ pub enum Error {
     /// A type that the catalogue may not show yet.
     #[error("{0}; it is looked for again")]
     Unsettled(OutboxError),
+    /// A table that a pattern stands for.
+    #[error("{0} has appeared: its rows are published first, and then the stream goes on")]
+    Appeared(String),
     /// A row of the outbox is not an event.
     #[error(transparent)]
     Row(#[from] Box<BadRow>),
@@ -158,7 +161,7 @@ impl Error {
     pub fn peer(&self) -> Peer {
         match self {
             Self::Sink(_) | Self::Publish(_) => Peer::Kafka,
-            Self::Paused(_) | Self::Superseded | Self::Internal(_) => Peer::Own,
+            Self::Paused(_) | Self::Superseded | Self::Appeared(_) | Self::Internal(_) => Peer::Own,
             Self::Database(_)
             | Self::Standby(_)
             | Self::Awaited { .. }
@@ -181,6 +184,7 @@ impl Error {
             | Self::Awaited { .. }
             | Self::Paused(_)
             | Self::Superseded
+            | Self::Appeared(_)
             | Self::Unsettled(_) => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)

@@ -33,6 +33,10 @@ pub fn markdown(table: &Table) -> String {
             map.help.replace('|', "\\|")
         );
     }
+    if let Some(repeated) = table.repeated {
+        let _ =
+            writeln!(text, "| | | `[[{}]]` | | {} |", repeated.section, repeated.help.replace('|', "\\|"));
+    }
     text
 }
 

@@ -14,6 +14,7 @@
 
 mod collector;
 mod document;
+mod entries;
 mod load;
 mod values;
 
@@ -109,6 +110,20 @@ pub struct MapSetting {
     pub help: &'static str,
 }
 
+/// A table of the file that may be repeated: `[[outbox]]`. Each repeats some of the settings; what it leaves out is as it
+/// stands above.
+#[derive(Debug, Clone, Copy)]
+pub struct Repeated {
+    /// The name between the brackets.
+    pub section: &'static str,
+    /// The settings that it may repeat, by their names.
+    pub settings: &'static [&'static str],
+    /// Those with free keys.
+    pub maps: &'static [&'static str],
+    /// What an entry is.
+    pub help: &'static str,
+}
+
 /// All settings of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
@@ -120,4 +135,6 @@ pub struct Table {
     pub settings: &'static [Setting],
     /// Those with free keys.
     pub maps: &'static [MapSetting],
+    /// The part of them that may be given more than once.
+    pub repeated: Option<Repeated>,
 }

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::values::Typed;
-use crate::{MapSetting, Setting, Table, Values};
+use crate::{MapSetting, Setting, Table, Values, entries};
 
 /// The flag that names the file.
 const FILE_FLAG: &str = "config";
@@ -65,6 +65,7 @@ impl Table {
             merged.extend(map_from_flags(map, self.env_prefix, matches, &mut values.mistakes));
             values.maps.insert(map.name, merged);
         }
+        values.entries = entries::read(self, &file, &mut values.mistakes);
         file.note_unknown_keys(self, &mut values.mistakes);
         values
     }
@@ -235,9 +236,11 @@ impl Environment<'_> {
 
 /// The settings file, flattened: `[kafka.properties]` `linger.ms = 5` has the key `kafka.properties.linger.ms`.
 #[derive(Default)]
-struct File {
-    path: String,
+pub(crate) struct File {
+    pub(crate) path: String,
     values: BTreeMap<String, String>,
+    /// Tables that are repeated, by their names.
+    pub(crate) arrays: BTreeMap<String, Vec<toml::Table>>,
 }
 
 impl File {
@@ -249,9 +252,16 @@ impl File {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("{shown}, line {line}: not TOML: {}", error.message())
         })?;
+        let (mut plain, mut arrays) = (toml::Table::new(), BTreeMap::new());
+        for (key, value) in table {
+            match tables(&value) {
+                Some(entries) => drop(arrays.insert(key, entries)),
+                None => drop(plain.insert(key, value)),
+            }
+        }
         let mut values = BTreeMap::new();
-        flatten("", &table, &mut values);
-        Ok(Self { path: shown.to_string(), values })
+        flatten("", &plain, &mut values);
+        Ok(Self { path: shown.to_string(), values, arrays })
     }
 
     fn get(&self, setting: &Setting) -> Option<Typed> {
@@ -274,6 +284,10 @@ impl File {
 
     /// A misspelt key must not leave its default in force in silence.
     fn note_unknown_keys(&self, table: &Table, mistakes: &mut Vec<String>) {
+        let is_repeated = |key: &&String| table.repeated.is_none_or(|repeated| repeated.section != **key);
+        for key in self.arrays.keys().filter(is_repeated) {
+            mistakes.push(format!("{}: `[[{key}]]` is not a setting", self.path));
+        }
         for key in self.values.keys() {
             let known = table.settings.iter().any(|setting| setting.key() == *key)
                 || table.maps.iter().any(|map| key.starts_with(&format!("{}.", map.section)));
@@ -284,7 +298,13 @@ impl File {
     }
 }
 
-fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
+/// A value that is `[[…]]` in the file.
+fn tables(value: &toml::Value) -> Option<Vec<toml::Table>> {
+    let items = value.as_array().filter(|items| !items.is_empty())?;
+    items.iter().map(|item| item.as_table().cloned()).collect()
+}
+
+pub(crate) fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
     for (key, value) in table {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {

@@ -26,6 +26,7 @@ impl fmt::Display for Mistakes {
 }
 
 /// A value as it was typed, and where.
+#[derive(Clone)]
 pub(crate) struct Typed {
     pub(crate) text: String,
     /// `--topic`, `WALPOST_TOPIC`, `topic in walpost.toml`, `the default of topic`.
@@ -46,6 +47,15 @@ pub struct Values {
     pub(crate) typed: BTreeMap<&'static str, Typed>,
     pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
     pub(crate) mistakes: Vec<String>,
+    /// Of the table that may be repeated, what each entry says.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What an entry of a repeated table says.
+#[derive(Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) typed: BTreeMap<&'static str, Typed>,
+    pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
 }
 
 impl Values {

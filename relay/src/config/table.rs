@@ -1,6 +1,33 @@
 //! The one place where a setting is defined.
 
-use settings::{MapSetting, Setting, Table};
+use settings::{MapSetting, Repeated, Setting, Table};
+
+/// What each of several outboxes may say for itself.
+const OF_AN_OUTBOX: [&str; 23] = [
+    "preset",
+    "table",
+    "where",
+    "table-was",
+    "order",
+    "topic",
+    "key",
+    "value",
+    "format",
+    "descriptor",
+    "message",
+    "headers-from",
+    "cloudevents",
+    "id",
+    "type",
+    "time",
+    "traceparent",
+    "ce-source",
+    "ce-type",
+    "content-type",
+    "timestamp",
+    "partition",
+    "tombstone",
+];
 
 /// Every setting of walpost.
 pub const TABLE: Table = Table {
@@ -56,7 +83,8 @@ pub const TABLE: Table = Table {
             "table",
             "SCHEMA.TABLE",
             "public.outbox",
-            "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case.",
+            "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case. `*` \
+            stands for any text: `tenant_*.outbox` are many tables, those that appear later among them.",
         ),
         Setting::optional(
             "where",
@@ -346,4 +374,10 @@ pub const TABLE: Table = Table {
             help: "Any property of librdkafka, except those that would break a promise.",
         },
     ],
+    repeated: Some(Repeated {
+        section: "outbox",
+        settings: &OF_AN_OUTBOX,
+        maps: &["header", "field", "rename-topic", "renamed-column"],
+        help: "Another outbox, on the same slot: its table, and whatever of its settings is not as above.",
+    }),
 };

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(20);
 fn settings(brokers: String) -> (KafkaSettings, WindowSettings) {
     let kafka = KafkaSettings {
         brokers,
-        topic: None,
+        topics: Vec::new(),
         dead_letter_topic: None,
         properties: BTreeMap::new(),
         peer_timeout: Duration::from_secs(2),

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::mapping::Guesses;
-use walpost_core::event::{Kind, OutboxError, OutboxTable, TypeFact, Types};
+use walpost_core::event::{Kind, OutboxError, OutboxTable, Pattern, TypeFact, Types};
 use walpost_core::pgoutput::{Column, Oid, Relation};
 
 /// Types with all that lies below a domain, down to the type that is none. A domain is sent by the function of its base
@@ -24,12 +24,17 @@ const TYPES: &str = "with recursive below as ( \
         left join pg_proc p on p.oid = t.typsend left join pg_language l on l.oid = p.prolang \
     where b.typtype <> 'd'";
 
-/// What is known of the types of a table's columns, and of further ones.
+/// What is known of the types of tables' columns, and of further ones.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn types(session: &Session, relation: &Relation, further: &[Oid]) -> Result<Types, DatabaseError> {
-    let of_columns = relation.columns.iter().map(|column| column.type_oid);
+pub async fn types<'a>(
+    session: &Session,
+    relations: impl IntoIterator<Item = &'a Relation>,
+    further: &[Oid],
+) -> Result<Types, DatabaseError> {
+    let columns = relations.into_iter().flat_map(|relation| &relation.columns);
+    let of_columns = columns.map(|column| column.type_oid);
     let oids: Vec<Oid> = of_columns.chain(further.iter().copied()).collect();
     let rows = session.client().query(TYPES, &[&oids]).await;
     Ok(Types::new(rows.map_err(session.error("look up the types of the columns"))?.iter().map(fact)))
@@ -63,26 +68,62 @@ impl Looked {
 pub async fn look(session: &Session, table: &OutboxTable) -> Result<Option<Looked>, DatabaseError> {
     let Some(table) = find(session, table).await? else { return Ok(None) };
     let Some(relation) = describe(session, &table).await? else { return Ok(None) };
-    let types = types(session, &relation, &[]).await?;
-    let table = table.guessed(&relation, &types, &kept_guesses(session, &table.slot).await?);
+    let types = types(session, [&relation], &[]).await?;
+    let kept = kept_guesses(session, &table.slot, relation.id).await?;
+    let table = table.guessed(&relation, &types, &kept);
     Ok(Some(Looked { relation, types, table }))
 }
 
 /// What was guessed when the slot was made; nothing where it is not there yet, or this role may not see it.
-async fn kept_guesses(session: &Session, slot: &str) -> Result<Guesses, DatabaseError> {
+async fn kept_guesses(session: &Session, slot: &str, table: Oid) -> Result<Guesses, DatabaseError> {
     let sql = "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-               where n.nspname = 'walpost' and c.relname = 'slot' and has_schema_privilege(n.oid, 'usage') \
+               where n.nspname = 'walpost' and c.relname = 'outbox' and has_schema_privilege(n.oid, 'usage') \
                and has_table_privilege(c.oid, 'select'))";
     let doing = "look for what was guessed";
     let there = session.client().query_one(sql, &[]).await.map_err(session.error(doing))?;
     if !there.get::<_, bool>(0) {
         return Ok(Guesses::new());
     }
-    // What an older version of the schema lacks is absent in the JSON, and no error.
-    let sql = "select to_jsonb(slot) -> 'guesses' from walpost.slot slot where slot_name = $1";
-    let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error(doing))?;
+    let sql = "select guesses from walpost.outbox where slot_name = $1 and table_oid = $2";
+    let row = session.client().query_opt(sql, &[&slot, &table]).await.map_err(session.error(doing))?;
     let kept: Option<serde_json::Value> = row.and_then(|row| row.get(0));
     Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()).unwrap_or_default())
+}
+
+/// The tables that the settings stand for: each by its name, those of a pattern in the order of theirs.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn expand(session: &Session, tables: &[OutboxTable]) -> Result<Vec<OutboxTable>, DatabaseError> {
+    let mut expanded = Vec::new();
+    for table in tables {
+        match table.pattern() {
+            None => expanded.push(table.clone()),
+            Some(pattern) => expanded.extend(of_pattern(session, table, &pattern).await?),
+        }
+    }
+    Ok(expanded)
+}
+
+async fn of_pattern(
+    session: &Session,
+    table: &OutboxTable,
+    pattern: &Pattern,
+) -> Result<Vec<OutboxTable>, DatabaseError> {
+    // Partitions are parts of a table, and what is of the server or of walpost is no outbox.
+    let sql = "select n.nspname::text, c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p' \
+               and n.nspname not in ('walpost', 'information_schema') and n.nspname not like 'pg\\_%' \
+               and n.nspname like $1 and c.relname like $2 order by n.nspname, c.relname";
+    let like = |name: &str| {
+        let escaped = name.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        escaped.replace('*', "%")
+    };
+    let rows = session.client().query(sql, &[&like(&table.schema), &like(&table.table)]).await;
+    let rows = rows.map_err(session.error("look for the tables"))?;
+    let names = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, &str>(1)));
+    let found = names.filter(|(schema, name)| pattern.matches(schema, name));
+    Ok(found.map(|(schema, name)| table.named(schema, name)).collect())
 }
 
 /// The table's name as it is stored, its database and its primary key.

@@ -12,10 +12,10 @@ use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
 use crate::config::WindowSettings;
 use crate::error::{Error, Verdict};
-use crate::observe::state::State;
+use crate::observe::state::{Peer, State};
 use crate::postgres::DatabaseError;
 use crate::postgres::ledger;
-use crate::postgres::preflight::Unsafe;
+use crate::postgres::preflight::{FoundTable, Unsafe};
 use crate::relay::cleaner::Cleaner;
 use crate::relay::watch::{Guard, GuardEvent, Watched};
 use crate::replication::{Stream, StreamEvent};
@@ -23,7 +23,7 @@ use walpost_core::event::OutboxError;
 use walpost_core::lsn::Lsn;
 use walpost_core::publish::sink::Sink;
 use walpost_core::publish::{PublishError, Publisher};
-use walpost_core::window::intake::{Intake, IntakeError};
+use walpost_core::window::intake::{Intake, IntakeError, Outboxes};
 
 /// Messages taken from the stream before reports and timers are looked at again.
 const BATCH_MESSAGES: u32 = 4096;
@@ -73,25 +73,58 @@ impl Relay {
         ledger::make_durable(&session).await?;
         let watched = Watched { source: self.settings.source.clone(), server, holder: holder.clone() };
         let mut guard = Guard::start(session, watched, self.settings.timing.watch_interval);
-        if !found.memory.backfilled {
-            let copying = self.copy(&found, &types, &holder, &mut stream, &mut guard, stop);
+        for table in found.tables.iter().filter(|table| !table.is_backfilled()) {
+            let copying = self.copy(&found, table, &types, &holder, &mut stream, &mut guard, stop);
             if let Some(stopped) = Box::pin(copying).await? {
                 stream.close(CLOSE_TIMEOUT).await;
                 return Ok(stopped);
             }
-            self.has_rows_left = false;
         }
+        self.has_rows_left = false;
         self.publisher.set_timed(true);
-        self.vitals.set_state(State::Streaming);
+        self.show_streaming(&found.unpublished);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
         let takes_dead_letters = self.publisher.takes_dead_letters();
-        let intake = Intake::new(found.table, found.relation.id, types, takes_dead_letters);
+        let intake = Intake::new(self.outboxes(found.tables), types, takes_dead_letters);
         let confirming = Confirming::new(found.remembered, self.acknowledged_at_persist);
         let followed = Box::pin(self.follow(stream, guard, intake, confirming, stop)).await;
         drop(cleaner);
         match followed {
             Err(error) => Err(self.explain(error).await),
             stopped => stopped,
+        }
+    }
+
+    /// Whose rows are events in this session.
+    fn outboxes(&self, tables: Vec<FoundTable>) -> Outboxes {
+        let patterns = self.settings.source.tables.iter().filter(|table| table.pattern().is_some());
+        Outboxes {
+            tables: tables.into_iter().map(|found| (found.table, found.relation.id)).collect(),
+            patterns: patterns.cloned().collect(),
+            gone: self.appeared.keys().copied().collect(),
+        }
+    }
+
+    /// Rows of a table that nobody publishes are passed over: the others go on, and it is said.
+    fn show_streaming(&self, unpublished: &[String]) {
+        let state = match unpublished {
+            [] => State::Streaming,
+            tables => State::Retrying {
+                peer: Peer::Postgres,
+                reason: format!(
+                    "the publication `{}` does not hold {}: its rows are not published until `select \
+                     walpost.follow('{}')` was run, and then from the first on; the other tables go on",
+                    self.settings.source.publication,
+                    tables.join(", "),
+                    tables[0]
+                ),
+            },
+        };
+        if self.vitals.state().get() != state {
+            if let State::Retrying { reason, .. } = &state {
+                tracing::warn!(reason, "a table is not published");
+            }
+            self.vitals.set_state(state);
         }
     }
 
@@ -140,8 +173,9 @@ impl Relay {
                     GuardEvent::Looked(looked) => {
                         held.looked(looked.asked);
                         confirming.want(looked.wanted);
+                        self.show_streaming(&looked.unpublished);
                     }
-                    GuardEvent::Failed(error) if is_of_the_table(&error) => {
+                    GuardEvent::Failed(error) if is_of_the_table(&error) || matches!(error, Error::Appeared(_)) => {
                         return self.leave(error, stream, guard, confirming).await;
                     }
                     GuardEvent::Failed(error) => return Err(error),
@@ -182,8 +216,8 @@ impl Relay {
         }
     }
 
-    /// The stream cannot be read any further. Where a person has to do something about that, all that was read before
-    /// is acknowledged and confirmed first: the next start may know the outbox by other names, and those rows had the
+    /// The stream cannot be read any further. Where a person has to do something about that, or a table is read first, all
+    /// that was read before is acknowledged and confirmed first: the next start may know the outbox by other names, and those rows had the
     /// names of their time.
     async fn leave(
         &mut self,
@@ -192,8 +226,11 @@ impl Relay {
         guard: Guard,
         confirming: Confirming,
     ) -> Result<Stopped, Error> {
-        if matches!(error.verdict(), Verdict::Halt { .. }) {
-            tracing::warn!(reason = %error, "halting once what was read before is confirmed");
+        let halts = matches!(error.verdict(), Verdict::Halt { .. });
+        if halts || matches!(error, Error::Appeared(_)) {
+            if halts {
+                tracing::warn!(reason = %error, "halting once what was read before is confirmed");
+            }
             if let Err(error) = self.drain(stream, guard, confirming).await {
                 tracing::warn!(%error, "what was read before is not confirmed: it comes again");
             }
@@ -279,6 +316,10 @@ impl Relay {
                     if self.unknown_types.again(oid) =>
                 {
                     Err(Error::Unsettled(error))
+                }
+                Err(IntakeError::Outbox(OutboxError::Appeared { table, oid })) => {
+                    self.appeared.insert(oid, false);
+                    Err(Error::Appeared(table))
                 }
                 taken => Ok(taken?),
             },

@@ -15,7 +15,7 @@ use crate::postgres::Server;
 use crate::postgres::Session;
 use crate::postgres::checkpoint::{self, Checkpoints};
 use crate::postgres::ledger::{self, Holder};
-use crate::postgres::preflight::{self, PreflightError, SlotFacts, Unsafe};
+use crate::postgres::preflight::{self, Found, PreflightError, Unsafe};
 use walpost_core::lsn::Lsn;
 
 /// What the guard has to say.
@@ -36,6 +36,8 @@ pub(super) struct Looked {
     pub wanted: Option<Lsn>,
     /// How many looks had been asked for when it began.
     pub asked: u64,
+    /// Tables that a pattern stands for, and that the publication does not hold.
+    pub unpublished: Vec<String>,
 }
 
 /// A position to remember.
@@ -173,7 +175,7 @@ impl Watch {
     async fn look(&mut self, acknowledged: u64, asked: u64) -> Result<GuardEvent, Error> {
         let Self { session, watched, checkpoints, .. } = self;
         let looking = async {
-            let slot = check(session, watched).await?;
+            let Found { slot, unpublished, .. } = check(session, watched).await?;
             let reached = slot.confirmed().and_then(|confirmed| checkpoints.reached(confirmed));
             if let Some(reached) = reached
                 && checkpoint::have_ended(session, reached).await?
@@ -186,7 +188,7 @@ impl Watch {
             if checkpoints.is_due(acknowledged) {
                 checkpoints.wait_for(checkpoint::take_checkpoint(session, acknowledged).await?);
             }
-            Ok(GuardEvent::Looked(Box::new(Looked { wanted: checkpoints.wanted(), asked })))
+            Ok(GuardEvent::Looked(Box::new(Looked { wanted: checkpoints.wanted(), asked, unpublished })))
         };
         session.within("watch the slot", looking).await
     }
@@ -194,13 +196,16 @@ impl Watch {
 
 /// A publication without the table skips rows in silence, and a lost slot ends the stream without saying why: both are
 /// looked for here, on a timer. What means that rows may have passed is written down before anything stops for it.
-async fn check(session: &Session, watched: &Watched) -> Result<SlotFacts, Error> {
+async fn check(session: &Session, watched: &Watched) -> Result<Found, Error> {
     let Watched { source, server, holder } = watched;
     preflight::check_not_awaited(session).await?;
     match preflight::verify(session, source, server).await {
         // Another relay may go on from what it found; what this one holds is not its to send any more.
         Ok(ground) if ground.memory.epoch != holder.epoch => Err(Error::Superseded),
-        Ok(ground) => Ok(ground.slot),
+        Ok(ground) => {
+            let appeared = ground.appeared().next().map(|appeared| appeared.table.name());
+            appeared.map_or(Ok(ground), |appeared| Err(Error::Appeared(appeared)))
+        }
         Err(PreflightError::Unsafe(finding)) => Err(found(session, &source.slot, finding).await),
         Err(error) => Err(error.into()),
     }

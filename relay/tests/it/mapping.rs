@@ -250,7 +250,7 @@ async fn a_type_that_changes_before_the_copy_begins_is_read_as_what_it_is() -> R
     .await?;
     case.relay.init().await?;
     // Whatever init fixed is forgotten, so that the copy has to wait.
-    case.database.execute("update walpost.slot set copy_through = null, streamed_from = null").await?;
+    case.database.execute("update walpost.outbox set copy_through = null, streamed_from = null").await?;
     let holder = case.client().await?;
     holder.batch_execute("begin; insert into other values (1)").await?;
     let mut relay = case.relay.run()?;

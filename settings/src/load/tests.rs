@@ -17,6 +17,7 @@ const TABLE: Table = Table {
         from_env: true,
         help: "Passed on.",
     }],
+    repeated: None,
 };
 
 fn load(args: &[&str], env: &[(&str, &str)]) -> Values {

@@ -95,6 +95,14 @@ pub enum OutboxError {
         /// The table in the catalogue.
         is: Oid,
     },
+    /// A table that a pattern stands for, and that was not there when it was looked for.
+    #[error("the table {table} (oid {oid}) has appeared in the stream")]
+    Appeared {
+        /// Schema and table.
+        table: String,
+        /// Its object id.
+        oid: Oid,
+    },
     /// A value is not what its setting needs.
     #[error("{setting}: {expression}: {reason}")]
     Value {
@@ -144,6 +152,7 @@ impl OutboxError {
                  they are not, `walpost recover --anew` leaves the stream, makes a new slot and publishes what the \
                  table holds and Kafka may lack"
             ),
+            Self::Appeared { .. } => "start walpost again, which looks for it".into(),
             Self::Value { .. } => REMEDY_FOR_A_ROW.into(),
         }
     }

@@ -1,6 +1,7 @@
 //! The step from a message of the stream to entries of the window: decoded, told from other tables' rows, counted in its
 //! transaction, refused or admitted. Pure: the loop gives it what came in, as do the benchmarks and the fuzzer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,14 +47,49 @@ pub enum Taken {
     Dead(String, usize),
 }
 
+/// Whose rows are events.
+#[derive(Debug, Default)]
+pub struct Outboxes {
+    /// Tables, each with its object id now.
+    pub tables: Vec<(OutboxTable, Oid)>,
+    /// What stands for many tables: those that are not among the above by now.
+    pub patterns: Vec<OutboxTable>,
+    /// Tables that a pattern stands for, and that were looked for in vain: they were dropped since, and what the stream has
+    /// of them is all there is.
+    pub gone: Vec<Oid>,
+}
+
+impl Outboxes {
+    /// One table.
+    #[must_use]
+    pub fn one(table: OutboxTable, oid: Oid) -> Self {
+        Self { tables: vec![(table, oid)], ..Self::default() }
+    }
+
+    /// What the settings say of a table of the stream; `None`: its rows are no events.
+    fn settings_of(&self, relation: &Relation) -> Result<Option<OutboxTable>, OutboxError> {
+        for (table, oid) in &self.tables {
+            if table.is(relation, *oid)? {
+                return Ok(Some(table.clone()));
+            }
+        }
+        let (schema, name) = (&relation.namespace, &relation.name);
+        let stands_for_it =
+            |table: &&OutboxTable| table.pattern().is_some_and(|all| all.matches(schema, name));
+        let Some(pattern) = self.patterns.iter().find(stands_for_it) else { return Ok(None) };
+        if !self.gone.contains(&relation.id) {
+            return Err(OutboxError::Appeared { table: relation.full_name(), oid: relation.id });
+        }
+        Ok(Some(pattern.named(schema, name)))
+    }
+}
+
 /// What the stream of one connection is read with.
 pub struct Intake {
-    table: OutboxTable,
-    /// The outbox as the catalogue has it.
-    outbox: Oid,
+    outboxes: Outboxes,
     decoder: Decoder,
-    /// The outbox in the stream's latest description of it; more than one where it was made anew.
-    plans: Vec<Arc<Plan>>,
+    /// The tables in the stream's latest description of each.
+    plans: BTreeMap<Oid, Arc<Plan>>,
     /// What checks that a row gives a record.
     renderer: Renderer,
     /// What the catalogue and the stream say of types.
@@ -62,20 +98,19 @@ pub struct Intake {
     transaction: Transaction,
     /// Bytes of messages since the last row of the outbox.
     passed_over: usize,
-    /// The outbox was described anew.
+    /// An outbox was described anew.
     described: bool,
     takes_dead_letters: bool,
 }
 
 impl Intake {
-    /// For a stream from its start; `outbox` is the table's object id now, `types` what the catalogue says of types.
+    /// For a stream from its start; `types` is what the catalogue says of types.
     #[must_use]
-    pub fn new(table: OutboxTable, outbox: Oid, types: Types, takes_dead_letters: bool) -> Self {
+    pub fn new(outboxes: Outboxes, types: Types, takes_dead_letters: bool) -> Self {
         Self {
-            table,
-            outbox,
+            outboxes,
             decoder: Decoder::default(),
-            plans: Vec::new(),
+            plans: BTreeMap::new(),
             renderer: Renderer::default(),
             types,
             transaction: Transaction::default(),
@@ -85,7 +120,7 @@ impl Intake {
         }
     }
 
-    /// Whether the outbox was described anew by the last message.
+    /// Whether an outbox was described anew by the last message.
     #[must_use]
     pub fn has_described(&self) -> bool {
         self.described
@@ -122,19 +157,17 @@ impl Intake {
     }
 
     fn describe(&mut self, relation: &Arc<Relation>) -> Result<(), OutboxError> {
-        if !self.table.is(relation, self.outbox)? {
-            return Ok(());
-        }
+        // One that was an outbox by another name is none by this one, unless it is followed by its object id.
+        self.plans.remove(&relation.id);
+        let Some(table) = self.outboxes.settings_of(relation)? else { return Ok(()) };
         self.described = true;
-        self.plans.retain(|plan| plan.relation().id != relation.id);
-        let plan = Plan::new(&self.table, relation, &self.types)?;
-        self.plans.push(Arc::new(plan));
+        let plan = Plan::new(&table, relation, &self.types)?;
+        self.plans.insert(relation.id, Arc::new(plan));
         Ok(())
     }
 
     fn insert(&mut self, mut insert: Insert, window: &mut Progress<Entry>) -> Result<Taken, IntakeError> {
-        let plan = self.plans.iter().find(|plan| plan.relation().id == insert.relation);
-        let Some(plan) = plan else { return Ok(Taken::Quietly) };
+        let Some(plan) = self.plans.get(&insert.relation) else { return Ok(Taken::Quietly) };
         let bytes = insert.row.bytes();
         if std::mem::take(&mut self.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
             insert.row = insert.row.detached();
@@ -171,7 +204,7 @@ impl Intake {
             placed.position.ordinal,
             self.transaction.commit_lsn()
         );
-        let bad = Box::new(BadRow { place, table: self.table.name(), error });
+        let bad = Box::new(BadRow { place, table: placed.plan.table().to_owned(), error });
         if !self.takes_dead_letters {
             return Err(bad);
         }

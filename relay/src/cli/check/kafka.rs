@@ -13,13 +13,13 @@ use walpost_core::publish::sink::SinkError;
 const MESSAGE_MAX_BYTES: u64 = 1_000_000;
 
 pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
-    let topics = [settings.kafka.topic.as_ref(), settings.kafka.dead_letter_topic.as_ref()];
-    let topics = ["topic", "dead letters"].into_iter().zip(topics);
-    let topics: Vec<_> = topics.filter_map(|(name, topic)| Some((name, topic?))).collect();
-    if settings.kafka.topic.is_none() {
+    let events = settings.kafka.topics.iter().map(|topic| ("topic", topic));
+    let dead_letters = settings.kafka.dead_letter_topic.iter().map(|topic| ("dead letters", topic));
+    let topics: Vec<_> = events.chain(dead_letters).collect();
+    for table in settings.source.tables.iter().filter(|table| table.topic().is_none()) {
         side.unknown(
             "topic",
-            format!("each row names its own ({})", settings.source.table.shown_topic()),
+            format!("each row names its own ({})", table.shown_topic()),
             "`walpost preview` shows those of the newest rows; create the ones that rows will name: walpost waits for one \
              that is missing",
         );
@@ -32,7 +32,7 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
             Ok(facts) => {
                 check_topic(settings, side, name, topic, &facts);
                 // A dead letter always has the time of its publishing.
-                if settings.kafka.topic.as_ref() == Some(topic) {
+                if settings.kafka.topics.contains(topic) {
                     times::check(settings, side, topic, &facts).await;
                 }
                 check_rights(settings, side, topic, &facts).await;

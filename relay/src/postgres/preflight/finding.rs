@@ -13,6 +13,14 @@ pub enum Unsafe {
     /// No such table.
     #[error("the outbox table {0} does not exist in this database")]
     TableMissing(String),
+    /// Two of the settings stand for one table.
+    #[error("two of the settings `[[outbox]]` stand for the table {0}")]
+    TableTwice(String),
+    /// A table is followed that the settings do not name.
+    #[error(
+        "walpost has followed {0} by this slot, and the settings do not name it any more: its rows would be passed over"
+    )]
+    TableForgotten(String),
     /// It is something else than an ordinary table.
     #[error("{table} is {what}: walpost follows an ordinary table, whose rows come under its own name")]
     TableKind {
@@ -165,8 +173,20 @@ pub enum Unsafe {
     /// The schema is of an older version, and this role may not change it.
     #[error("the schema walpost is of an older version, and this role may not bring it up to date")]
     LedgerOld,
+    /// The schema is of a newer version.
+    #[error(
+        "the schema walpost is of version {found}, which a newer walpost made: this one knows versions up to {known}"
+    )]
+    LedgerNew {
+        /// The version.
+        found: i32,
+        /// The newest that is known.
+        known: i32,
+    },
     /// This role may not write into the schema.
-    #[error("the role {0} may not read and write walpost.slot, where walpost keeps what it must remember")]
+    #[error(
+        "the role {0} may not read and write the tables of the schema walpost, where walpost keeps what it must remember"
+    )]
     LedgerDenied(String),
     /// The slot was moved, or made anew.
     #[error(
@@ -238,6 +258,8 @@ impl Unsafe {
             | Self::PublicationFilters { .. } => true,
             Self::WalLevel(_)
             | Self::TableMissing(_)
+            | Self::TableTwice(_)
+            | Self::TableForgotten(_)
             | Self::TableKind { .. }
             | Self::RowSecurity { .. }
             | Self::Outbox(_)
@@ -249,6 +271,7 @@ impl Unsafe {
             | Self::SlotActive { .. }
             | Self::SlotUnknown(_)
             | Self::LedgerOld
+            | Self::LedgerNew { .. }
             | Self::LedgerDenied(_)
             | Self::SlotAhead { .. }
             | Self::SystemChanged { .. } => false,
@@ -263,6 +286,11 @@ impl Unsafe {
             Self::TableMissing(table) => format!(
                 "apply the migrations that make {table}, or name the table \
                 with --table"
+            ),
+            Self::TableTwice(table) => format!("let one of them stand for {table}: name another table, or a narrower pattern"),
+            Self::TableForgotten(tables) => format!(
+                "name it again; or, where it is to be published no more: once a relay that names it has published its last \
+                 rows, run `alter publication … drop table …` and `delete from walpost.outbox where table_name = …` ({tables})"
             ),
             Self::TableKind { .. } => "name an ordinary table with --table, or a partitioned one whose partitions are \
                 ordinary tables (one partition's rows are not all)"
@@ -327,9 +355,10 @@ impl Unsafe {
                 walpost again"
                 .into(),
             Self::LedgerDenied(role) => format!(
-                "run `grant usage on schema walpost to {role}; grant select, insert, update on walpost.slot to {role}` as its \
-                 owner"
+                "run `grant usage on schema walpost to {role}; grant select, insert, update, delete on all tables in schema \
+                 walpost to {role}` as its owner"
             ),
+            Self::LedgerNew { .. } => "run the newer walpost; this one must not write there".into(),
             Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
                 run `walpost recover`"
                 .into(),

@@ -23,21 +23,20 @@ pub use table::{Outbox, check_row_security, check_table};
 
 use crate::config::SourceSettings;
 use crate::postgres::Server;
-use crate::postgres::Session;
-use crate::postgres::ledger::{self, Memory};
+use crate::postgres::catalogue;
+use crate::postgres::ledger::{self, Memory, TableMemory};
+use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
 use walpost_core::lsn::Lsn;
-use walpost_core::pgoutput::Relation;
+use walpost_core::pgoutput::{Oid, Relation};
 
 /// What was found, and is as it must be.
 #[derive(Debug)]
 pub struct Found {
-    /// The table as the catalogue has it.
-    pub relation: Relation,
-    /// The same with what the settings say of it, and all that was guessed.
-    pub table: OutboxTable,
-    /// The publication.
-    pub publication: PublicationId,
+    /// The tables, in the order in which the settings name them.
+    pub tables: Vec<FoundTable>,
+    /// Tables that a pattern stands for, and that the publication does not hold.
+    pub unpublished: Vec<String>,
     /// The slot.
     pub slot: SlotFacts,
     /// What is remembered about it.
@@ -45,6 +44,43 @@ pub struct Found {
     /// The position that the slot has not passed: the remembered one, or that of a slot which a failover brought along.
     pub remembered: Lsn,
 }
+
+/// A table that was found.
+#[derive(Debug, Clone)]
+pub struct FoundTable {
+    /// The table as the catalogue has it.
+    pub relation: Relation,
+    /// The same with what the settings say of it, and all that was guessed.
+    pub table: OutboxTable,
+    /// The publication, and the table's entry in it.
+    pub publication: PublicationId,
+    /// What is remembered about it; nothing of one that has appeared.
+    pub memory: Option<TableMemory>,
+}
+
+impl Found {
+    /// Tables that have appeared: they are followed from the next session on.
+    pub fn appeared(&self) -> impl Iterator<Item = &FoundTable> {
+        self.tables.iter().filter(|table| table.memory.is_none())
+    }
+
+    /// Whether the rows from before the slot are published, of every table.
+    #[must_use]
+    pub fn is_backfilled(&self) -> bool {
+        self.tables.iter().all(FoundTable::is_backfilled)
+    }
+}
+
+impl FoundTable {
+    /// Whether the rows from before the slot are published.
+    #[must_use]
+    pub fn is_backfilled(&self) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.backfilled)
+    }
+}
+
+/// A table with what the publication says of it.
+pub type Published = (Outbox, Result<PublicationId, PreflightError>);
 
 /// Asks for everything that must hold while the slot is streamed from. `server` is the one that the stream comes from.
 ///
@@ -73,14 +109,111 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     if server.in_recovery {
         return Err(PreflightError::Standby(session.place().to_owned()));
     }
-    let Outbox { relation, table } = check_table(session, &source.table).await?;
-    let resolved = SourceSettings { table, ..source.clone() };
-    let publication = check_publication(session, &resolved, &relation).await?;
+    let published = check_tables(session, source).await?;
     // The slot before the memory, which is never behind it.
     let slot = check_slot(session, source).await?;
     let memory = ledger::load(session, &source.slot).await?;
     let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
     let remembered = check_memory(&slot, &memory, server)?;
-    check_kept(source, &publication, &memory)?;
-    Ok(Found { relation, table: resolved.table, publication, slot, memory, remembered })
+    let (tables, unpublished) = check_all_kept(source, published, &memory)?;
+    check_none_forgotten(session, &tables, &memory).await?;
+    Ok(Found { tables, unpublished, slot, memory, remembered })
+}
+
+/// Checks the tables, each with the publication. What is wrong with the publication of a table that only a pattern stands
+/// for is given back.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub async fn check_tables(
+    session: &Session,
+    source: &SourceSettings,
+) -> Result<Vec<Published>, PreflightError> {
+    let mut published = Vec::new();
+    for table in tables(session, source).await? {
+        let is_one_of_many = table.found_by.is_some();
+        let outbox = match check_table(session, &table).await {
+            // It was dropped between two questions.
+            Err(PreflightError::Unsafe(Unsafe::TableMissing(_))) if is_one_of_many => continue,
+            outbox => outbox?,
+        };
+        let checked = check_publication(session, &source.of(outbox.table.clone()), &outbox.relation).await;
+        match checked {
+            Err(PreflightError::Unsafe(Unsafe::PublicationLacksTable { .. })) if is_one_of_many => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        published.push((outbox, checked));
+    }
+    // Nobody has looked at it where a pattern stands for no table.
+    if published.is_empty() && !publication_exists(session, &source.publication).await? {
+        return Err(Unsafe::PublicationMissing(source.publication.clone()).into());
+    }
+    Ok(published)
+}
+
+/// The tables that the settings stand for.
+///
+/// # Errors
+/// When two of the settings stand for one table, or the database refuses.
+pub async fn tables(session: &Session, source: &SourceSettings) -> Result<Vec<OutboxTable>, PreflightError> {
+    let tables = catalogue::expand(session, &source.tables).await?;
+    for (index, table) in tables.iter().enumerate() {
+        if tables[..index].iter().any(|other| other.name() == table.name()) {
+            return Err(Unsafe::TableTwice(table.name()).into());
+        }
+    }
+    Ok(tables)
+}
+
+fn check_all_kept(
+    source: &SourceSettings,
+    published: Vec<Published>,
+    memory: &Memory,
+) -> Result<(Vec<FoundTable>, Vec<String>), PreflightError> {
+    let (mut tables, mut unpublished) = (Vec::new(), Vec::new());
+    for (Outbox { relation, table }, publication) in published {
+        let known = memory.table(relation.id);
+        let publication = match publication {
+            Err(_) if known.is_none() => {
+                unpublished.push(table.name());
+                continue;
+            }
+            publication => publication?,
+        };
+        let source = source.of(table);
+        check_kept(&source, &publication, known, memory)?;
+        let memory = known.cloned();
+        tables.push(FoundTable { relation, table: source.table, publication, memory });
+    }
+    Ok((tables, unpublished))
+}
+
+/// Checks that the settings name every table that is followed: it would be passed over.
+///
+/// # Errors
+/// When there is one that they do not name, or the database refuses.
+pub async fn check_none_forgotten(
+    session: &Session,
+    tables: &[FoundTable],
+    memory: &Memory,
+) -> Result<(), PreflightError> {
+    let is_found = |oid: Oid| tables.iter().any(|table| table.relation.id == oid);
+    let missing: Vec<Oid> =
+        memory.tables.iter().map(|table| table.oid).filter(|oid| !is_found(*oid)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    match shown_names(session, &missing).await? {
+        Some(names) => Err(Unsafe::TableForgotten(names).into()),
+        // They were dropped.
+        None => Ok(()),
+    }
+}
+
+async fn shown_names(session: &Session, tables: &[Oid]) -> Result<Option<String>, DatabaseError> {
+    let sql = "select string_agg(format('%s.%s', n.nspname, c.relname), ', ' order by c.oid) from pg_class c \
+               join pg_namespace n on n.oid = c.relnamespace where c.oid = any($1)";
+    let row = session.client().query_one(sql, &[&tables]).await;
+    Ok(row.map_err(session.error("look for tables that were followed"))?.get(0))
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{PreflightError, Unsafe, generated};
-use crate::config::SourceSettings;
-use crate::postgres::ledger::Memory;
+use crate::config::TableSource;
+use crate::postgres::ledger::{Memory, TableMemory};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::pgoutput::{Oid, Relation};
 
@@ -68,7 +68,7 @@ pub async fn publication_exists(session: &Session, publication: &str) -> Result<
 /// The first thing that is not as it must be.
 pub async fn check_publication(
     session: &Session,
-    source: &SourceSettings,
+    source: &TableSource,
     outbox: &Relation,
 ) -> Result<PublicationId, PreflightError> {
     let publication = &source.publication;
@@ -106,22 +106,36 @@ pub async fn check_publication(
     Ok(found)
 }
 
-/// Checks that the publication is the one that is remembered, if one is, and that no rows may be missing in the stream.
+/// Checks that the publication is the one that is remembered of the table, and that no rows may be missing in the stream.
+/// One of which nothing is remembered has appeared; unless another had its name, which was not one of many.
 ///
 /// # Errors
 /// When it is not: what was inserted while it was away is not in the stream.
-pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memory) -> Result<(), Unsafe> {
+pub fn check_kept(
+    source: &TableSource,
+    found: &PublicationId,
+    known: Option<&TableMemory>,
+    memory: &Memory,
+) -> Result<(), Unsafe> {
+    let name = source.table.name();
+    let changed = || {
+        let publication = source.publication.clone();
+        Err(Unsafe::PublicationChanged { publication, table: name.clone() })
+    };
+    let Some(known) = known else {
+        let is_made_anew = memory.tables.iter().any(|other| other.name == name);
+        return if is_made_anew && source.table.found_by.is_none() { changed() } else { Ok(()) };
+    };
     let oids = Some((found.publication, found.table));
-    let is_kept = memory.publication.is_none_or(|_| memory.publication == oids)
-        && memory.publication_rows.as_ref().is_none_or(|rows| *rows == found.rows);
+    let is_kept = known.publication.is_none_or(|_| known.publication == oids)
+        && known.publication_rows.as_ref().is_none_or(|rows| *rows == found.rows);
     if !is_kept {
-        let (publication, table) = (source.publication.clone(), source.table.name());
-        return Err(Unsafe::PublicationChanged { publication, table });
+        return changed();
     }
-    source.table.check_filter(&memory.guesses)?;
-    match &memory.republish_why {
+    source.table.check_filter(&known.guesses)?;
+    match &known.republish_why {
         // While the table is being published, that is what it is published for.
-        Some(why) if memory.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
+        Some(why) if known.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
         _ => Ok(()),
     }
 }
@@ -129,7 +143,7 @@ pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memor
 /// Row filters and column lists came with 15.
 async fn check_rows_and_columns(
     session: &Session,
-    source: &SourceSettings,
+    source: &TableSource,
     outbox: &Relation,
     row: &Value,
 ) -> Result<(), PreflightError> {

@@ -27,7 +27,6 @@ mod trial;
 const NOT_YET: &[(&str, &str)] = &[
     ("avro-from-json", "registry"),
     ("logical-messages", "messages"),
-    ("many-tables", "outbox"),
     ("registry-json", "registry"),
 ];
 
