@@ -76,6 +76,9 @@ async fn publications(
     if !preflight::publication_exists(session, name).await? {
         return Ok(vec![make_publication(session, name, outboxes).await?]);
     }
+    if ledger::exists(session).await? {
+        ledger::upgrade(session).await?;
+    }
     let memory = ledger::load(session, &source.slot).await?;
     let mut steps = Vec::new();
     for Outbox { relation, table } in outboxes {

@@ -118,6 +118,7 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let rows = match &finding {
         // What is remembered of transactions is about another server's.
         Some(Unsafe::SystemChanged { .. }) => None,
+        _ if memory.is_none() => None,
         _ => count(&session, source, &tables).await?,
     };
     let (slot, system) = (source.slot.clone(), server.system);
@@ -159,9 +160,8 @@ async fn count(
     let mut rows = 0;
     for FoundTable { relation, table, memory, .. } in tables {
         // By another condition other rows were published.
-        match memory {
-            Some(memory) if table.check_filter(&memory.guesses).is_ok() => {}
-            _ => return Ok(None),
+        if memory.as_ref().is_some_and(|memory| table.check_filter(&memory.guesses).is_err()) {
+            return Ok(None);
         }
         rows += backfill::count(session, &source.of(table.clone()), relation.id).await?;
     }

@@ -114,3 +114,4 @@ mod secure;
 
 /// Settings and exit codes.
 mod settings;
+mod several;

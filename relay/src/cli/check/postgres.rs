@@ -191,7 +191,7 @@ impl Asked<'_> {
                            false)), \
                        coalesce((select has_schema_privilege(n.oid, 'usage') and coalesce(bool_and(has_table_privilege(t.oid, \
                            'select') and has_table_privilege(t.oid, 'insert') and has_table_privilege(t.oid, 'update') \
-                           and has_table_privilege(t.oid, 'delete')), true) \
+                           and (t.relname <> 'outbox' or has_table_privilege(t.oid, 'delete'))), true) \
                            from pg_namespace n left join pg_class t on t.relnamespace = n.oid and t.relkind = 'r' \
                            and t.relname <> 'version' where n.nspname = 'walpost' group by n.oid), \
                            has_database_privilege(current_database(), 'create')), r.rolname::text, \

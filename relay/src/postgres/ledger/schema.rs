@@ -58,9 +58,12 @@ comment on function walpost.follow is 'Has the rows of a new table published tha
 ";
 
 /// From version 1, where the one table had what is now a row of `outbox`; columns that a still older one lacks are added
-/// first.
+/// first. Who might write there may write here.
 const FROM_VERSION_1: &str = "
-do $upgrade$ begin
+do $upgrade$
+declare
+    who oid;
+begin
     if not exists (select from pg_attribute where attrelid = 'walpost.slot'::regclass and attname = 'backfilled_at'
             and not attisdropped) then
         return;
@@ -84,6 +87,10 @@ do $upgrade$ begin
             (substring(s.publication_rows from 'table ([0-9]+)'))::oid,
             (select prrelid from pg_publication_rel r where r.oid = s.publication_table_oid), s.published_of, 0::oid)) t (id)
         on conflict do nothing;
+    for who in select distinct may.grantee from pg_class c, aclexplode(c.relacl) may where c.oid = 'walpost.slot'::regclass
+            and may.privilege_type = 'UPDATE' and may.grantee <> 0 loop
+        execute format('grant select, insert, update, delete on walpost.outbox, walpost.version to %s', who::regrole);
+    end loop;
     alter table walpost.slot drop column streamed_from, drop column backfilled_at, drop column published_below,
         drop column publication_oid, drop column publication_table_oid, drop column publication_rows,
         drop column republish_why, drop column copy_through, drop column copied_through, drop column published_of,
@@ -131,7 +138,7 @@ pub async fn make(session: &Session) -> Result<(), PreflightError> {
 pub async fn check_rights(session: &Session) -> Result<(), PreflightError> {
     let sql = "select current_user::text, bool_and(has_table_privilege(c.oid, 'select') and (c.relname = 'version' or \
                has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') \
-               and has_table_privilege(c.oid, 'delete'))) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               and (c.relname <> 'outbox' or has_table_privilege(c.oid, 'delete')))) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                where n.nspname = 'walpost' and c.relkind = 'r'";
     let row = session.client().query_one(sql, &[]).await;
     let row = row.map_err(session.error("read the rights on the schema walpost"))?;

@@ -198,9 +198,12 @@ pub async fn check_none_forgotten(
     tables: &[FoundTable],
     memory: &Memory,
 ) -> Result<(), PreflightError> {
-    let is_found = |oid: Oid| tables.iter().any(|table| table.relation.id == oid);
+    // One whose name another has taken is told of by `check_kept`.
+    let is_found = |known: &&TableMemory| {
+        tables.iter().any(|found| found.relation.id == known.oid || found.table.name() == known.name)
+    };
     let missing: Vec<Oid> =
-        memory.tables.iter().map(|table| table.oid).filter(|oid| !is_found(*oid)).collect();
+        memory.tables.iter().filter(|known| !is_found(known)).map(|known| known.oid).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -48,8 +48,8 @@ use walpost_core::pgoutput::Oid;
 /// When the database refuses.
 pub async fn count(session: &Session, source: &TableSource, table: Oid) -> Result<i64, DatabaseError> {
     let sql = format!(
-        "select count(*) from {}, walpost.outbox memory where memory.slot_name = $1 and memory.table_oid = $2 \
-         and not {IS_PUBLISHED}",
+        "select count(*) from {} left join walpost.outbox memory on memory.slot_name = $1 and memory.table_oid = $2 \
+         where not {IS_PUBLISHED}",
         events(&source.table)
     );
     let row = session.client().query_one(&sql, &[&source.slot, &table]).await;
