@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::ledger::{self, Memory, TableMemory};
 use crate::postgres::names::{quoted, table_name};
-use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, Unsafe};
+use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, SlotFacts, Unsafe};
 use crate::postgres::{DatabaseError, Session};
 use crate::relay::backfill::end::{holders, try_to_fix};
 use crate::replication::Connection;
@@ -21,15 +21,27 @@ use walpost_core::pgoutput::Relation;
 /// What was done, a line each.
 pub type Steps = Vec<String>;
 
+/// Of a slot that another tool has used: its rows from before the slot's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsBefore {
+    /// Nobody says that Kafka has them: they are published from the table.
+    Unpublished,
+    /// The other tool has published them.
+    Published,
+}
+
 /// Makes what is missing.
 ///
 /// # Errors
 /// When something exists that does not fit, or Postgres refuses.
-pub async fn run(settings: &Settings) -> Result<Steps, Error> {
+pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error> {
     let timeout = settings.timing.connect_timeout;
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
+    if before == RowsBefore::Published {
+        check_takeover(&session, &source.slot).await?;
+    }
     let (outboxes, mut steps) = look_at_tables(&session, source).await?;
     steps.extend(publications(&session, source, &outboxes).await?);
     let tables = published(&session, source).await?;
@@ -38,13 +50,26 @@ pub async fn run(settings: &Settings) -> Result<Steps, Error> {
     ledger::check_rights(&session).await?;
     steps.push(format!("schema walpost: {}", if existed { "there" } else { "made" }));
     let (_, server) = Connection::open(&settings.database, timeout).await?;
-    steps.extend(slot(&session, source, settings.timing.slot_timeout, &server, &tables).await?);
+    steps.extend(slot(&session, source, settings.timing.slot_timeout, &server, &tables, before).await?);
     for FoundTable { table, relation, .. } in &tables {
         let source = source.of(table.clone());
         try_to_fix(&session, &source, relation.id, settings.timing.slot_timeout).await;
     }
     steps.extend(tables.iter().filter_map(|found| warning(&found.table)));
     Ok(steps)
+}
+
+/// That rows are published can be said of a slot that another tool has used, and has left.
+async fn check_takeover(session: &Session, slot: &str) -> Result<(), Error> {
+    let known = ledger::load(session, slot).await?.is_some();
+    match preflight::slot_facts(session, slot).await? {
+        _ if known => Ok(()),
+        None => Err(Unsafe::NothingToTakeOver(slot.to_owned()).into()),
+        Some(SlotFacts { active: true, active_pid, .. }) => {
+            Err(Unsafe::SlotActive { slot: slot.to_owned(), pid: active_pid.unwrap_or_default() }.into())
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// The tables, as they are, and what is to be said of them.
@@ -141,6 +166,7 @@ async fn slot(
     timeout: Duration,
     server: &Server,
     tables: &[FoundTable],
+    before: RowsBefore,
 ) -> Result<Steps, Error> {
     match preflight::check_slot(session, source).await {
         Ok(facts) => match ledger::load(session, &source.slot).await? {
@@ -152,16 +178,18 @@ async fn slot(
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, &server.system, at, tables).await?;
-                Ok(vec![format!(
-                    "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
-                    source.slot
-                )])
+                let is_published = before == RowsBefore::Published;
+                ledger::begin(session, &source.slot, &server.system, at, tables, is_published).await?;
+                let then = match before {
+                    RowsBefore::Unpublished => "`walpost run` first publishes the rows of the table",
+                    RowsBefore::Published => "what was committed before is taken for published, as you say",
+                };
+                Ok(vec![format!("slot {}: taken over at {at}; {then}", source.slot)])
             }
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             let at = make_slot(session, &source.slot, timeout).await?;
-            ledger::begin(session, &source.slot, &server.system, at, tables).await?;
+            ledger::begin(session, &source.slot, &server.system, at, tables, false).await?;
             Ok(vec![format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot

@@ -244,7 +244,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         dropped.map_err(session.error("drop the slot"))?;
     }
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
-    ledger::begin(&session, &source.slot, &plan.system, at, &plan.tables).await?;
+    ledger::begin(&session, &source.slot, &plan.system, at, &plan.tables, false).await?;
     fix_ends(&session, settings, plan).await;
     Ok(())
 }

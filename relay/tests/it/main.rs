@@ -108,6 +108,7 @@ mod check;
 
 /// The topics, as they grow.
 mod tail;
+mod takeover;
 
 /// TLS, passwords and rights, on both sides.
 mod secure;

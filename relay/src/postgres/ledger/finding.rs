@@ -56,7 +56,8 @@ pub async fn note_replacement(session: &Session, slot: &str, reason: &str) -> Re
     Ok(())
 }
 
-/// Remembers a slot from its beginning, and its tables, whose earlier rows are not published yet.
+/// Remembers a slot from its beginning, and its tables, whose earlier rows are not published yet; unless another tool has
+/// published them, as someone says.
 ///
 /// One statement: half of it would be a slot whose rows nobody publishes.
 ///
@@ -68,6 +69,7 @@ pub async fn begin(
     system: &str,
     confirmed: Lsn,
     tables: &[FoundTable],
+    is_published: bool,
 ) -> Result<(), DatabaseError> {
     // On another server transactions have other numbers, and those that are remembered say nothing; by another condition
     // other rows were published. What is read of walpost.slot is as it was before this statement.
@@ -78,8 +80,9 @@ pub async fn begin(
                    updated_at = clock_timestamp()), \
                gone as (delete from walpost.outbox where slot_name = $1 and table_oid <> all($4)) \
                insert into walpost.outbox as old (slot_name, table_oid, table_name, pattern, publication_oid, \
-                   publication_table_oid, publication_rows, guesses) \
-               select $1, t.* from unnest($4::oid[], $5::text[], $6::text[], $7::oid[], $8::oid[], $9::text[], $10::jsonb[]) t \
+                   publication_table_oid, publication_rows, guesses, backfilled_at) \
+               select $1, t.*, case when $11 then clock_timestamp() end \
+               from unnest($4::oid[], $5::text[], $6::text[], $7::oid[], $8::oid[], $9::text[], $10::jsonb[]) t \
                on conflict (slot_name, table_oid) do update set table_name = excluded.table_name, \
                    pattern = excluded.pattern, publication_oid = excluded.publication_oid, \
                    publication_table_oid = excluded.publication_table_oid, publication_rows = excluded.publication_rows, \
@@ -87,11 +90,11 @@ pub async fn begin(
                        and old.guesses ->> 'where' is not distinct from excluded.guesses ->> 'where' then old.published_below end, \
                    guesses = excluded.guesses || coalesce(old.guesses, '{}') \
                        || jsonb_build_object('where', excluded.guesses -> 'where'), \
-                   streamed_from = null, backfilled_at = null, copy_through = null, copied_through = null, \
-                   updated_at = clock_timestamp()";
+                   streamed_from = null, backfilled_at = excluded.backfilled_at, copy_through = null, \
+                   copied_through = null, updated_at = clock_timestamp()";
     let columns = Columns::of(tables);
     let confirmed = PgLsn::from(confirmed.0);
-    let values: [&(dyn ToSql + Sync); 10] = [
+    let values: [&(dyn ToSql + Sync); 11] = [
         &slot,
         &system,
         &confirmed,
@@ -102,6 +105,7 @@ pub async fn begin(
         &columns.entries,
         &columns.rows,
         &columns.guesses,
+        &is_published,
     ];
     let written = session.client().execute(sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;

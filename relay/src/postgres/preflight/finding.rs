@@ -132,6 +132,11 @@ pub enum Unsafe {
     /// No such slot.
     #[error("the replication slot `{0}` does not exist")]
     SlotMissing(String),
+    /// Nobody has used it, so nobody can have published what came before.
+    #[error(
+        "there is no replication slot `{0}` to take over, so nothing says which rows another tool has published"
+    )]
+    NothingToTakeOver(String),
     /// The slot is of another kind.
     #[error("the replication slot `{slot}` has the plugin `{plugin}`, walpost needs pgoutput")]
     SlotForeignPlugin {
@@ -265,6 +270,7 @@ impl Unsafe {
             | Self::Outbox(_)
             | Self::RowsMayBeMissing(_)
             | Self::SlotMissing(_)
+            | Self::NothingToTakeOver(_)
             | Self::SlotForeignPlugin { .. }
             | Self::SlotForeignDatabase { .. }
             | Self::SlotLost { .. }
@@ -342,6 +348,10 @@ impl Unsafe {
                 .into(),
             Self::SlotMissing(_) => "if the slot was never made: run `walpost init`; if it was dropped: run \
                 `walpost recover`, which makes it, publishes what the table holds and Kafka may lack, and goes on"
+                .into(),
+            Self::NothingToTakeOver(_) => "name the other tool's slot with --slot (`select slot_name, plugin from \
+                pg_replication_slots`); without `--rows-before published` init makes a new one, and the rows of the table are \
+                published from it"
                 .into(),
             Self::SlotForeignPlugin { .. } | Self::SlotForeignDatabase { .. } => "name another slot with \
                 --slot, and run `walpost init`"
