@@ -14,7 +14,8 @@ use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Column, Relation};
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
-use walpost_core::window::intake::{Intake, Outboxes};
+use walpost_core::window::intake::Intake;
+use walpost_core::window::outboxes::Outboxes;
 use walpost_core::window::progress::Sequence;
 
 /// Acknowledges everything at once.

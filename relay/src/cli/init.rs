@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::ledger::{self, Memory, TableMemory};
 use crate::postgres::names::{quoted, table_name};
-use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, SlotFacts, Unsafe};
+use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, Published, SlotFacts, Unsafe};
 use crate::postgres::{DatabaseError, Session};
 use crate::relay::backfill::end::{holders, try_to_fix};
 use crate::replication::Connection;
@@ -154,8 +154,9 @@ fn entry(table: &OutboxTable) -> String {
 /// The tables with their publication, which has all of them by now.
 async fn published(session: &Session, source: &SourceSettings) -> Result<Vec<FoundTable>, Error> {
     let mut tables = Vec::new();
-    for (Outbox { relation, table }, publication) in preflight::check_tables(session, source).await? {
-        tables.push(FoundTable { relation, table, publication: publication?, memory: None });
+    for Published { found, .. } in preflight::check_tables(session, source).await? {
+        let (Outbox { relation, table }, publication) = found?;
+        tables.push(FoundTable { relation, table, publication, memory: None });
     }
     Ok(tables)
 }
@@ -188,6 +189,9 @@ async fn slot(
             }
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
+            if let Some(memory) = ledger::load(session, &source.slot).await? {
+                preflight::check_none_forgotten(session, tables, &memory).await?;
+            }
             let at = make_slot(session, &source.slot, timeout).await?;
             ledger::begin(session, &source.slot, &server.system, at, tables, false).await?;
             Ok(vec![format!(

@@ -134,16 +134,15 @@ async fn tables(
     memory: Option<&Memory>,
 ) -> Result<Vec<FoundTable>, Error> {
     let mut tables = Vec::new();
-    for (Outbox { relation, table }, publication) in published {
-        preflight::check_row_security(session, &table, relation.id).await?;
-        let known = memory.and_then(|memory| memory.table(relation.id)).cloned();
-        match publication {
+    for Published { oid, found, .. } in published {
+        let known = oid.and_then(|oid| memory?.table(oid)).cloned();
+        let (Outbox { relation, table }, publication) = match found {
             // Nobody has followed it.
-            Err(_) if known.is_none() => {}
-            publication => {
-                tables.push(FoundTable { relation, table, publication: publication?, memory: known });
-            }
-        }
+            Err(_) if known.is_none() => continue,
+            found => found?,
+        };
+        preflight::check_row_security(session, &table, relation.id).await?;
+        tables.push(FoundTable { relation, table, publication, memory: known });
     }
     if let Some(memory) = memory {
         preflight::check_none_forgotten(session, &tables, memory).await?;

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Row;
 
+use crate::postgres::names::table_name;
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::mapping::Guesses;
 use walpost_core::event::{Kind, OutboxError, OutboxTable, Pattern, TypeFact, Types};
@@ -105,6 +106,15 @@ pub async fn expand(session: &Session, tables: &[OutboxTable]) -> Result<Vec<Out
     Ok(expanded)
 }
 
+/// A table's object id, where it is there.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn oid_of(session: &Session, table: &OutboxTable) -> Result<Option<Oid>, DatabaseError> {
+    let row = session.client().query_one("select to_regclass($1)::oid", &[&table_name(table)]).await;
+    Ok(row.map_err(session.error("look for the table"))?.get(0))
+}
+
 async fn of_pattern(
     session: &Session,
     table: &OutboxTable,
@@ -138,11 +148,18 @@ async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTab
                    and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)) \
                , c.relkind = 'p' \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-               where lower(n.nspname) = lower($1) and lower(c.relname) = lower($2) \
-                   and c.relkind in ('r', 'p', 'v', 'm', 'f') \
-               order by n.nspname = $1 desc, c.relname = $2 desc";
-    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
-    let rows = rows.map_err(session.error("look for the table"))?;
+               where c.relkind in ('r', 'p', 'v', 'm', 'f') and ";
+    let named =
+        |condition: &str| format!("{sql} {condition} order by n.nspname = $1 desc, c.relname = $2 desc");
+    let ask = async |sql: &str| {
+        let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+        rows.map_err(session.error("look for the table"))
+    };
+    // By the index of names first: without regard to case every table is looked at.
+    let mut rows = ask(&named("n.nspname = $1 and c.relname = $2")).await?;
+    if rows.is_empty() && table.found_by.is_none() {
+        rows = ask(&named("lower(n.nspname) = lower($1) and lower(c.relname) = lower($2)")).await?;
+    }
     let is_exact = |row: &&Row| row.get::<_, &str>(0) == table.schema && row.get::<_, &str>(1) == table.table;
     // Of several that differ in case only, none is meant but the one that is named.
     let found = rows.iter().find(is_exact).or(rows.first().filter(|_| rows.len() == 1));

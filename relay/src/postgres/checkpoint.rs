@@ -77,9 +77,17 @@ pub struct Checkpoint {
 /// When the database refuses.
 pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
     let (below, running_below) = running(session).await?;
+    Ok(Checkpoint { below, lsn: wal_end(session).await?, running_below, acknowledged })
+}
+
+/// The end of the WAL.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn wal_end(session: &Session) -> Result<Lsn, DatabaseError> {
     let end = session.client().query_one("select pg_current_wal_insert_lsn()", &[]).await;
     let end: PgLsn = end.map_err(session.error("read the end of the log"))?.get(0);
-    Ok(Checkpoint { below, lsn: Lsn(end.into()), running_below, acknowledged })
+    Ok(Lsn(end.into()))
 }
 
 /// The oldest transaction that runs, and one above all that run.

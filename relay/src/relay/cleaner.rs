@@ -93,12 +93,7 @@ impl Work {
             session.within("look for the tables", catalogue::expand(&session, &source.tables)).await?;
         let (mut total, mut unproven) = (0, 0);
         for named in &tables {
-            let looked = session.within("look up the columns", catalogue::look(&session, named)).await?;
-            let cleaned = match Table::look_at(&session, &source.slot, self.clean, looked) {
-                Ok(table) => table.clean(&self.vitals).await,
-                Err(error) => Err(error),
-            };
-            match cleaned {
+            match self.clean_one(&session, named).await {
                 Ok((removed, left)) => (total, unproven) = (total + removed, unproven + left),
                 Err(error) if tables.len() == 1 => return Err(error),
                 Err(error) => not_removed(&error),
@@ -112,6 +107,14 @@ impl Work {
             );
         }
         Ok(total)
+    }
+}
+
+impl Work {
+    async fn clean_one(&self, session: &Session, named: &OutboxTable) -> Result<(u64, u64), DatabaseError> {
+        let looked = session.within("look up the columns", catalogue::look(session, named)).await?;
+        let table = Table::look_at(session, &self.settings.source.slot, self.clean, looked)?;
+        table.clean(&self.vitals).await
     }
 }
 

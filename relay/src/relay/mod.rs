@@ -80,8 +80,10 @@ pub struct Relay {
     patience: Patience,
     unknown_types: UnknownTypes,
     unreadable: Unreadable,
-    /// Tables that a pattern stands for, seen in the stream and not followed; whether they were looked for in vain.
-    appeared: BTreeMap<Oid, bool>,
+    /// Tables that a pattern stands for, seen in the stream and not followed.
+    appeared: Vec<Oid>,
+    /// Of these, those that were looked for in vain, and where the WAL ended then.
+    gone: BTreeMap<Oid, Lsn>,
     /// How far the copy of a table is, while there is one.
     copied: Option<Copied>,
     /// Rows of the table are known to be left to publish.
@@ -117,7 +119,8 @@ impl Relay {
             patience,
             unknown_types: UnknownTypes::default(),
             unreadable: Unreadable::default(),
-            appeared: BTreeMap::new(),
+            appeared: Vec::new(),
+            gone: BTreeMap::new(),
             copied: None,
             has_rows_left: false,
             vitals,

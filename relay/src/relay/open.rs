@@ -6,6 +6,7 @@ use super::{Relay, Stopped};
 use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::catalogue;
+use crate::postgres::checkpoint;
 use crate::postgres::ledger::{self, Holder, TableMemory};
 use crate::postgres::preflight::{self, Found, FoundTable, PreflightError, Unsafe};
 use crate::postgres::{DatabaseError, Session};
@@ -21,6 +22,8 @@ pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) found: Found,
     pub(super) types: Types,
+    /// The end of the WAL when all of it was looked at.
+    pub(super) looked_at: Lsn,
     pub(super) stream: Stream,
     pub(super) server: Server,
     pub(super) holder: Holder,
@@ -32,17 +35,21 @@ impl Relay {
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
+        let asking = checkpoint::wal_end(&session);
+        let looked_at = session.within("read the end of the log", asking).await;
         let checking = self.preflight(&session, &server);
         let (mut found, types) = session.within("check the database", checking).await?;
+        // A standby has none, and the check has said so.
+        let looked_at = looked_at?;
         self.has_rows_left = !found.is_backfilled();
         self.yield_to_another(found.memory.epoch).await?;
+        self.look_for_appeared(&session, &found).await?;
         let partitions = self.check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
         let flushed = connection.flushed();
         let stream = connection.start(&self.settings.source, timeout).await?;
         let taking = self.acquire(&session, &mut found, &server);
         let holder = session.within("take the slot", taking).await?;
-        self.look_for_appeared(&session, &found).await?;
         self.check_for_the_past(found.memory.confirmed, flushed).await?;
         self.begin(server.clone(), holder.epoch).await?;
         tracing::info!(
@@ -54,7 +61,7 @@ impl Relay {
             partitions,
             "streaming"
         );
-        Ok(Opened { session, found, types, stream, server, holder })
+        Ok(Opened { session, found, types, looked_at, stream, server, holder })
     }
 
     /// Topics that the settings name, and those that a row waits for. Returns the number of partitions of the topics of
@@ -137,7 +144,7 @@ impl Relay {
         let (slot, publication) = (source.slot.clone(), source.publication.clone());
         let outboxes = found.tables.iter().map(|table| table.relation.id).collect();
         let holder = Holder { slot, epoch, publication, outboxes };
-        ledger::follow(session, &holder, &found.tables).await?;
+        ledger::follow(session, &holder, source, &found.tables).await?;
         for table in found.tables.iter_mut().filter(|table| table.memory.is_none()) {
             tracing::info!(table = table.table.name(), "following a table that has appeared");
             table.memory = Some(TableMemory { oid: table.relation.id, ..TableMemory::default() });
@@ -145,23 +152,27 @@ impl Relay {
         Ok(holder)
     }
 
-    /// Of a table that was seen in the stream and is not followed by now there is nothing but what the stream has: it was
-    /// dropped, or taken out of the publication. A transaction is in the stream a moment before it is visible, so those that
-    /// are older are waited for.
+    /// Of a table that was seen in the stream and is not followed by now there is nothing but what the stream has, up to here:
+    /// it was dropped, or taken out of the publication. A transaction is in the stream a moment before it is visible, so those
+    /// that are older are waited for.
     async fn look_for_appeared(&mut self, session: &Session, found: &Found) -> Result<(), Error> {
         let is_followed = |oid: &Oid| found.tables.iter().any(|table| table.relation.id == *oid);
-        self.appeared.retain(|oid, _| !is_followed(oid));
-        if self.appeared.values().all(|is_gone| *is_gone) {
+        self.appeared.retain(|oid| !is_followed(oid));
+        self.gone.retain(|oid, _| !is_followed(oid));
+        if self.appeared.is_empty() {
             return Ok(());
         }
+        let looking = checkpoint::wal_end(session);
+        let looked_at = session.within("look for tables that have appeared", looking).await?;
         end::wait_for_earlier(session, self.settings.timing.slot_timeout).await?;
         let looking = preflight::check_tables(session, &self.settings.source);
-        for (outbox, publication) in session.within("look for tables that have appeared", looking).await? {
-            if publication.is_ok() && self.appeared.contains_key(&outbox.relation.id) {
-                return Err(Error::Appeared(outbox.table.name()));
+        for published in session.within("look for tables that have appeared", looking).await? {
+            let oid = published.oid.filter(|oid| published.found.is_ok() && self.appeared.contains(oid));
+            if oid.is_some() {
+                return Err(Error::Appeared(published.named.name()));
             }
         }
-        self.appeared.values_mut().for_each(|is_gone| *is_gone = true);
+        self.gone.extend(self.appeared.drain(..).map(|oid| (oid, looked_at)));
         Ok(())
     }
 

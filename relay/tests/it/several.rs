@@ -279,3 +279,116 @@ async fn tables_that_come_while_the_relay_is_killed_lose_no_row_and_keep_their_o
     relay.ready().await?;
     relay.expect_running()
 }
+
+/// What is brought in beside a relay that does not know it must not be passed over by it.
+#[tokio::test]
+async fn a_table_that_init_brings_in_beside_a_running_relay_loses_no_row() -> Result<()> {
+    let case = named_two(&["one"]).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute(&row("one.outbox", "k", "one 1")).await?;
+    arrive(&case, 1, &relay).await?;
+    case.database.execute(&tenant("two")).await?;
+    case.database.execute(&row("two.outbox", "k", "two 1")).await?;
+    let path = std::env::temp_dir().join(format!("walpost-{}-both.toml", case.database.name()));
+    std::fs::write(&path, "[[outbox]]\ntable = \"one.outbox\"\n[[outbox]]\ntable = \"two.outbox\"\n")?;
+    let both = case.relay.beside()?.env("WALPOST_CONFIG", &path);
+    both.init().await?;
+    for number in 2..=50 {
+        case.database.execute(&row("two.outbox", "k", &format!("two {number}"))).await?;
+    }
+    halts(&mut relay, &["two.outbox"]).await?;
+    relay.kill()?;
+    let mut relay = both.run()?;
+    arrive(&case, 51, &relay).await?;
+    relay.ready().await?;
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_tenants_table_that_init_brings_in_beside_a_running_relay_is_published() -> Result<()> {
+    let case = tenants(&["tenant_a"], TENANTS).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute(&tenant("tenant_b")).await?;
+    case.database.execute(&row("tenant_b.outbox", "b", "b1")).await?;
+    case.relay.beside()?.init().await?;
+    ensure!(arrive(&case, 1, &relay).await? == ["b1"]);
+    relay.ready().await?;
+    relay.expect_running()
+}
+
+/// The last rows of a table that was dropped stand in the stream alone.
+#[tokio::test]
+async fn rows_of_a_table_that_was_dropped_and_is_not_named_any_more_are_not_passed_over() -> Result<()> {
+    let case = named_two(&["one", "two"]).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    relay.terminate(SOON).await?;
+    case.database.execute(&row("two.outbox", "k", "two 1")).await?;
+    case.database.execute("drop table two.outbox").await?;
+    case.database.execute(&row("one.outbox", "k", "one 1")).await?;
+    let case = names_tables(case, &["one"]);
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, &["two.outbox", "delete from walpost.outbox"]).await?;
+    relay.kill()?;
+    case.database.execute("delete from walpost.outbox where table_name = 'two.outbox'").await?;
+    let mut relay = case.relay.run()?;
+    ensure!(arrive(&case, 1, &relay).await? == ["one 1"]);
+    relay.ready().await?;
+    relay.expect_running()
+}
+
+/// What was found of a table that is there no more is no reason to confirm nothing.
+#[tokio::test]
+async fn a_finding_of_a_table_that_was_dropped_holds_up_nothing() -> Result<()> {
+    let case = named_two(&["one", "two"]).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute("alter publication walpost drop table two.outbox").await?;
+    halts(&mut relay, &["two.outbox"]).await?;
+    relay.kill()?;
+    case.database.execute("drop table two.outbox").await?;
+    let case = names_tables(case, &["one"]);
+    let mut relay = case.relay.run()?;
+    relay.ready().await?;
+    case.database.execute(&row("one.outbox", "k", "one 1")).await?;
+    arrive(&case, 1, &relay).await?;
+    case.confirmed_to(case.wal_end().await?).await.with_context(|| relay.log_tail())?;
+    relay.expect_running()
+}
+
+/// The tables of walpost itself are none of those that a pattern stands for, whatever the publication holds.
+#[tokio::test]
+async fn a_pattern_for_every_schema_does_not_stand_for_the_ledger() -> Result<()> {
+    let case = tenants(&["tenant_a"], "*.outbox").await?;
+    case.database.execute("create publication walpost for all tables with (publish = 'insert')").await?;
+    let mut relay = case.relay.init_and_run().await?;
+    case.database.execute(&tenant("tenant_b")).await?;
+    case.database.execute(&row("tenant_b.outbox", "b", "b1")).await?;
+    case.database.execute(&row("tenant_a.outbox", "a", "a1")).await?;
+    ensure!(sorted(arrive(&case, 2, &relay).await?) == ["a1", "b1"]);
+    relay.ready().await?;
+    let arrived = values(&case.topic.read_all().await?);
+    ensure!(arrived.len() == 2, "{arrived:?}");
+    relay.expect_running()
+}
+
+/// A copy reads a table by its name, and what it proves is of the table.
+#[tokio::test]
+async fn a_table_that_is_renamed_before_it_is_copied_is_copied_all_the_same() -> Result<()> {
+    let case = tenants(&["tenant_a", "tenant_b"], TENANTS).await?;
+    case.relay.init().await?;
+    case.database.execute("update walpost.outbox set copy_through = null, streamed_from = null").await?;
+    for number in 1..=5 {
+        case.database.execute(&row("tenant_b.outbox", "b", &format!("b{number}"))).await?;
+    }
+    case.database.execute("create table other (n int)").await?;
+    let holder = case.client().await?;
+    holder.batch_execute("begin; insert into other values (1)").await?;
+    let mut relay = case.relay.run()?;
+    let begun =
+        wait_until("the copy waits", SOON, async || Ok(relay.log().contains("rows from before the slot")));
+    begun.await.with_context(|| relay.log_tail())?;
+    // Another table takes the schema's name, and the first goes by another that the pattern stands for as well.
+    let swap = format!("alter schema tenant_b rename to tenant_c; {}; commit", tenant("tenant_b"));
+    holder.batch_execute(&swap).await?;
+    arrive(&case, 5, &relay).await?;
+    relay.expect_running()
+}

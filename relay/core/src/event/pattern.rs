@@ -17,10 +17,11 @@ impl Pattern {
         is_one.then(|| Self { schema: schema.to_owned(), table: table.to_owned() })
     }
 
-    /// Whether it stands for the table, too.
+    /// Whether it stands for the table, too. It stands for none of the server's own, nor of walpost's.
     #[must_use]
     pub fn matches(&self, schema: &str, table: &str) -> bool {
-        fits(&self.schema, schema) && fits(&self.table, table)
+        let is_the_servers = schema.starts_with("pg_") || ["information_schema", "walpost"].contains(&schema);
+        !is_the_servers && fits(&self.schema, schema) && fits(&self.table, table)
     }
 }
 
@@ -44,6 +45,8 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -64,6 +67,12 @@ mod tests {
             assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
         }
         assert_eq!(Pattern::of("public", "outbox"), None);
+        let all = Pattern::of("*", "outbox").unwrap();
+        assert!(
+            all.matches("tenant", "outbox")
+                && !all.matches("walpost", "outbox")
+                && !all.matches("pg_temp_3", "outbox")
+        );
     }
 
     /// The plainest way to say it.

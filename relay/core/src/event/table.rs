@@ -112,8 +112,8 @@ impl OutboxTable {
             Some(known) if *known != self.filter => {
                 let shown = |filter: &Option<String>| filter.clone().unwrap_or_else(|| "none".into());
                 let what = format!(
-                    "it is {} and was {} when the publication was made, which has it still: alter the publication (`set table \
-                     … where (…)`) and run `walpost recover`, or set it back",
+                    "it is {} and was {} when the publication was made, which has it still: alter the publication (`drop table \
+                     …`, `add table … where (…)`) and run `walpost recover`, or set it back",
                     shown(&self.filter),
                     shown(known)
                 );
@@ -163,19 +163,16 @@ impl OutboxTable {
         self.topic().map(str::to_owned).or(source).unwrap_or_else(|| "by each row".to_owned())
     }
 
-    /// Whether rows of this relation are events: `oid` is that of the table now. It is the table that counts and not its
-    /// name: under the name that it had when its rows were written, it is the outbox.
+    /// It is the table that counts and not its name: under the name that it had when its rows were written, it is the outbox.
+    /// So another table that had the outbox' name is none: dropped and made anew since, or swapped. `oid` is the table's now.
     ///
     /// # Errors
-    /// When it is another table that had the outbox' name when its rows were written: dropped and made anew, or swapped.
-    /// Whether its rows are events is nothing that could be guessed. With a pattern it is: the name says it.
-    pub fn is(&self, relation: &Relation, oid: Oid) -> Result<bool, OutboxError> {
-        if relation.id == oid || self.predecessors.contains(&relation.id) {
-            return Ok(true);
-        }
+    /// When it is such a table: whether its rows are events is nothing that could be guessed. With a pattern it is: the name
+    /// says it.
+    pub fn check_name(&self, relation: &Relation, oid: Oid) -> Result<(), OutboxError> {
         if self.found_by.is_none() && relation.namespace == self.schema && relation.name == self.table {
             return Err(OutboxError::Replaced { table: self.name(), was: relation.id, is: oid });
         }
-        Ok(false)
+        Ok(())
     }
 }

@@ -16,7 +16,8 @@ use crate::lsn::Lsn;
 use crate::pgoutput::{
     Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple, TypeName,
 };
-use crate::window::intake::{Intake, Outboxes};
+use crate::window::intake::Intake;
+use crate::window::outboxes::Outboxes;
 use crate::window::progress::Progress;
 
 /// What became of a message.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::outboxes::Outboxes;
 use super::progress::{Progress, ProgressError};
 use super::transaction::Transaction;
 use crate::event::dead_letter::DeadLetter;
 use crate::event::position::{Entry, PlacedRow};
 use crate::event::render::Renderer;
-use crate::event::{BadRow, OutboxError, OutboxTable, Plan, Types};
+use crate::event::{BadRow, OutboxError, Plan, Types};
+use crate::lsn::Lsn;
 use crate::pgoutput::{DecodeError, Decoder, Insert, Message, Oid, Relation};
 use crate::time::from_postgres;
 
@@ -45,43 +47,6 @@ pub enum Taken {
     Repeated(usize),
     /// A row that is not an event; why, and its bytes.
     Dead(String, usize),
-}
-
-/// Whose rows are events.
-#[derive(Debug, Default)]
-pub struct Outboxes {
-    /// Tables, each with its object id now.
-    pub tables: Vec<(OutboxTable, Oid)>,
-    /// What stands for many tables: those that are not among the above by now.
-    pub patterns: Vec<OutboxTable>,
-    /// Tables that a pattern stands for, and that were looked for in vain: they were dropped since, and what the stream has
-    /// of them is all there is.
-    pub gone: Vec<Oid>,
-}
-
-impl Outboxes {
-    /// One table.
-    #[must_use]
-    pub fn one(table: OutboxTable, oid: Oid) -> Self {
-        Self { tables: vec![(table, oid)], ..Self::default() }
-    }
-
-    /// What the settings say of a table of the stream; `None`: its rows are no events.
-    fn settings_of(&self, relation: &Relation) -> Result<Option<OutboxTable>, OutboxError> {
-        for (table, oid) in &self.tables {
-            if table.is(relation, *oid)? {
-                return Ok(Some(table.clone()));
-            }
-        }
-        let (schema, name) = (&relation.namespace, &relation.name);
-        let stands_for_it =
-            |table: &&OutboxTable| table.pattern().is_some_and(|all| all.matches(schema, name));
-        let Some(pattern) = self.patterns.iter().find(stands_for_it) else { return Ok(None) };
-        if !self.gone.contains(&relation.id) {
-            return Err(OutboxError::Appeared { table: relation.full_name(), oid: relation.id });
-        }
-        Ok(Some(pattern.named(schema, name)))
-    }
 }
 
 /// What the stream of one connection is read with.
@@ -126,9 +91,9 @@ impl Intake {
         self.described
     }
 
-    /// The same, and forgets it.
-    pub fn take_described(&mut self) -> bool {
-        std::mem::take(&mut self.described)
+    /// The same, and forgets it: where the transaction committed whose rows follow.
+    pub fn take_described(&mut self) -> Option<Lsn> {
+        std::mem::take(&mut self.described).then(|| self.transaction.commit_lsn())
     }
 
     /// Takes in a message.
@@ -159,7 +124,9 @@ impl Intake {
     fn describe(&mut self, relation: &Arc<Relation>) -> Result<(), OutboxError> {
         // One that was an outbox by another name is none by this one, unless it is followed by its object id.
         self.plans.remove(&relation.id);
-        let Some(table) = self.outboxes.settings_of(relation)? else { return Ok(()) };
+        let Some(table) = self.outboxes.settings_of(relation, self.transaction.commit_lsn())? else {
+            return Ok(());
+        };
         self.described = true;
         let plan = Plan::new(&table, relation, &self.types)?;
         self.plans.insert(relation.id, Arc::new(plan));

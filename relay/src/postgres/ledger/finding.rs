@@ -32,10 +32,13 @@ pub async fn find(session: &Session, slot: &str, finding: &Unsafe) -> Result<(),
     );
     let sql = format!(
         "update walpost.outbox set {NOTED}, publication_oid = case when $3 then 0::oid else publication_oid end \
-         where slot_name = $1 and (not $4 or publication_rows is null or publication_rows is distinct from {followed})"
+         where slot_name = $1 and (not $4 or publication_rows is null or publication_rows is distinct from {followed}) \
+         and ($5::text is null or table_name = $5 \
+             or not exists (select from walpost.outbox other where other.slot_name = $1 and other.table_name = $5))"
     );
-    let is_of_catalogue = finding.is_of_the_publication();
-    let values: [&(dyn ToSql + Sync); 4] = [&slot, &finding.to_string(), &is_younger, &is_of_catalogue];
+    let (is_of_catalogue, table) = (finding.is_of_the_publication(), finding.table_at_fault());
+    let values: [&(dyn ToSql + Sync); 5] =
+        [&slot, &finding.to_string(), &is_younger, &is_of_catalogue, &table];
     let written = session.client().execute(&sql, &values).await;
     written.map_err(session.error("write walpost.outbox"))?;
     Ok(())

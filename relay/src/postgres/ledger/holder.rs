@@ -3,7 +3,8 @@
 use tokio_postgres::types::{PgLsn, ToSql};
 
 use super::TableMemory;
-use crate::postgres::names::{own_rows, quoted};
+use crate::config::SourceSettings;
+use crate::postgres::names::{own_rows, quoted, table_name};
 use crate::postgres::preflight::{FoundTable, catalogue_rows};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
@@ -27,18 +28,22 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// A condition on the row of the slot: `$1` to `$4` are what [`Holder`] is made of.
+    /// A condition on the row of the slot: `$1` to `$4` are what [`Holder`] is made of. Its tables are all that are followed:
+    /// what is brought in beside it would be passed over. One that was dropped has nothing more to say.
     fn holds(session: &Session) -> String {
         format!(
             "slot_name = $1 and epoch = $2 and not exists (select from unnest($4::oid[]) followed (id) \
              left join walpost.outbox kept on kept.slot_name = $1 and kept.table_oid = followed.id \
-             where (kept.publication_rows = {}) is not true)",
+             where (kept.publication_rows = {}) is not true and exists (select from pg_class where oid = followed.id)) \
+             and not exists (select from walpost.outbox other join pg_class on oid = other.table_oid \
+             where other.slot_name = $1 and other.table_oid <> all($4))",
             catalogue_rows(session, "$3", "followed.id")
         )
     }
 
     /// A condition: no rows are known to be missing.
-    const NOTHING_MISSING: &'static str = "not exists (select from walpost.outbox found where found.slot_name = $1 and found.republish_why is not null)";
+    const NOTHING_MISSING: &'static str = "not exists (select from walpost.outbox found where found.slot_name = $1 \
+         and found.table_oid = any($4) and found.republish_why is not null)";
 
     /// Remembers that the slot may be moved up to `confirmed`, durably. `false`: another relay has taken the slot,
     /// nothing is remembered about it any more, or rows may be missing in the stream.
@@ -125,17 +130,25 @@ pub async fn take(
 }
 
 /// Brings what is remembered of the tables in line with those that are followed: new ones, whose rows are to be published
-/// from the table; what was guessed; and names. What a pattern stood for and is dropped is forgotten.
+/// from the table; what was guessed; and names. What a pattern stands for and is dropped is forgotten: the pattern says of its
+/// last rows what they are.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn follow(session: &Session, holder: &Holder, tables: &[FoundTable]) -> Result<(), DatabaseError> {
+pub async fn follow(
+    session: &Session,
+    holder: &Holder,
+    source: &SourceSettings,
+    tables: &[FoundTable],
+) -> Result<(), DatabaseError> {
     for table in tables {
         add(session, &holder.slot, table).await?;
     }
-    let sql = "delete from walpost.outbox where slot_name = $1 and pattern is not null and table_oid <> all($2) \
+    let sql = "delete from walpost.outbox where slot_name = $1 and pattern = any($3) and table_oid <> all($2) \
                and not exists (select from pg_class where oid = table_oid)";
-    let forgotten = session.client().execute(sql, &[&holder.slot, &holder.outboxes]).await;
+    let patterns: Vec<_> =
+        source.tables.iter().filter_map(OutboxTable::pattern).map(|all| all.to_string()).collect();
+    let forgotten = session.client().execute(sql, &[&holder.slot, &holder.outboxes, &patterns]).await;
     forgotten.map_err(session.error("forget tables that were dropped"))?;
     Ok(())
 }
@@ -213,10 +226,11 @@ pub async fn fix_copy(
         "update walpost.outbox set copy_through = {through}, copied_through = null, copy_order = $4, \
              streamed_from = pg_snapshot_xmin(pg_current_snapshot()), updated_at = clock_timestamp() \
          where slot_name = $1 and table_oid = $2 and {OF_THE_EPOCH} and backfilled_at is null \
-         and (copy_through is null or streamed_from is null)"
+         and (copy_through is null or streamed_from is null) and to_regclass($5)::oid = table_oid"
     );
-    let order = table.order.as_deref().unwrap_or_default();
-    let written = session.client().execute(&sql, &[&slot, &memory.oid, &epoch, &order]).await;
+    let (order, name) = (table.order.as_deref().unwrap_or_default(), table_name(table));
+    // Another table may have its name by now.
+    let written = session.client().execute(&sql, &[&slot, &memory.oid, &epoch, &order, &name]).await;
     written.map_err(session.error("fix which rows come from the table"))?;
     Ok(())
 }

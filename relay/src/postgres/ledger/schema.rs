@@ -85,11 +85,15 @@ begin
             case when s.published_of = t.id then s.published_below end, s.copy_through, s.copied_through, s.copy_order, s.guesses
         from walpost.slot s cross join lateral (select coalesce(
             (substring(s.publication_rows from 'table ([0-9]+)'))::oid,
-            (select prrelid from pg_publication_rel r where r.oid = s.publication_table_oid), s.published_of, 0::oid)) t (id)
-        on conflict do nothing;
+            (select prrelid from pg_publication_rel r where r.oid = s.publication_table_oid), s.published_of)) t (id)
+        where t.id is not null on conflict do nothing;
     for who in select distinct may.grantee from pg_class c, aclexplode(c.relacl) may where c.oid = 'walpost.slot'::regclass
             and may.privilege_type = 'UPDATE' and may.grantee <> 0 loop
         execute format('grant select, insert, update, delete on walpost.outbox, walpost.version to %s', who::regrole);
+    end loop;
+    for who in select distinct may.grantee from pg_class c, aclexplode(c.relacl) may where c.oid = 'walpost.slot'::regclass
+            and may.privilege_type = 'SELECT' and may.grantee <> 0 loop
+        execute format('grant select on walpost.outbox, walpost.version to %s', who::regrole);
     end loop;
     alter table walpost.slot drop column streamed_from, drop column backfilled_at, drop column published_below,
         drop column publication_oid, drop column publication_table_oid, drop column publication_rows,
@@ -105,7 +109,7 @@ end $upgrade$;
 pub async fn create(session: &Session) -> Result<(), DatabaseError> {
     // Two at a time would both find it missing, and one would fail. The lock goes with the transaction.
     let guarded = format!(
-        "begin; set local client_min_messages = 'warning'; \
+        "begin isolation level read committed; set local client_min_messages = 'warning'; \
          select pg_advisory_xact_lock(hashtext('walpost.init')); {SCHEMA} {FROM_VERSION_1} \
          insert into walpost.version select {VERSION} where not exists (select from walpost.version); \
          update walpost.version set version = {VERSION} where version < {VERSION}; commit;"

@@ -239,6 +239,23 @@ impl Unsafe {
             )
     }
 
+    /// Whether it is about what all tables have in common.
+    #[must_use]
+    pub fn is_of_every_table(&self) -> bool {
+        matches!(self, Self::PublicationMissing(_) | Self::PublicationLacksInserts(_) | Self::WalLevel(_))
+    }
+
+    /// The table at fault, where it is one that the catalogue's rows of the publication say nothing of.
+    #[must_use]
+    pub fn table_at_fault(&self) -> Option<&str> {
+        match self {
+            Self::TableKind { table, .. }
+            | Self::TableHasChildren { table, .. }
+            | Self::TableUnlogged(table) => Some(table),
+            _ => None,
+        }
+    }
+
     /// Whether it means that rows may be missing in the stream, also when all is well again: then the ledger must know of
     /// it, and only the publishing of the table takes it back.
     ///
@@ -296,7 +313,8 @@ impl Unsafe {
             Self::TableTwice(table) => format!("let one of them stand for {table}: name another table, or a narrower pattern"),
             Self::TableForgotten(tables) => format!(
                 "name it again; or, where it is to be published no more: once a relay that names it has published its last \
-                 rows, run `alter publication … drop table …` and `delete from walpost.outbox where table_name = …` ({tables})"
+                 rows, run `alter publication … drop table {tables}` and `delete from walpost.outbox where table_oid = \
+                 '{tables}'::regclass`"
             ),
             Self::TableKind { .. } => "name an ordinary table with --table, or a partitioned one whose partitions are \
                 ordinary tables (one partition's rows are not all)"
@@ -329,8 +347,8 @@ impl Unsafe {
             }
             Self::PublicationFilters { publication, table, .. } => {
                 format!(
-                    "run `alter publication {publication} set table {table}`, with the filter that --where has, or without \
-                     one (`set table {table} where (…)`); {RECOVER}"
+                    "run `alter publication {publication} drop table {table}` and `alter publication {publication} add table \
+                     {table}`, with the filter that --where has, or without one (`add table {table} where (…)`); {RECOVER}"
                 )
             }
             Self::PublicationByPartitions { publication, .. } => format!(

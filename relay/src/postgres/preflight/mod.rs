@@ -23,9 +23,9 @@ pub use table::{Outbox, check_row_security, check_table};
 
 use crate::config::SourceSettings;
 use crate::postgres::Server;
+use crate::postgres::Session;
 use crate::postgres::catalogue;
 use crate::postgres::ledger::{self, Memory, TableMemory};
-use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Oid, Relation};
@@ -35,8 +35,8 @@ use walpost_core::pgoutput::{Oid, Relation};
 pub struct Found {
     /// The tables, in the order in which the settings name them.
     pub tables: Vec<FoundTable>,
-    /// Tables that a pattern stands for, and that the publication does not hold.
-    pub unpublished: Vec<String>,
+    /// Tables that a pattern stands for, and that are not followed: why not.
+    pub unpublished: Vec<Unpublished>,
     /// The slot.
     pub slot: SlotFacts,
     /// What is remembered about it.
@@ -58,12 +58,16 @@ pub struct FoundTable {
     pub memory: Option<TableMemory>,
 }
 
-impl Found {
-    /// Tables that have appeared: they are followed from the next session on.
-    pub fn appeared(&self) -> impl Iterator<Item = &FoundTable> {
-        self.tables.iter().filter(|table| table.memory.is_none())
-    }
+/// A table that a pattern stands for, and that is not followed.
+#[derive(Debug, Clone)]
+pub struct Unpublished {
+    /// The table.
+    pub table: OutboxTable,
+    /// What is not as it must be.
+    pub why: Unsafe,
+}
 
+impl Found {
     /// Whether the rows from before the slot are published, of every table.
     #[must_use]
     pub fn is_backfilled(&self) -> bool {
@@ -79,8 +83,16 @@ impl FoundTable {
     }
 }
 
-/// A table with what the publication says of it.
-pub type Published = (Outbox, Result<PublicationId, PreflightError>);
+/// A table that the settings stand for, and whether it can be followed.
+#[derive(Debug)]
+pub struct Published {
+    /// The table as the settings have it.
+    pub named: OutboxTable,
+    /// Its object id.
+    pub oid: Option<Oid>,
+    /// The same with what is known of it, and the publication's entry; or what is not as it must be.
+    pub found: Result<(Outbox, PublicationId), Unsafe>,
+}
 
 /// Asks for everything that must hold while the slot is streamed from. `server` is the one that the stream comes from.
 ///
@@ -120,8 +132,8 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     Ok(Found { tables, unpublished, slot, memory, remembered })
 }
 
-/// Checks the tables, each with the publication. What is wrong with the publication of a table that only a pattern stands
-/// for is given back.
+/// Checks the tables, each with the publication. What is wrong with a table that only a pattern stands for is given back: it
+/// is no reason not to follow the others.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
@@ -129,27 +141,37 @@ pub async fn check_tables(
     session: &Session,
     source: &SourceSettings,
 ) -> Result<Vec<Published>, PreflightError> {
-    let mut published = Vec::new();
-    for table in tables(session, source).await? {
-        let is_one_of_many = table.found_by.is_some();
-        let outbox = match check_table(session, &table).await {
+    let mut published: Vec<Published> = Vec::new();
+    for named in tables(session, source).await? {
+        let (oid, found) = match check_one(session, source, &named).await {
+            Ok((outbox, publication)) => (Some(outbox.relation.id), Ok((outbox, publication))),
             // It was dropped between two questions.
-            Err(PreflightError::Unsafe(Unsafe::TableMissing(_))) if is_one_of_many => continue,
-            outbox => outbox?,
-        };
-        let checked = check_publication(session, &source.of(outbox.table.clone()), &outbox.relation).await;
-        match checked {
-            Err(PreflightError::Unsafe(Unsafe::PublicationLacksTable { .. })) if is_one_of_many => {}
+            Err(PreflightError::Unsafe(Unsafe::TableMissing(_))) if named.found_by.is_some() => continue,
+            Err(PreflightError::Unsafe(why)) if named.found_by.is_some() => {
+                (catalogue::oid_of(session, &named).await?, Err(why))
+            }
             Err(error) => return Err(error),
-            Ok(_) => {}
+        };
+        if oid.is_some() && published.iter().any(|other| other.oid == oid) {
+            return Err(Unsafe::TableTwice(named.name()).into());
         }
-        published.push((outbox, checked));
+        published.push(Published { named, oid, found });
     }
     // Nobody has looked at it where a pattern stands for no table.
     if published.is_empty() && !publication_exists(session, &source.publication).await? {
         return Err(Unsafe::PublicationMissing(source.publication.clone()).into());
     }
     Ok(published)
+}
+
+async fn check_one(
+    session: &Session,
+    source: &SourceSettings,
+    named: &OutboxTable,
+) -> Result<(Outbox, PublicationId), PreflightError> {
+    let outbox = check_table(session, named).await?;
+    let publication = check_publication(session, &source.of(outbox.table.clone()), &outbox.relation).await?;
+    Ok((outbox, publication))
 }
 
 /// The tables that the settings stand for.
@@ -170,16 +192,17 @@ fn check_all_kept(
     source: &SourceSettings,
     published: Vec<Published>,
     memory: &Memory,
-) -> Result<(Vec<FoundTable>, Vec<String>), PreflightError> {
+) -> Result<(Vec<FoundTable>, Vec<Unpublished>), PreflightError> {
     let (mut tables, mut unpublished) = (Vec::new(), Vec::new());
-    for (Outbox { relation, table }, publication) in published {
-        let known = memory.table(relation.id);
-        let publication = match publication {
-            Err(_) if known.is_none() => {
-                unpublished.push(table.name());
+    for Published { named, oid, found } in published {
+        let known = oid.and_then(|oid| memory.table(oid));
+        let (Outbox { relation, table }, publication) = match found {
+            // What concerns all of them is told of them all.
+            Err(why) if known.is_none() && !why.is_of_every_table() => {
+                unpublished.push(Unpublished { table: named, why });
                 continue;
             }
-            publication => publication?,
+            found => found?,
         };
         let source = source.of(table);
         check_kept(&source, &publication, known, memory)?;
@@ -198,25 +221,30 @@ pub async fn check_none_forgotten(
     tables: &[FoundTable],
     memory: &Memory,
 ) -> Result<(), PreflightError> {
-    // One whose name another has taken is told of by `check_kept`.
+    // One whose name another has taken is told of by `check_kept`, unless a pattern stands for both.
     let is_found = |known: &&TableMemory| {
-        tables.iter().any(|found| found.relation.id == known.oid || found.table.name() == known.name)
+        let is_it = |found: &FoundTable| {
+            found.relation.id == known.oid
+                || (found.table.found_by.is_none() && found.table.name() == known.name)
+        };
+        tables.iter().any(is_it)
     };
     let missing: Vec<Oid> =
         memory.tables.iter().filter(|known| !is_found(known)).map(|known| known.oid).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    match shown_names(session, &missing).await? {
-        Some(names) => Err(Unsafe::TableForgotten(names).into()),
-        // They were dropped.
-        None => Ok(()),
+    let sql = "select format('%s.%s', n.nspname, c.relname), c.relispartition, c.relpersistence <> 'p' from pg_class c \
+               join pg_namespace n on n.oid = c.relnamespace where c.oid = any($1) order by c.oid limit 1";
+    let row = session.client().query_opt(sql, &[&missing]).await;
+    // Those that are not there were dropped.
+    let Some(row) = row.map_err(session.error("look for tables that were followed"))? else { return Ok(()) };
+    let table: String = row.get(0);
+    Err(match (row.get(1), row.get(2)) {
+        // No pattern stands for these, and their rows pass.
+        (true, _) => Unsafe::TableKind { table, what: "a partition" },
+        (_, true) => Unsafe::TableUnlogged(table),
+        _ => Unsafe::TableForgotten(table),
     }
-}
-
-async fn shown_names(session: &Session, tables: &[Oid]) -> Result<Option<String>, DatabaseError> {
-    let sql = "select string_agg(format('%s.%s', n.nspname, c.relname), ', ' order by c.oid) from pg_class c \
-               join pg_namespace n on n.oid = c.relnamespace where c.oid = any($1)";
-    let row = session.client().query_one(sql, &[&tables]).await;
-    Ok(row.map_err(session.error("look for tables that were followed"))?.get(0))
+    .into())
 }

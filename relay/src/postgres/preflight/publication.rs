@@ -12,6 +12,9 @@ use walpost_core::pgoutput::{Oid, Relation};
 /// the others, and 14 names none at all.
 const TELLS_GENERATED: i32 = 160_000;
 
+/// From this version on `pg_get_publication_tables` says of each table what it publishes.
+const SETS_OF_TABLES: i32 = 160_000;
+
 /// Which publication it is, and which entry of the table in it: both are new when either was made anew
 /// (`pg_publication.oid`, `pg_publication_rel.oid`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,9 +94,19 @@ pub async fn check_publication(
     let rows: Option<String> = row.get(3);
     let rows = rows.ok_or_else(|| Unsafe::TableMissing(source.table.name()))?;
     let found = PublicationId { publication: row.get(1), table: row.get(2), rows };
-    let sql = "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
-        on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
-        and c.oid = $2";
+    // The view looks at every table of the publication for each that is asked for; the table's own entry says the same.
+    let sql = match session.version() >= SETS_OF_TABLES {
+        true => {
+            "select jsonb_build_object('rowfilter', pg_get_expr(t.qual, t.relid), 'attnames', (select jsonb_agg(a.attname) \
+             from pg_attribute a where a.attrelid = t.relid and a.attnum = any(t.attrs))) \
+             from pg_get_publication_tables(variadic array[$1::text]) t where t.relid = $2"
+        }
+        false => {
+            "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
+             on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
+             and c.oid = $2"
+        }
+    };
     let rows = session.client().query(sql, &[publication, &outbox.id]).await;
     let rows = rows.map_err(session.error("read pg_publication_tables"))?;
     if rows.is_empty() {

@@ -18,7 +18,7 @@ use crate::config::TableSource;
 use crate::error::Error;
 use crate::postgres::checkpoint::{IS_BEFORE_THE_COPY, IS_PUBLISHED};
 use crate::postgres::ledger::{self, TableMemory};
-use crate::postgres::names::{events, order_by, quoted, table_name};
+use crate::postgres::names::{events, literal, order_by, quoted, table_name};
 use crate::postgres::preflight::Unsafe;
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::Types;
@@ -243,11 +243,19 @@ impl<'a> Reader<'a> {
                 (id, which, limit)
             }
         };
+        // Another table may have its name by now, and that it has no more rows would be taken for the end of this one: an error
+        // ends the copy, which then looks again. While a statement reads a table, nobody can rename it.
+        let is_it = format!(
+            "case when to_regclass({name})::oid = {oid} then 1 else (to_regclass({name})::oid::text || ' is another table')::int \
+             end = 1",
+            name = literal(&table_name(&source.table)),
+            oid = columns.id,
+        );
         // The first words are what pg_stat_activity shows of it.
         format!(
             "/* walpost: copy */ select {values}, {id}::bigint, {IS_PUBLISHED}, {is_old} \
              from {events}, walpost.outbox memory \
-             where memory.slot_name = '{slot}' and memory.table_oid = {oid} and {which} order by {order} {limit}",
+             where memory.slot_name = '{slot}' and memory.table_oid = {oid} and {is_it} and {which} order by {order} {limit}",
             slot = source.slot,
             oid = columns.id,
             order = order_by(&source.table),
