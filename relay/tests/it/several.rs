@@ -283,7 +283,7 @@ async fn tables_that_come_while_the_relay_is_killed_lose_no_row_and_keep_their_o
 /// What is brought in beside a relay that does not know it must not be passed over by it.
 #[tokio::test]
 async fn a_table_that_init_brings_in_beside_a_running_relay_loses_no_row() -> Result<()> {
-    let case = named_two(&["one"]).await?;
+    let case = named_two(&["one"]).await?.with("WALPOST_WATCH_INTERVAL_MS", "3600000");
     let mut relay = case.relay.init_and_run().await?;
     case.database.execute(&row("one.outbox", "k", "one 1")).await?;
     arrive(&case, 1, &relay).await?;
@@ -296,10 +296,11 @@ async fn a_table_that_init_brings_in_beside_a_running_relay_loses_no_row() -> Re
     for number in 2..=50 {
         case.database.execute(&row("two.outbox", "k", &format!("two {number}"))).await?;
     }
+    case.database.execute(&row("one.outbox", "k", "one 2")).await?;
     halts(&mut relay, &["two.outbox"]).await?;
     relay.kill()?;
     let mut relay = both.run()?;
-    arrive(&case, 51, &relay).await?;
+    arrive(&case, 52, &relay).await?;
     relay.ready().await?;
     relay.expect_running()
 }
@@ -374,11 +375,11 @@ async fn a_pattern_for_every_schema_does_not_stand_for_the_ledger() -> Result<()
 #[tokio::test]
 async fn a_table_that_is_renamed_before_it_is_copied_is_copied_all_the_same() -> Result<()> {
     let case = tenants(&["tenant_a", "tenant_b"], TENANTS).await?;
-    case.relay.init().await?;
-    case.database.execute("update walpost.outbox set copy_through = null, streamed_from = null").await?;
     for number in 1..=5 {
         case.database.execute(&row("tenant_b.outbox", "b", &format!("b{number}"))).await?;
     }
+    case.relay.init().await?;
+    case.database.execute("update walpost.outbox set copy_through = null, streamed_from = null").await?;
     case.database.execute("create table other (n int)").await?;
     let holder = case.client().await?;
     holder.batch_execute("begin; insert into other values (1)").await?;
