@@ -1,0 +1,311 @@
+//! What the printer does, for all who look: whether it is ready, and if not, why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A write that takes longer than this is not slow: nobody reads.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// librdkafka hands over its numbers each second, by way of the printer's poll: without them the printer stands still.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A topic and a partition of it.
+pub type Place = (String, i32);
+
+/// What librdkafka says each second.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Whether a broker answers.
+    pub is_broker_up: bool,
+    /// Whether the group's coordinator answers.
+    pub is_group_up: bool,
+    /// Of each partition how many records wait, where that is known.
+    pub lags: Vec<(String, i32, u64)>,
+}
+
+/// One lock around some hundred bytes, held for as long as it takes to copy them.
+#[derive(Debug)]
+pub struct Board {
+    lag_max: u64,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    is_stopping: bool,
+    is_member: bool,
+    /// The partitions of this member, and how many records wait in each.
+    partitions: BTreeMap<Place, Option<u64>>,
+    is_broker_up: bool,
+    is_group_up: bool,
+    heard_at: Option<Instant>,
+    writing_since: Option<Instant>,
+    missing: Vec<String>,
+    denied: Option<String>,
+}
+
+/// Whether everything that it was told to print is being printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Ready {
+        /// Partitions of this member.
+        partitions: usize,
+        /// Records that wait.
+        lag: u64,
+    },
+    /// It has been told to stop.
+    Stopping,
+    /// Standard output takes nothing, for so long.
+    NobodyReads(Duration),
+    /// Kafka refuses, in its own words.
+    Denied(String),
+    /// It has just begun.
+    Starting,
+    /// The printer has not polled for so long.
+    Silent(Duration),
+    /// No broker answers.
+    KafkaAway,
+    /// The group has not admitted it, or is being shared out anew.
+    NoMember,
+    /// Topics that do not exist.
+    TopicsMissing(Vec<String>),
+    /// Where this partition ends is not known yet.
+    LagUnknown(Place),
+    /// More records wait than may.
+    Behind {
+        /// Records that wait.
+        lag: u64,
+        /// Records that may wait.
+        lag_max: u64,
+    },
+}
+
+impl Board {
+    /// Nothing is known yet. More than `lag_max` waiting records are too many.
+    #[must_use]
+    pub fn new(lag_max: u64) -> Self {
+        Self { lag_max, facts: Mutex::default() }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        // Plain values: one who panicked has left none of them half-written.
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Partitions were assigned; none is an answer, too: others have them all.
+    pub fn assign(&self, partitions: impl Iterator<Item = Place>) {
+        let mut facts = self.facts();
+        facts.is_member = true;
+        facts.denied = None;
+        facts.partitions.extend(partitions.map(|place| (place, None)));
+    }
+
+    /// Partitions were taken away; the group is shared out anew.
+    pub fn revoke(&self, partitions: impl Iterator<Item = Place>) {
+        let mut facts = self.facts();
+        for place in partitions {
+            facts.partitions.remove(&place);
+        }
+        facts.is_member = !facts.partitions.is_empty();
+    }
+
+    /// Notes what librdkafka says, and gives whether a broker answers where that has changed.
+    pub fn hear(&self, heard: Heard) -> Option<bool> {
+        let mut facts = self.facts();
+        let is_news = facts.heard_at.is_none() || facts.is_broker_up != heard.is_broker_up;
+        facts.heard_at = Some(Instant::now());
+        facts.is_broker_up = heard.is_broker_up;
+        facts.is_group_up = heard.is_group_up;
+        for (topic, partition, lag) in heard.lags {
+            if let Some(known) = facts.partitions.get_mut(&(topic, partition)) {
+                *known = Some(lag);
+            }
+        }
+        is_news.then_some(heard.is_broker_up)
+    }
+
+    /// A record is handed to standard output.
+    pub fn write_begins(&self) {
+        self.facts().writing_since = Some(Instant::now());
+    }
+
+    /// Standard output has taken it.
+    pub fn write_ends(&self) {
+        self.facts().writing_since = None;
+    }
+
+    /// These topics do not exist.
+    pub fn miss(&self, topics: impl Iterator<Item = String>) {
+        self.facts().missing = topics.collect();
+    }
+
+    /// Kafka refuses.
+    pub fn deny(&self, reason: &str) {
+        self.facts().denied = Some(reason.to_owned());
+    }
+
+    /// From now on it only finishes what it has.
+    pub fn stop(&self) {
+        self.facts().is_stopping = true;
+    }
+
+    /// The partitions of this member, and how many records wait in each, where that is known.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<(Place, Option<u64>)> {
+        self.facts().partitions.iter().map(|(place, lag)| (place.clone(), *lag)).collect()
+    }
+
+    /// Whether a broker answers.
+    #[must_use]
+    pub fn is_broker_up(&self) -> bool {
+        self.facts().is_broker_up
+    }
+
+    /// Whether everything that it was told to print is being printed.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.facts().standing(Instant::now(), self.lag_max)
+    }
+}
+
+impl Facts {
+    /// The first that holds, the cause before what follows from it.
+    fn standing(&self, now: Instant, lag_max: u64) -> Standing {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let writing = self.writing_since.map(since).filter(|time| *time > WRITE_MAX);
+        let silent = self.heard_at.map(since);
+        match (self.is_stopping, writing, &self.denied, silent) {
+            (true, ..) => Standing::Stopping,
+            (_, Some(time), ..) => Standing::NobodyReads(time),
+            (_, _, Some(reason), _) => Standing::Denied(reason.clone()),
+            (.., None) => Standing::Starting,
+            (.., Some(time)) if time > SILENCE_MAX => Standing::Silent(time),
+            _ if !self.is_broker_up => Standing::KafkaAway,
+            _ if !self.is_member || !self.is_group_up => Standing::NoMember,
+            _ if !self.missing.is_empty() => Standing::TopicsMissing(self.missing.clone()),
+            _ => self.by_lag(lag_max),
+        }
+    }
+
+    fn by_lag(&self, lag_max: u64) -> Standing {
+        if let Some((place, _)) = self.partitions.iter().find(|(_, lag)| lag.is_none()) {
+            return Standing::LagUnknown(place.clone());
+        }
+        let lag = self.partitions.values().flatten().sum();
+        if lag > lag_max {
+            Standing::Behind { lag, lag_max }
+        } else {
+            Standing::Ready { partitions: self.partitions.len(), lag }
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready { partitions, lag } => {
+                write!(f, "ready: {partitions} partitions, {lag} records wait")
+            }
+            Self::Stopping => f.write_str("stopping"),
+            Self::NobodyReads(time) => write!(
+                f,
+                "standard output has taken nothing for {} s: see what reads it, or how full its disk is",
+                time.as_secs()
+            ),
+            Self::Denied(reason) => write!(f, "Kafka refuses: {reason}"),
+            Self::Starting => f.write_str("starting"),
+            Self::Silent(time) => write!(f, "the consumer has not been polled for {} s", time.as_secs()),
+            Self::KafkaAway => f.write_str("no broker answers: it waits for Kafka (kafka-brokers)"),
+            Self::NoMember => f.write_str("the group has not admitted it yet, or is being shared out anew"),
+            Self::TopicsMissing(topics) => {
+                write!(f, "no such topic: {}: make it, or correct its setting", topics.join(", "))
+            }
+            Self::LagUnknown((topic, partition)) => {
+                write!(f, "where partition {partition} of {topic} ends is not known yet")
+            }
+            Self::Behind { lag, lag_max } => {
+                write!(f, "{lag} records wait to be printed, more than {lag_max} (ready-lag-max)")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(partition: i32) -> Place {
+        ("t".to_owned(), partition)
+    }
+
+    fn heard(lags: &[(i32, u64)]) -> Heard {
+        let lags = lags.iter().map(|(partition, lag)| ("t".to_owned(), *partition, *lag)).collect();
+        Heard { is_broker_up: true, is_group_up: true, lags }
+    }
+
+    fn ready_board() -> Board {
+        let board = Board::new(5);
+        board.assign([place(0), place(1)].into_iter());
+        board.hear(heard(&[(0, 2), (1, 3)]));
+        board
+    }
+
+    #[test]
+    fn it_is_ready_by_assignment_and_lag() {
+        let board = Board::new(5);
+        assert_eq!(board.standing(), Standing::Starting);
+        board.hear(heard(&[(0, 7)]));
+        assert_eq!(board.standing(), Standing::NoMember);
+        board.assign([place(0), place(1)].into_iter());
+        board.hear(heard(&[(0, 2)]));
+        assert_eq!(board.standing(), Standing::LagUnknown(place(1)));
+        board.hear(heard(&[(1, 3), (2, 100)]));
+        assert_eq!(board.standing(), Standing::Ready { partitions: 2, lag: 5 });
+        board.hear(heard(&[(1, 4)]));
+        assert_eq!(board.standing(), Standing::Behind { lag: 6, lag_max: 5 });
+        board.revoke([place(0), place(1)].into_iter());
+        assert_eq!(board.standing(), Standing::NoMember);
+        // Others have all partitions: there is nothing to do, and that is well.
+        board.assign(std::iter::empty());
+        assert_eq!(board.standing(), Standing::Ready { partitions: 0, lag: 0 });
+    }
+
+    #[test]
+    fn each_trouble_is_a_reason() {
+        let board = ready_board();
+        board.miss(std::iter::once("x".to_owned()));
+        assert_eq!(board.standing(), Standing::TopicsMissing(vec!["x".to_owned()]));
+        board.hear(Heard { is_group_up: false, ..heard(&[]) });
+        assert_eq!(board.standing(), Standing::NoMember);
+        board.hear(Heard::default());
+        assert_eq!(board.standing(), Standing::KafkaAway);
+        board.deny("no");
+        assert_eq!(board.standing(), Standing::Denied("no".to_owned()));
+        board.stop();
+        assert_eq!(board.standing(), Standing::Stopping);
+    }
+
+    #[test]
+    fn a_printer_that_stands_still_is_not_ready() {
+        let board = ready_board();
+        let later = Instant::now() + SILENCE_MAX + Duration::from_secs(1);
+        assert!(matches!(board.facts().standing(later, 5), Standing::Silent(_)));
+        board.write_begins();
+        assert!(matches!(board.standing(), Standing::Ready { .. }), "a write takes its time");
+        assert!(matches!(board.facts().standing(later, 5), Standing::NobodyReads(_)));
+        board.write_ends();
+        assert!(matches!(board.standing(), Standing::Ready { .. }));
+    }
+
+    #[test]
+    fn that_kafka_comes_or_goes_is_news_once() {
+        let board = Board::new(0);
+        assert_eq!(board.hear(Heard::default()), Some(false));
+        assert_eq!(board.hear(Heard::default()), None);
+        assert_eq!(board.hear(heard(&[])), Some(true));
+        assert_eq!(board.hear(heard(&[])), None);
+    }
+}

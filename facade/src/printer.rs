@@ -1,0 +1,217 @@
+//! The loop: poll, show, write, store the offset. In this order, and on one thread.
+//!
+//! Why nothing is lost: an offset is stored only when the write of its record has returned, and librdkafka commits only
+//! what is stored. Why nothing is passed over: a record that cannot be read is written to the log first. What may come
+//! twice: a record whose process was killed, or whose partition was taken away, before the next commit.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Board;
+use crate::consumer::{Member, Trouble, trouble};
+use crate::metrics::{Metrics, Outcome};
+use crate::show::{Complaint, Kind, hex, show};
+
+/// How long a poll may take: a stop is noticed within it.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often Kafka is asked again for a topic that it does not have.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often the same trouble is logged.
+const LOG_AGAIN: Duration = Duration::from_secs(30);
+
+/// The log has so many bytes of a record that cannot be read, and says where all of it is.
+const HEX_BYTES_MAX: usize = 4096;
+
+/// Why it ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum PrintError {
+    /// Standard output takes no more.
+    #[error(
+        "cannot write to standard output: {0}. What was not written is not committed: it is printed by the next start"
+    )]
+    Output(io::Error),
+    /// The group has no use for this member.
+    #[error("the consumer cannot go on: {0}. Start it again; what was not printed is not committed")]
+    Kafka(KafkaError),
+}
+
+/// How it ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The reader of the pipe has gone: it has seen enough.
+    NobodyReads,
+}
+
+/// Prints what the member reads.
+pub struct Printer<W> {
+    /// The source.
+    pub member: Member,
+    /// The destination, without a buffer.
+    pub out: W,
+    /// How the values of each topic are read.
+    pub topics: HashMap<String, Kind>,
+    /// Where it shows what it does.
+    pub board: Arc<Board>,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+impl<W: Write> Printer<W> {
+    /// Prints until it is told to stop; then what is stored is committed and the group is left. Blocks.
+    ///
+    /// # Errors
+    /// When standard output cannot be written to, or the group has no use for this member any more.
+    pub fn run(mut self, stop: &CancellationToken) -> Result<Ended, PrintError> {
+        let mut troubles = Troubles::default();
+        let mut asking = Asking::new(self.topics.keys());
+        while !stop.is_cancelled() {
+            // The member is borrowed by its record, the rest is not.
+            let Self { member, out, topics, board, metrics } = &mut self;
+            asking.ask(member, board);
+            match member.poll(POLL) {
+                None => {}
+                Some(Ok(record)) => {
+                    let kind = topics.get(record.topic()).copied().unwrap_or(Kind::Guess);
+                    match print(&record, kind, out, board, metrics) {
+                        Ok(()) => store(member, &record),
+                        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                            return Ok(Ended::NobodyReads);
+                        }
+                        Err(error) => return Err(PrintError::Output(error)),
+                    }
+                }
+                Some(Err(error)) => match trouble(&error) {
+                    Trouble::Fatal => return Err(PrintError::Kafka(error)),
+                    trouble => troubles.note(trouble, &error, board),
+                },
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+}
+
+/// Writes what is shown of the record: its text to `out`, a complaint to the log.
+fn print(
+    record: &BorrowedMessage<'_>,
+    kind: Kind,
+    out: &mut impl Write,
+    board: &Board,
+    metrics: &Metrics,
+) -> io::Result<()> {
+    let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+    let shown = show(kind, record.payload());
+    if let Some(complaint) = &shown.complaint {
+        complain(record, complaint);
+    }
+    let Some(mut text) = shown.text else {
+        metrics.count(topic, Outcome::Unreadable);
+        return Ok(());
+    };
+    text.push('\n');
+    board.write_begins();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    board.write_ends();
+    written?;
+    metrics.count(topic, Outcome::Printed);
+    metrics.bytes.inc_by(u64::try_from(text.len()).unwrap_or(u64::MAX));
+    tracing::debug!(topic, partition, offset, "printed");
+    Ok(())
+}
+
+fn complain(record: &BorrowedMessage<'_>, complaint: &Complaint) {
+    let value = record.payload().unwrap_or_default();
+    let shown = &value[..value.len().min(HEX_BYTES_MAX)];
+    tracing::error!(
+        topic = record.topic(),
+        partition = record.partition(),
+        offset = record.offset(),
+        bytes = value.len(),
+        hex = hex(shown),
+        hex_is_cut = shown.len() < value.len(),
+        reason = %complaint,
+        "a record cannot be read"
+    );
+}
+
+/// A partition that was taken away meanwhile is another member's: it prints the record again.
+fn store(member: &Member, record: &BorrowedMessage<'_>) {
+    if let Err(error) = member.store(record) {
+        let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+        tracing::warn!(topic, partition, offset, %error, "printed, and not to be committed: it will be printed again");
+    }
+}
+
+/// What goes wrong is logged when it begins, and now and then while it lasts.
+#[derive(Default)]
+struct Troubles(HashMap<String, Instant>);
+
+impl Troubles {
+    fn note(&mut self, trouble: Trouble, error: &KafkaError, board: &Board) {
+        let reason = error.to_string();
+        let is_denied = trouble == Trouble::Denied;
+        if is_denied {
+            board.deny(&reason);
+        }
+        let is_news = self.0.get(&reason).is_none_or(|logged| logged.elapsed() > LOG_AGAIN);
+        if !is_news {
+            return;
+        }
+        match trouble {
+            Trouble::Denied => tracing::error!(
+                reason,
+                "Kafka refuses: give this client the right, or correct its properties"
+            ),
+            // Which topic it is has been, or will be, found out by asking.
+            Trouble::TopicMissing => tracing::debug!(reason, "a topic does not exist"),
+            _ => tracing::warn!(reason, "Kafka is in trouble: it is waited for"),
+        }
+        self.0.insert(reason, Instant::now());
+    }
+}
+
+/// Topics that Kafka may lack: each is asked for until it is there.
+struct Asking {
+    /// Those that were not seen yet, and whether it is known, and logged, that they are missing.
+    unseen: Vec<(String, bool)>,
+    asked_at: Option<Instant>,
+}
+
+impl Asking {
+    fn new<'a>(topics: impl Iterator<Item = &'a String>) -> Self {
+        Self { unseen: topics.map(|topic| (topic.clone(), false)).collect(), asked_at: None }
+    }
+
+    fn ask(&mut self, member: &Member, board: &Board) {
+        let is_due = self.asked_at.is_none_or(|asked| asked.elapsed() > ASK_AGAIN);
+        // Without a broker the question would only take time.
+        if self.unseen.is_empty() || !is_due || !board.is_broker_up() {
+            return;
+        }
+        self.unseen.retain_mut(|(topic, is_missing)| !is_seen(topic, is_missing, member.has(topic)));
+        self.asked_at = Some(Instant::now());
+        board.miss(self.unseen.iter().filter(|(_, is_missing)| *is_missing).map(|(topic, _)| topic.clone()));
+    }
+}
+
+fn is_seen(topic: &str, is_missing: &mut bool, exists: Option<bool>) -> bool {
+    match exists {
+        Some(true) if *is_missing => tracing::info!(topic, "the topic is there"),
+        Some(false) if !*is_missing => {
+            tracing::warn!(topic, "there is no such topic: it is read as soon as it is made");
+            *is_missing = true;
+        }
+        _ => {}
+    }
+    exists == Some(true)
+}
