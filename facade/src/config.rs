@@ -143,12 +143,17 @@ fn kafka(values: &mut Values) -> Option<KafkaSettings> {
         "" => Err("expected a name: without one no offset is kept".to_owned()),
         name => Ok(name.to_owned()),
     });
+    // Judged even where the others are wrong, so that all mistakes are noted.
     let properties = values.map("kafka-property");
-    let kafka = KafkaSettings { brokers: brokers?, group: group?, properties };
+    let kafka = KafkaSettings {
+        brokers: brokers.clone().unwrap_or_default(),
+        group: group.clone().unwrap_or_default(),
+        properties,
+    };
     for mistake in kafka.mistakes() {
         values.mistake(mistake);
     }
-    Some(kafka)
+    (brokers.is_some() && group.is_some()).then_some(kafka)
 }
 
 fn broker_list(text: &str) -> Result<String, String> {

@@ -6,7 +6,13 @@ use std::fmt::Write as _;
 /// brackets alone would become a thousand times as long.
 const DEPTH_MAX: usize = 20;
 
-const INDENT: &str = "    ";
+const INDENT: usize = 4;
+
+/// The deepest indentation.
+const BLANKS: &str = match str::from_utf8(&[b' '; DEPTH_MAX * INDENT]) {
+    Ok(blanks) => blanks,
+    Err(_) => "",
+};
 
 /// `json`, which must be JSON, over several lines; in its strings `\u001b` for what `is_escaped`. What it says is the
 /// same: only blanks between tokens and spellings of characters change.
@@ -66,7 +72,7 @@ impl Writer {
     fn new_line(&mut self) {
         if self.depth <= DEPTH_MAX {
             self.out.push('\n');
-            self.out.extend(std::iter::repeat_n(INDENT, self.depth));
+            self.out.push_str(&BLANKS[..self.depth * INDENT]);
         }
     }
 
