@@ -15,6 +15,7 @@ pub const TABLE: Table = Table {
     env_prefix: "PACKAGE_FACADE",
     default_file: "package-facade.toml",
     settings: &SETTINGS,
+    repeated: None,
     maps: &[MapSetting {
         name: "kafka-property",
         section: "kafka.properties",
