@@ -96,3 +96,24 @@ pub fn trouble(error: &KafkaError) -> Trouble {
         _ => Trouble::Waiting,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_waited_for_and_what_needs_a_hand_is_told_apart() {
+        use RDKafkaErrorCode::{
+            AllBrokersDown, BrokerTransportFailure, GroupAuthorizationFailed, PollExceeded, Resolve,
+            TopicAuthorizationFailed, UnknownTopicOrPartition,
+        };
+        let of = |code| trouble(&KafkaError::MessageConsumption(code));
+        for code in [AllBrokersDown, BrokerTransportFailure, Resolve, PollExceeded] {
+            assert_eq!(of(code), Trouble::Waiting, "{code}");
+        }
+        assert_eq!(of(UnknownTopicOrPartition), Trouble::TopicMissing);
+        assert_eq!(of(GroupAuthorizationFailed), Trouble::Denied);
+        assert_eq!(of(TopicAuthorizationFailed), Trouble::Denied);
+        assert_eq!(trouble(&KafkaError::MessageConsumptionFatal(AllBrokersDown)), Trouble::Fatal);
+    }
+}
