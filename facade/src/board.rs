@@ -42,8 +42,11 @@ struct Facts {
     is_group_up: bool,
     heard_at: Option<Instant>,
     writing_since: Option<Instant>,
-    missing: Vec<String>,
+    topics_missing: Vec<String>,
+    topics_denied: Vec<String>,
     denied: Option<String>,
+    /// Why no broker answers, as far as librdkafka says it.
+    last_error: Option<String>,
 }
 
 /// Whether everything that it was told to print is being printed.
@@ -66,12 +69,14 @@ pub enum Standing {
     Starting,
     /// The printer has not polled for so long.
     Silent(Duration),
-    /// No broker answers.
-    KafkaAway,
+    /// No broker answers, and the last error.
+    KafkaAway(Option<String>),
     /// The group has not admitted it, or is being shared out anew.
     NoMember,
     /// Topics that do not exist.
     TopicsMissing(Vec<String>),
+    /// Topics that Kafka does not let this client see.
+    TopicsDenied(Vec<String>),
     /// Where this partition ends is not known yet.
     LagUnknown(Place),
     /// More records wait than may.
@@ -137,14 +142,21 @@ impl Board {
         self.facts().writing_since = None;
     }
 
-    /// These topics do not exist.
-    pub fn miss(&self, topics: impl Iterator<Item = String>) {
-        self.facts().missing = topics.collect();
+    /// Topics that do not exist, and those that this client may not see.
+    pub fn miss(&self, missing: Vec<String>, denied: Vec<String>) {
+        let mut facts = self.facts();
+        facts.topics_missing = missing;
+        facts.topics_denied = denied;
     }
 
     /// Kafka refuses.
     pub fn deny(&self, reason: &str) {
         self.facts().denied = Some(reason.to_owned());
+    }
+
+    /// Something is wrong with a connection.
+    pub fn note_error(&self, reason: &str) {
+        self.facts().last_error = Some(reason.to_owned());
     }
 
     /// From now on it only finishes what it has.
@@ -183,9 +195,10 @@ impl Facts {
             (_, _, Some(reason), _) => Standing::Denied(reason.clone()),
             (.., None) => Standing::Starting,
             (.., Some(time)) if time > SILENCE_MAX => Standing::Silent(time),
-            _ if !self.is_broker_up => Standing::KafkaAway,
+            _ if !self.is_broker_up => Standing::KafkaAway(self.last_error.clone()),
             _ if !self.is_member || !self.is_group_up => Standing::NoMember,
-            _ if !self.missing.is_empty() => Standing::TopicsMissing(self.missing.clone()),
+            _ if !self.topics_denied.is_empty() => Standing::TopicsDenied(self.topics_denied.clone()),
+            _ if !self.topics_missing.is_empty() => Standing::TopicsMissing(self.topics_missing.clone()),
             _ => self.by_lag(lag_max),
         }
     }
@@ -218,10 +231,16 @@ impl fmt::Display for Standing {
             Self::Denied(reason) => write!(f, "Kafka refuses: {reason}"),
             Self::Starting => f.write_str("starting"),
             Self::Silent(time) => write!(f, "the consumer has not been polled for {} s", time.as_secs()),
-            Self::KafkaAway => f.write_str("no broker answers: it waits for Kafka (kafka-brokers)"),
+            Self::KafkaAway(last_error) => {
+                f.write_str("no broker answers: it waits for Kafka (kafka-brokers)")?;
+                last_error.iter().try_for_each(|error| write!(f, ". The last error: {error}"))
+            }
             Self::NoMember => f.write_str("the group has not admitted it yet, or is being shared out anew"),
             Self::TopicsMissing(topics) => {
                 write!(f, "no such topic: {}: make it, or correct its setting", topics.join(", "))
+            }
+            Self::TopicsDenied(topics) => {
+                write!(f, "Kafka refuses: this client may not see {}: give it the right", topics.join(", "))
             }
             Self::LagUnknown((topic, partition)) => {
                 write!(f, "where partition {partition} of {topic} ends is not known yet")
@@ -234,78 +253,4 @@ impl fmt::Display for Standing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place(partition: i32) -> Place {
-        ("t".to_owned(), partition)
-    }
-
-    fn heard(lags: &[(i32, u64)]) -> Heard {
-        let lags = lags.iter().map(|(partition, lag)| ("t".to_owned(), *partition, *lag)).collect();
-        Heard { is_broker_up: true, is_group_up: true, lags }
-    }
-
-    fn ready_board() -> Board {
-        let board = Board::new(5);
-        board.assign([place(0), place(1)].into_iter());
-        board.hear(heard(&[(0, 2), (1, 3)]));
-        board
-    }
-
-    #[test]
-    fn it_is_ready_by_assignment_and_lag() {
-        let board = Board::new(5);
-        assert_eq!(board.standing(), Standing::Starting);
-        board.hear(heard(&[(0, 7)]));
-        assert_eq!(board.standing(), Standing::NoMember);
-        board.assign([place(0), place(1)].into_iter());
-        board.hear(heard(&[(0, 2)]));
-        assert_eq!(board.standing(), Standing::LagUnknown(place(1)));
-        board.hear(heard(&[(1, 3), (2, 100)]));
-        assert_eq!(board.standing(), Standing::Ready { partitions: 2, lag: 5 });
-        board.hear(heard(&[(1, 4)]));
-        assert_eq!(board.standing(), Standing::Behind { lag: 6, lag_max: 5 });
-        board.revoke([place(0), place(1)].into_iter());
-        assert_eq!(board.standing(), Standing::NoMember);
-        // Others have all partitions: there is nothing to do, and that is well.
-        board.assign(std::iter::empty());
-        assert_eq!(board.standing(), Standing::Ready { partitions: 0, lag: 0 });
-    }
-
-    #[test]
-    fn each_trouble_is_a_reason() {
-        let board = ready_board();
-        board.miss(std::iter::once("x".to_owned()));
-        assert_eq!(board.standing(), Standing::TopicsMissing(vec!["x".to_owned()]));
-        board.hear(Heard { is_group_up: false, ..heard(&[]) });
-        assert_eq!(board.standing(), Standing::NoMember);
-        board.hear(Heard::default());
-        assert_eq!(board.standing(), Standing::KafkaAway);
-        board.deny("no");
-        assert_eq!(board.standing(), Standing::Denied("no".to_owned()));
-        board.stop();
-        assert_eq!(board.standing(), Standing::Stopping);
-    }
-
-    #[test]
-    fn a_printer_that_stands_still_is_not_ready() {
-        let board = ready_board();
-        let later = Instant::now() + SILENCE_MAX + Duration::from_secs(1);
-        assert!(matches!(board.facts().standing(later, 5), Standing::Silent(_)));
-        board.write_begins();
-        assert!(matches!(board.standing(), Standing::Ready { .. }), "a write takes its time");
-        assert!(matches!(board.facts().standing(later, 5), Standing::NobodyReads(_)));
-        board.write_ends();
-        assert!(matches!(board.standing(), Standing::Ready { .. }));
-    }
-
-    #[test]
-    fn that_kafka_comes_or_goes_is_news_once() {
-        let board = Board::new(0);
-        assert_eq!(board.hear(Heard::default()), Some(false));
-        assert_eq!(board.hear(Heard::default()), None);
-        assert_eq!(board.hear(heard(&[])), Some(true));
-        assert_eq!(board.hear(heard(&[])), None);
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use rdkafka::message::BorrowedMessage;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::consumer::{Member, Trouble, trouble};
+use crate::consumer::{Found, Member, Trouble, trouble};
 use crate::metrics::{Metrics, Outcome};
 use crate::show::{Complaint, Kind, hex, show};
 
@@ -93,7 +93,7 @@ impl<W: Write> Printer<W> {
                 }
                 Some(Err(error)) => match trouble(&error) {
                     Trouble::Fatal => return Err(PrintError::Kafka(error)),
-                    trouble => troubles.note(trouble, &error, board),
+                    trouble => troubles.note(trouble, &error, member.reason(&error), board),
                 },
             }
         }
@@ -157,39 +157,42 @@ fn store(member: &Member, record: &BorrowedMessage<'_>) {
 struct Troubles(HashMap<String, Instant>);
 
 impl Troubles {
-    fn note(&mut self, trouble: Trouble, error: &KafkaError, board: &Board) {
-        let reason = error.to_string();
-        let is_denied = trouble == Trouble::Denied;
-        if is_denied {
-            board.deny(&reason);
+    fn note(&mut self, trouble: Trouble, error: &KafkaError, reason: String, board: &Board) {
+        match trouble {
+            Trouble::Denied => board.deny(&reason),
+            Trouble::Waiting => board.note_error(&reason),
+            _ => {}
         }
-        let is_news = self.0.get(&reason).is_none_or(|logged| logged.elapsed() > LOG_AGAIN);
-        if !is_news {
+        // By its code: the reason has an address, and how many milliseconds something took.
+        let code = error.to_string();
+        if self.0.get(&code).is_some_and(|logged| logged.elapsed() < LOG_AGAIN) {
             return;
         }
+        self.0.insert(code, Instant::now());
         match trouble {
-            Trouble::Denied => tracing::error!(
-                reason,
-                "Kafka refuses: give this client the right, or correct its properties"
-            ),
-            // Which topic it is has been, or will be, found out by asking.
+            Trouble::Denied => {
+                tracing::error!(
+                    reason,
+                    "Kafka refuses: give this client the right, or correct its properties"
+                );
+            }
+            // Each missing topic is found, and logged, by asking.
             Trouble::TopicMissing => tracing::debug!(reason, "a topic does not exist"),
             _ => tracing::warn!(reason, "Kafka is in trouble: it is waited for"),
         }
-        self.0.insert(reason, Instant::now());
     }
 }
 
-/// Topics that Kafka may lack: each is asked for until it is there.
+/// Topics that Kafka may lack or refuse: each is asked for until it is there.
 struct Asking {
-    /// Those that were not seen yet, and whether it is known, and logged, that they are missing.
-    unseen: Vec<(String, bool)>,
+    /// Those that were not seen yet, and what was last said of each, and logged.
+    unseen: Vec<(String, Found)>,
     asked_at: Option<Instant>,
 }
 
 impl Asking {
     fn new<'a>(topics: impl Iterator<Item = &'a String>) -> Self {
-        Self { unseen: topics.map(|topic| (topic.clone(), false)).collect(), asked_at: None }
+        Self { unseen: topics.map(|topic| (topic.clone(), Found::NotSaid)).collect(), asked_at: None }
     }
 
     fn ask(&mut self, member: &Member, board: &Board) {
@@ -198,20 +201,33 @@ impl Asking {
         if self.unseen.is_empty() || !is_due || !board.is_broker_up() {
             return;
         }
-        self.unseen.retain_mut(|(topic, is_missing)| !is_seen(topic, is_missing, member.has(topic)));
+        for (topic, known) in &mut self.unseen {
+            let found = member.look_up(topic);
+            log_change(topic, *known, found);
+            // No answer changes nothing.
+            if found != Found::NotSaid {
+                *known = found;
+            }
+        }
+        self.unseen.retain(|(_, known)| *known != Found::There);
         self.asked_at = Some(Instant::now());
-        board.miss(self.unseen.iter().filter(|(_, is_missing)| *is_missing).map(|(topic, _)| topic.clone()));
+        board.miss(self.known_as(Found::Missing), self.known_as(Found::Denied));
+    }
+
+    fn known_as(&self, found: Found) -> Vec<String> {
+        let them = self.unseen.iter().filter(|(_, known)| *known == found);
+        them.map(|(topic, _)| topic.clone()).collect()
     }
 }
 
-fn is_seen(topic: &str, is_missing: &mut bool, exists: Option<bool>) -> bool {
-    match exists {
-        Some(true) if *is_missing => tracing::info!(topic, "the topic is there"),
-        Some(false) if !*is_missing => {
-            tracing::warn!(topic, "there is no such topic: it is read as soon as it is made");
-            *is_missing = true;
+fn log_change(topic: &str, known: Found, found: Found) {
+    match found {
+        _ if known == found => {}
+        Found::Missing => tracing::warn!(topic, "there is no such topic: it is read as soon as it is made"),
+        Found::Denied => {
+            tracing::error!(topic, "Kafka refuses: give this client the right to read the topic")
         }
-        _ => {}
+        Found::There if known != Found::NotSaid => tracing::info!(topic, "the topic is there"),
+        Found::There | Found::NotSaid => {}
     }
-    exists == Some(true)
 }

@@ -1,6 +1,6 @@
 //! What librdkafka tells: partitions come and go, offsets are committed, numbers each second.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
@@ -14,11 +14,18 @@ use crate::metrics::Metrics;
 pub(super) struct Context {
     board: Arc<Board>,
     metrics: Metrics,
+    /// What librdkafka says of the error that `poll` is about to return: which address, which topic.
+    reason: Mutex<Option<String>>,
 }
 
 impl Context {
     pub(super) fn new(board: Arc<Board>, metrics: Metrics) -> Self {
-        Self { board, metrics }
+        Self { board, metrics, reason: Mutex::default() }
+    }
+
+    /// What was said of the last error, once.
+    pub(super) fn take_reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -46,9 +53,10 @@ impl ClientContext for Context {
         }
     }
 
-    /// What matters comes from `poll` as well.
+    /// Called on the thread that polls, just before the poll returns the error by its code alone.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 

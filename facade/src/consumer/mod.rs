@@ -44,6 +44,13 @@ impl Member {
         self.0.poll(timeout)
     }
 
+    /// What is known of an error that [`Member::poll`] has just returned: more than its code.
+    #[must_use]
+    pub fn reason(&self, error: &KafkaError) -> String {
+        let said = self.0.context().take_reason();
+        said.map_or_else(|| error.to_string(), |said| format!("{error}: {said}"))
+    }
+
     /// Lets the record be committed: within a second, when its partition is taken away, or at the end.
     ///
     /// # Errors
@@ -52,17 +59,37 @@ impl Member {
         self.0.store_offset_from_message(record)
     }
 
-    /// Whether Kafka has the topic; `None` when it does not say.
+    /// Asks Kafka for a topic.
     #[must_use]
-    pub fn has(&self, topic: &str) -> Option<bool> {
-        let metadata = self.0.fetch_metadata(Some(topic), METADATA_TIMEOUT).ok()?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic)?;
+    pub fn look_up(&self, topic: &str) -> Found {
+        let Ok(metadata) = self.0.fetch_metadata(Some(topic), METADATA_TIMEOUT) else {
+            return Found::NotSaid;
+        };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Found::NotSaid;
+        };
         match found.error().map(RDKafkaErrorCode::from) {
-            None => Some(!found.partitions().is_empty()),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Some(false),
-            Some(_) => None,
+            None if !found.partitions().is_empty() => Found::There,
+            None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Found::Missing
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Found::Denied,
+            Some(_) => Found::NotSaid,
         }
     }
+}
+
+/// What Kafka says of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It has partitions.
+    There,
+    /// It does not exist.
+    Missing,
+    /// This client may not see it.
+    Denied,
+    /// No answer, or one that passes: leaders are being chosen.
+    NotSaid,
 }
 
 /// What an error of a poll means.
@@ -70,6 +97,8 @@ impl Member {
 pub enum Trouble {
     /// librdkafka goes on by itself when it passes.
     Waiting,
+    /// The same; the errors before it say why.
+    AllDown,
     /// The same, and somebody has to make the topic.
     TopicMissing,
     /// The same, and somebody has to give a right.
@@ -82,17 +111,22 @@ pub enum Trouble {
 #[must_use]
 pub fn trouble(error: &KafkaError) -> Trouble {
     use RDKafkaErrorCode::{
-        GroupAuthorizationFailed, SaslAuthenticationFailed, TopicAuthorizationFailed, UnknownTopic,
-        UnknownTopicOrPartition,
+        AllBrokersDown, Authentication, ClusterAuthorizationFailed, GroupAuthorizationFailed,
+        SaslAuthenticationFailed, TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition,
     };
     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
         return Trouble::Fatal;
     }
     match error.rdkafka_error_code() {
         Some(UnknownTopicOrPartition | UnknownTopic) => Trouble::TopicMissing,
-        Some(GroupAuthorizationFailed | TopicAuthorizationFailed | SaslAuthenticationFailed) => {
-            Trouble::Denied
-        }
+        Some(
+            Authentication
+            | ClusterAuthorizationFailed
+            | GroupAuthorizationFailed
+            | SaslAuthenticationFailed
+            | TopicAuthorizationFailed,
+        ) => Trouble::Denied,
+        Some(AllBrokersDown) => Trouble::AllDown,
         _ => Trouble::Waiting,
     }
 }
@@ -108,7 +142,8 @@ mod tests {
             TopicAuthorizationFailed, UnknownTopicOrPartition,
         };
         let of = |code| trouble(&KafkaError::MessageConsumption(code));
-        for code in [AllBrokersDown, BrokerTransportFailure, Resolve, PollExceeded] {
+        assert_eq!(of(AllBrokersDown), Trouble::AllDown);
+        for code in [BrokerTransportFailure, Resolve, PollExceeded] {
             assert_eq!(of(code), Trouble::Waiting, "{code}");
         }
         assert_eq!(of(UnknownTopicOrPartition), Trouble::TopicMissing);

@@ -27,6 +27,9 @@ mod group;
 /// Kafka or a topic is not there yet, or goes away.
 mod absent;
 
+/// Passwords and rights.
+mod secure;
+
 /// What is seen from outside: readiness and numbers.
 mod status;
 
