@@ -12,11 +12,11 @@ const WRITE_MAX: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A topic and a partition of it.
-pub type Place = (String, i32);
+pub type TopicPartition = (String, i32);
 
 /// What librdkafka says each second.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct Snapshot {
     /// Whether a broker answers.
     pub is_broker_up: bool,
     /// Whether the group's coordinator answers.
@@ -37,10 +37,10 @@ struct Facts {
     is_stopping: bool,
     is_member: bool,
     /// The partitions of this member, and how many records wait in each.
-    partitions: BTreeMap<Place, Option<u64>>,
+    partitions: BTreeMap<TopicPartition, Option<u64>>,
     is_broker_up: bool,
     is_group_up: bool,
-    heard_at: Option<Instant>,
+    updated_at: Option<Instant>,
     writing_since: Option<Instant>,
     topics_missing: Vec<String>,
     topics_denied: Vec<String>,
@@ -49,7 +49,7 @@ struct Facts {
     last_error: Option<String>,
 }
 
-/// Whether everything that it was told to print is being printed.
+/// Whether everything that it is set to print is being printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It is.
@@ -59,7 +59,7 @@ pub enum Standing {
         /// Records that wait.
         lag: u64,
     },
-    /// It has been told to stop.
+    /// It was asked to stop.
     Stopping,
     /// Standard output takes nothing, for so long.
     NobodyReads(Duration),
@@ -78,7 +78,7 @@ pub enum Standing {
     /// Topics that Kafka does not let this client see.
     TopicsDenied(Vec<String>),
     /// Where this partition ends is not known yet.
-    LagUnknown(Place),
+    LagUnknown(TopicPartition),
     /// More records wait than may.
     Behind {
         /// Records that wait.
@@ -101,35 +101,35 @@ impl Board {
     }
 
     /// Partitions were assigned; none is an answer, too: others have them all.
-    pub fn assign(&self, partitions: impl Iterator<Item = Place>) {
+    pub fn assign(&self, partitions: impl Iterator<Item = TopicPartition>) {
         let mut facts = self.facts();
         facts.is_member = true;
         facts.denied = None;
-        facts.partitions.extend(partitions.map(|place| (place, None)));
+        facts.partitions.extend(partitions.map(|partition| (partition, None)));
     }
 
     /// Partitions were taken away; the group is shared out anew.
-    pub fn revoke(&self, partitions: impl Iterator<Item = Place>) {
+    pub fn revoke(&self, partitions: impl Iterator<Item = TopicPartition>) {
         let mut facts = self.facts();
-        for place in partitions {
-            facts.partitions.remove(&place);
+        for partition in partitions {
+            facts.partitions.remove(&partition);
         }
         facts.is_member = !facts.partitions.is_empty();
     }
 
     /// Notes what librdkafka says, and gives whether a broker answers where that has changed.
-    pub fn hear(&self, heard: Heard) -> Option<bool> {
+    pub fn update(&self, snapshot: Snapshot) -> Option<bool> {
         let mut facts = self.facts();
-        let is_news = facts.heard_at.is_none() || facts.is_broker_up != heard.is_broker_up;
-        facts.heard_at = Some(Instant::now());
-        facts.is_broker_up = heard.is_broker_up;
-        facts.is_group_up = heard.is_group_up;
-        for (topic, partition, lag) in heard.lags {
+        let is_news = facts.updated_at.is_none() || facts.is_broker_up != snapshot.is_broker_up;
+        facts.updated_at = Some(Instant::now());
+        facts.is_broker_up = snapshot.is_broker_up;
+        facts.is_group_up = snapshot.is_group_up;
+        for (topic, partition, lag) in snapshot.lags {
             if let Some(known) = facts.partitions.get_mut(&(topic, partition)) {
                 *known = Some(lag);
             }
         }
-        is_news.then_some(heard.is_broker_up)
+        is_news.then_some(snapshot.is_broker_up)
     }
 
     /// A record is handed to standard output.
@@ -143,7 +143,7 @@ impl Board {
     }
 
     /// Topics that do not exist, and those that this client may not see.
-    pub fn miss(&self, missing: Vec<String>, denied: Vec<String>) {
+    pub fn set_unread_topics(&self, missing: Vec<String>, denied: Vec<String>) {
         let mut facts = self.facts();
         facts.topics_missing = missing;
         facts.topics_denied = denied;
@@ -166,8 +166,8 @@ impl Board {
 
     /// The partitions of this member, and how many records wait in each, where that is known.
     #[must_use]
-    pub fn partitions(&self) -> Vec<(Place, Option<u64>)> {
-        self.facts().partitions.iter().map(|(place, lag)| (place.clone(), *lag)).collect()
+    pub fn partitions(&self) -> Vec<(TopicPartition, Option<u64>)> {
+        self.facts().partitions.iter().map(|(partition, lag)| (partition.clone(), *lag)).collect()
     }
 
     /// Whether a broker answers.
@@ -176,7 +176,7 @@ impl Board {
         self.facts().is_broker_up
     }
 
-    /// Whether everything that it was told to print is being printed.
+    /// Whether everything that it is set to print is being printed.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.facts().standing(Instant::now(), self.lag_max)
@@ -188,7 +188,7 @@ impl Facts {
     fn standing(&self, now: Instant, lag_max: u64) -> Standing {
         let since = |then: Instant| now.saturating_duration_since(then);
         let writing = self.writing_since.map(since).filter(|time| *time > WRITE_MAX);
-        let silent = self.heard_at.map(since);
+        let silent = self.updated_at.map(since);
         match (self.is_stopping, writing, &self.denied, silent) {
             (true, ..) => Standing::Stopping,
             (_, Some(time), ..) => Standing::NobodyReads(time),
@@ -204,8 +204,8 @@ impl Facts {
     }
 
     fn by_lag(&self, lag_max: u64) -> Standing {
-        if let Some((place, _)) = self.partitions.iter().find(|(_, lag)| lag.is_none()) {
-            return Standing::LagUnknown(place.clone());
+        if let Some((partition, _)) = self.partitions.iter().find(|(_, lag)| lag.is_none()) {
+            return Standing::LagUnknown(partition.clone());
         }
         let lag = self.partitions.values().flatten().sum();
         if lag > lag_max {

@@ -10,7 +10,7 @@
 
 // In the order in which a record passes through them: what is read, ...
 pub mod config; // every setting in one table, read and judged at once
-pub mod consumer; // the member of the group: what librdkafka is told, and what it tells
+pub mod consumer; // the member of the group: the settings and the callbacks of librdkafka
 
 // ... what is shown of it, ...
 pub mod show; // a value becomes a text: pure

@@ -105,7 +105,7 @@ fn names(settings: &Settings) -> impl Iterator<Item = &str> {
 
 type Printing = oneshot::Receiver<Result<Ended, PrintError>>;
 
-/// Starts the thread that prints; it tells how it ended after the group was left.
+/// Starts the thread that prints; it sends how it ended after the group was left.
 fn print(
     settings: &Settings,
     board: &Arc<Board>,
@@ -120,14 +120,14 @@ fn print(
         board: board.clone(),
         metrics,
     };
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let stop = stop.clone();
     let thread = std::thread::Builder::new().name("printer".to_owned());
     thread.spawn(move || {
         // `run` takes the printer: when it returns, the member has left the group.
-        let _ = tell.send(printer.run(&stop));
+        let _ = sender.send(printer.run(&stop));
     })?;
-    Ok(told)
+    Ok(receiver)
 }
 
 fn judge(ended: Result<Result<Ended, PrintError>, oneshot::error::RecvError>) -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ const LOG_AGAIN: Duration = Duration::from_secs(30);
 /// The log has so many bytes of a record that cannot be read, and says where all of it is.
 const HEX_BYTES_MAX: usize = 4096;
 
-/// Why it ended without being told to.
+/// Why it ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
     /// Standard output takes no more.
@@ -47,7 +47,7 @@ pub enum PrintError {
 /// How it ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to stop.
+    /// It was asked to stop.
     Stopped,
     /// The reader of the pipe has gone: it has seen enough.
     NobodyReads,
@@ -68,7 +68,7 @@ pub struct Printer<W> {
 }
 
 impl<W: Write> Printer<W> {
-    /// Prints until it is told to stop; then what is stored is committed and the group is left. Blocks.
+    /// Prints until it is asked to stop; then what is stored is committed and the group is left. Blocks.
     ///
     /// # Errors
     /// When standard output cannot be written to, or the group has no use for this member any more.
@@ -185,14 +185,14 @@ impl Troubles {
 
 /// Topics that Kafka may lack or refuse: each is asked for until it is there.
 struct Asking {
-    /// Those that were not seen yet, and what was last said of each, and logged.
+    /// Those that were not seen yet, and the last answer about each, which was logged.
     unseen: Vec<(String, Found)>,
     asked_at: Option<Instant>,
 }
 
 impl Asking {
     fn new<'a>(topics: impl Iterator<Item = &'a String>) -> Self {
-        Self { unseen: topics.map(|topic| (topic.clone(), Found::NotSaid)).collect(), asked_at: None }
+        Self { unseen: topics.map(|topic| (topic.clone(), Found::Unknown)).collect(), asked_at: None }
     }
 
     fn ask(&mut self, member: &Member, board: &Board) {
@@ -205,13 +205,13 @@ impl Asking {
             let found = member.look_up(topic);
             log_change(topic, *known, found);
             // No answer changes nothing.
-            if found != Found::NotSaid {
+            if found != Found::Unknown {
                 *known = found;
             }
         }
         self.unseen.retain(|(_, known)| *known != Found::There);
         self.asked_at = Some(Instant::now());
-        board.miss(self.known_as(Found::Missing), self.known_as(Found::Denied));
+        board.set_unread_topics(self.known_as(Found::Missing), self.known_as(Found::Denied));
     }
 
     fn known_as(&self, found: Found) -> Vec<String> {
@@ -227,7 +227,7 @@ fn log_change(topic: &str, known: Found, found: Found) {
         Found::Denied => {
             tracing::error!(topic, "Kafka refuses: give this client the right to read the topic")
         }
-        Found::There if known != Found::NotSaid => tracing::info!(topic, "the topic is there"),
-        Found::There | Found::NotSaid => {}
+        Found::There if known != Found::Unknown => tracing::info!(topic, "the topic is there"),
+        Found::There | Found::Unknown => {}
     }
 }

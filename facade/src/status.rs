@@ -84,7 +84,7 @@ async fn connection(stream: TcpStream, router: Router) {
     }
 }
 
-/// Whether everything that it was told to print is being printed.
+/// Whether everything that it is set to print is being printed.
 async fn ready(State(shown): State<Shown>) -> Response {
     let standing = shown.board.standing();
     let is_ready = matches!(standing, Standing::Ready { .. });

@@ -1,18 +1,18 @@
 use super::*;
 
-fn place(partition: i32) -> Place {
+fn partition(partition: i32) -> TopicPartition {
     ("t".to_owned(), partition)
 }
 
-fn heard(lags: &[(i32, u64)]) -> Heard {
+fn snapshot(lags: &[(i32, u64)]) -> Snapshot {
     let lags = lags.iter().map(|(partition, lag)| ("t".to_owned(), *partition, *lag)).collect();
-    Heard { is_broker_up: true, is_group_up: true, lags }
+    Snapshot { is_broker_up: true, is_group_up: true, lags }
 }
 
 fn ready_board() -> Board {
     let board = Board::new(5);
-    board.assign([place(0), place(1)].into_iter());
-    board.hear(heard(&[(0, 2), (1, 3)]));
+    board.assign([partition(0), partition(1)].into_iter());
+    board.update(snapshot(&[(0, 2), (1, 3)]));
     board
 }
 
@@ -20,16 +20,16 @@ fn ready_board() -> Board {
 fn it_is_ready_by_assignment_and_lag() {
     let board = Board::new(5);
     assert_eq!(board.standing(), Standing::Starting);
-    board.hear(heard(&[(0, 7)]));
+    board.update(snapshot(&[(0, 7)]));
     assert_eq!(board.standing(), Standing::NoMember);
-    board.assign([place(0), place(1)].into_iter());
-    board.hear(heard(&[(0, 2)]));
-    assert_eq!(board.standing(), Standing::LagUnknown(place(1)));
-    board.hear(heard(&[(1, 3), (2, 100)]));
+    board.assign([partition(0), partition(1)].into_iter());
+    board.update(snapshot(&[(0, 2)]));
+    assert_eq!(board.standing(), Standing::LagUnknown(partition(1)));
+    board.update(snapshot(&[(1, 3), (2, 100)]));
     assert_eq!(board.standing(), Standing::Ready { partitions: 2, lag: 5 });
-    board.hear(heard(&[(1, 4)]));
+    board.update(snapshot(&[(1, 4)]));
     assert_eq!(board.standing(), Standing::Behind { lag: 6, lag_max: 5 });
-    board.revoke([place(0), place(1)].into_iter());
+    board.revoke([partition(0), partition(1)].into_iter());
     assert_eq!(board.standing(), Standing::NoMember);
     // Others have all partitions: there is nothing to do, and that is well.
     board.assign(std::iter::empty());
@@ -39,13 +39,13 @@ fn it_is_ready_by_assignment_and_lag() {
 #[test]
 fn each_trouble_is_a_reason() {
     let board = ready_board();
-    board.miss(vec!["x".to_owned()], vec![]);
+    board.set_unread_topics(vec!["x".to_owned()], vec![]);
     assert_eq!(board.standing(), Standing::TopicsMissing(vec!["x".to_owned()]));
-    board.miss(vec!["x".to_owned()], vec!["y".to_owned()]);
+    board.set_unread_topics(vec!["x".to_owned()], vec!["y".to_owned()]);
     assert_eq!(board.standing(), Standing::TopicsDenied(vec!["y".to_owned()]));
-    board.hear(Heard { is_group_up: false, ..heard(&[]) });
+    board.update(Snapshot { is_group_up: false, ..snapshot(&[]) });
     assert_eq!(board.standing(), Standing::NoMember);
-    board.hear(Heard::default());
+    board.update(Snapshot::default());
     board.note_error("cut");
     assert_eq!(board.standing(), Standing::KafkaAway(Some("cut".to_owned())));
     board.deny("no");
@@ -69,8 +69,8 @@ fn a_printer_that_stands_still_is_not_ready() {
 #[test]
 fn that_kafka_comes_or_goes_is_news_once() {
     let board = Board::new(0);
-    assert_eq!(board.hear(Heard::default()), Some(false));
-    assert_eq!(board.hear(Heard::default()), None);
-    assert_eq!(board.hear(heard(&[])), Some(true));
-    assert_eq!(board.hear(heard(&[])), None);
+    assert_eq!(board.update(Snapshot::default()), Some(false));
+    assert_eq!(board.update(Snapshot::default()), None);
+    assert_eq!(board.update(snapshot(&[])), Some(true));
+    assert_eq!(board.update(snapshot(&[])), None);
 }

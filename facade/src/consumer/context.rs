@@ -1,4 +1,4 @@
-//! What librdkafka tells: partitions come and go, offsets are committed, numbers each second.
+//! The callbacks of librdkafka: partitions come and go, offsets are committed, statistics each second.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Partition;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
-use crate::board::{Board, Heard};
+use crate::board::{Board, Snapshot};
 use crate::metrics::Metrics;
 
 pub(super) struct Context {
@@ -23,7 +23,7 @@ impl Context {
         Self { board, metrics, reason: Mutex::default() }
     }
 
-    /// What was said of the last error, once.
+    /// The reason of the last error, once.
     pub(super) fn take_reason(&self) -> Option<String> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -31,7 +31,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        match self.board.hear(heard(&statistics)) {
+        match self.board.update(snapshot(&statistics)) {
             Some(true) => tracing::info!("Kafka answers"),
             Some(false) => tracing::warn!("no broker answers: Kafka is waited for"),
             None => {}
@@ -40,7 +40,7 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         match level {
-            // That a broker is away is said once by the printer, not at each try to reach it.
+            // That a broker is away is logged once by the printer, not at each try to reach it.
             _ if matches!(facility, "FAIL" | "ERROR") => tracing::debug!(facility, text, "librdkafka"),
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -104,8 +104,8 @@ fn names(partitions: &TopicPartitionList) -> String {
     names.join(", ")
 }
 
-fn heard(statistics: &Statistics) -> Heard {
-    let mut heard = Heard {
+fn snapshot(statistics: &Statistics) -> Snapshot {
+    let mut snapshot = Snapshot {
         // Addresses to ask first and coordinators are listed as well, with ids below 0.
         is_broker_up: statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP"),
         is_group_up: statistics.cgrp.as_ref().is_some_and(|group| group.state == "up"),
@@ -114,14 +114,14 @@ fn heard(statistics: &Statistics) -> Heard {
     for (topic, of_topic) in &statistics.topics {
         // -1 is librdkafka's own, for what has no partition yet.
         let partitions = of_topic.partitions.values().filter(|partition| partition.partition >= 0);
-        heard.lags.extend(
+        snapshot.lags.extend(
             partitions.filter_map(|partition| Some((topic.clone(), partition.partition, lag(partition)?))),
         );
     }
-    heard
+    snapshot
 }
 
-/// How many records wait to be printed; `None` until the broker has said where the partition ends. Negative offsets stand
+/// How many records wait to be printed; `None` until the end of the partition is known. Negative offsets stand
 /// for "not known".
 fn lag(partition: &Partition) -> Option<u64> {
     let known =
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(of(UNKNOWN, 5, 9, 10), Some(5));
         assert_eq!(of(UNKNOWN, UNKNOWN, 0, 10), Some(10));
         assert_eq!(of(UNKNOWN, UNKNOWN, 0, 0), Some(0));
-        // Nobody has said where it begins or ends.
+        // Neither its beginning nor its end is known.
         assert_eq!(of(UNKNOWN, UNKNOWN, UNKNOWN, 10), None);
         assert_eq!(of(UNKNOWN, 5, 5, UNKNOWN), None);
         // The end is older than what was read.

@@ -1,4 +1,4 @@
-//! The member of the group: what librdkafka is told, and what it tells.
+//! The member of the group: the settings and the callbacks of librdkafka.
 
 mod context;
 mod settings;
@@ -47,8 +47,8 @@ impl Member {
     /// What is known of an error that [`Member::poll`] has just returned: more than its code.
     #[must_use]
     pub fn reason(&self, error: &KafkaError) -> String {
-        let said = self.0.context().take_reason();
-        said.map_or_else(|| error.to_string(), |said| format!("{error}: {said}"))
+        let reason = self.0.context().take_reason();
+        reason.map_or_else(|| error.to_string(), |reason| format!("{error}: {reason}"))
     }
 
     /// Lets the record be committed: within a second, when its partition is taken away, or at the end.
@@ -63,10 +63,10 @@ impl Member {
     #[must_use]
     pub fn look_up(&self, topic: &str) -> Found {
         let Ok(metadata) = self.0.fetch_metadata(Some(topic), METADATA_TIMEOUT) else {
-            return Found::NotSaid;
+            return Found::Unknown;
         };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-            return Found::NotSaid;
+            return Found::Unknown;
         };
         match found.error().map(RDKafkaErrorCode::from) {
             None if !found.partitions().is_empty() => Found::There,
@@ -74,7 +74,7 @@ impl Member {
                 Found::Missing
             }
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Found::Denied,
-            Some(_) => Found::NotSaid,
+            Some(_) => Found::Unknown,
         }
     }
 }
@@ -89,7 +89,7 @@ pub enum Found {
     /// This client may not see it.
     Denied,
     /// No answer, or one that passes: leaders are being chosen.
-    NotSaid,
+    Unknown,
 }
 
 /// What an error of a poll means.

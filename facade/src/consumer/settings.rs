@@ -1,4 +1,4 @@
-//! What librdkafka is told.
+//! The settings of librdkafka.
 
 use std::collections::BTreeMap;
 
@@ -106,10 +106,10 @@ impl KafkaSettings {
 fn trust_the_system(config: &mut ClientConfig) {
     let is_encrypted =
         config.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
-    let is_told = config.get("ssl.ca.location").is_some()
+    let is_set = config.get("ssl.ca.location").is_some()
         || config.get("ssl.ca.pem").is_some()
         || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    if is_encrypted && !is_told {
+    if is_encrypted && !is_set {
         config.set("ssl.ca.location", "probe");
     }
 }

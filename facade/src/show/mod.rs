@@ -19,7 +19,7 @@ pub enum Kind {
     PackageEvent,
     /// JSON.
     Json,
-    /// Anything: JSON, a `PackageEvent`, a text or bytes, told by the value itself.
+    /// Anything: JSON, a `PackageEvent`, a text or bytes, by what the value looks like.
     Guess,
 }
 

@@ -81,7 +81,8 @@ fn metrics() -> Result<String> {
     let metrics = Metrics::new(std::iter::once("t"))?;
     let board = Board::new(0);
     board.assign(std::iter::once(("t".to_owned(), 0)));
-    board.hear(package_facade::board::Heard { lags: vec![("t".to_owned(), 0, 0)], ..Default::default() });
+    board
+        .update(package_facade::board::Snapshot { lags: vec![("t".to_owned(), 0, 0)], ..Default::default() });
     let page = metrics.text(&board)?;
     let mut table = String::from("| metric | kind | |\n|---|---|---|\n");
     for (name, help) in page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')) {
