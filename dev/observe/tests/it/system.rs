@@ -19,6 +19,8 @@ pub(crate) struct System {
     _server: Process,
     rest: SocketAddr,
     metrics: SocketAddr,
+    facade: SocketAddr,
+    _facade: Process,
     _topic: Topic,
     _database: Database,
     _postgres: PrivatePostgres,
@@ -48,9 +50,17 @@ impl System {
             .env("WALPOST_SAMPLE_INTERVAL_MS", "1000")
             .env("WALPOST_KAFKA_PROPERTY_STATISTICS_INTERVAL_MS", "1000");
         let relay = relay.init_and_run().await?;
+        let facade_addr = port::free()?;
+        let facade = Program::new(sibling("package-facade")?)
+            .env("PACKAGE_FACADE_KAFKA_BROKERS", &topic.brokers)
+            .env("PACKAGE_FACADE_GROUP", &topic.name)
+            .env("PACKAGE_FACADE_PACKAGE_EVENTS_TOPIC", &topic.name)
+            .env("PACKAGE_FACADE_HTTP_ADDR", facade_addr.to_string())
+            .spawn(&["run", "--commands-topic=", "--cache-events-topic="])?;
         let targets = [
             ("logistic-package-api:9100", metrics),
             ("logistic-package-api-retranslator:9101", relay.http_addr()),
+            ("logistic-package-api-facade:9103", facade_addr),
         ];
         let prometheus = Prometheus::start(&targets).await?;
         Ok(Self {
@@ -59,6 +69,8 @@ impl System {
             _server: server,
             rest,
             metrics,
+            facade: facade_addr,
+            _facade: facade,
             _topic: topic,
             _database: database,
             _postgres: postgres,
@@ -90,6 +102,7 @@ impl System {
     pub(crate) async fn served(&self) -> Result<BTreeSet<String>> {
         let relay = self.relay.get("/metrics").await?.body;
         let server = http::get(self.metrics, "/metrics").await?.body;
-        Ok(&names::served(&relay) | &names::served(&server))
+        let facade = http::get(self.facade, "/metrics").await?.body;
+        Ok(&(&names::served(&relay) | &names::served(&server)) | &names::served(&facade))
     }
 }
