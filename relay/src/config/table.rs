@@ -316,6 +316,7 @@ pub const TABLE: Table = Table {
             name: "header",
             section: "headers",
             from_env: false,
+            of_tables: false,
             help: "A header and its value, as in `eventType={event_type}`; NULL: no such header. It wins over those of \
                 --headers-from and of CloudEvents.",
         },
@@ -323,6 +324,7 @@ pub const TABLE: Table = Table {
             name: "field",
             section: "fields",
             from_env: false,
+            of_tables: false,
             help: "A member of the value in the formats json and protobuf, an attribute in cloudevents, as in `order_id={id}`; \
                 dots nest.",
         },
@@ -330,12 +332,14 @@ pub const TABLE: Table = Table {
             name: "rename-topic",
             section: "topics",
             from_env: false,
+            of_tables: false,
             help: "Another name for what --topic gives, as in `OrderCreated=orders`.",
         },
         MapSetting {
             name: "renamed-column",
             section: "renamed_columns",
             from_env: false,
+            of_tables: false,
             help: "Two names of one column, as in `package_id=parcel_id`, while it is renamed: rows in the stream have the \
                 name of the moment at which they were written.",
         },
@@ -343,6 +347,7 @@ pub const TABLE: Table = Table {
             name: "kafka-property",
             section: "kafka.properties",
             from_env: true,
+            of_tables: false,
             help: "Any property of librdkafka, except those that would break a promise.",
         },
     ],
