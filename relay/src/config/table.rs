@@ -35,7 +35,7 @@ pub const TABLE: Table = Table {
             "topic",
             "TEXT",
             "The topic of a record: its name, or text with columns, as in `shop.{aggregate_type|lower}.events`. Topics must \
-            exist. Absent: the column `topic`, `destination` or `destination_topic`.",
+            exist, or be made by [create_topics]. Absent: the column `topic`, `destination` or `destination_topic`.",
         ),
         Setting::new("slot", "NAME", "walpost", "The replication slot, made by `walpost init`."),
         Setting::new(
@@ -172,7 +172,15 @@ pub const TABLE: Table = Table {
         Setting::optional(
             "dead-letter-topic",
             "NAME",
-            "The topic for rows that cannot be published; it must exist. Give it a larger max.message.bytes.",
+            "The topic for rows that cannot be published; it must exist, or be made by [create_topics]. Give it a larger max.message.bytes.",
+        ),
+        Setting::new(
+            "unknown-topic",
+            "POLICY",
+            "wait",
+            "What becomes of a row that names a topic which does not exist and is not to be made: `wait`, not ready, until \
+            somebody makes it; or `dead-letter`, to --dead-letter-topic, once its brokers have said so twice, a second \
+            apart (needs --poison=dead-letter). Topics that settings name in full are always waited for.",
         ),
         Setting::new(
             "late-after-ms",
@@ -334,6 +342,16 @@ pub const TABLE: Table = Table {
             from_env: false,
             of_tables: false,
             help: "Another name for what --topic gives, as in `OrderCreated=orders`.",
+        },
+        MapSetting {
+            name: "create-topic",
+            section: "create_topics",
+            from_env: false,
+            of_tables: true,
+            help: "Topics that walpost makes when one is needed and missing: a name, in which `*` stands for any text, and how they \
+                are made, as in `\"shop.*\" = { partitions = 6, replication = 3, \"cleanup.policy\" = \"compact\" }`. \
+                Without `partitions` or `replication` the brokers decide; everything else is a setting of the topic. Of \
+                several patterns the one with the longest text counts. No other topic is made.",
         },
         MapSetting {
             name: "renamed-column",
