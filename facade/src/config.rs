@@ -20,6 +20,7 @@ pub const TABLE: Table = Table {
         name: "kafka-property",
         section: "kafka.properties",
         from_env: true,
+        of_tables: false,
         help: "Any property of librdkafka, such as `security.protocol`, except those that would break a promise.",
     }],
 };

@@ -248,6 +248,7 @@ fn sink_verdict(error: &SinkError) -> Verdict {
         SinkError::Full
         | SinkError::Held(_)
         | SinkError::TopicMissing { .. }
+        | SinkError::TopicNotMade { .. }
         | SinkError::TopicDenied { .. }
         | SinkError::Unreachable { .. }
         // A broker that has not loaded its rules yet denies what it will allow, and rights can be granted any time.
@@ -316,6 +317,14 @@ mod tests {
         let error = Error::from(PublishError::Sink { event: "e (row 5)".into(), error: missing });
         assert_eq!((error.verdict(), error.peer()), (Verdict::Retry, Peer::Kafka));
         assert!(error.reason().contains("(row 5)") && error.reason().contains("`orders.eu`"));
+        let (topic, brokers) = ("orders.eu".to_owned(), "b:1".to_owned());
+        let not_made = SinkError::TopicNotMade {
+            topic,
+            brokers,
+            reason: "denied".into(),
+            remedy: "grant CREATE".into(),
+        };
+        assert!(not_made.is_about_a_topic() && sink_verdict(&not_made) == Verdict::Retry, "it can pass");
         let denied = SinkError::TopicDenied { topic: "orders.eu".into(), reason: "x".into() };
         assert_eq!(sink_verdict(&denied), Verdict::Retry);
         let away = SinkError::Unreachable { brokers: "b:1".into(), reason: "x".into() };

@@ -27,8 +27,9 @@ pub fn markdown(table: &Table) -> String {
         };
         let _ = writeln!(
             text,
-            "| `--{} KEY=VALUE` | {env} | `[{}]` | | {} |",
+            "| `--{} KEY={}` | {env} | `[{}]` | | {} |",
             map.name,
+            if map.of_tables { "{ … }" } else { "VALUE" },
             map.section,
             map.help.replace('|', "\\|")
         );

@@ -107,7 +107,13 @@ mod tests {
             Setting::optional("topic", "NAME", "The topic."),
             Setting::new("slot", "NAME", "app", "The slot."),
         ],
-        maps: &[MapSetting { name: "header", section: "headers", from_env: false, help: "Headers." }],
+        maps: &[MapSetting {
+            name: "header",
+            section: "headers",
+            from_env: false,
+            of_tables: false,
+            help: "Headers.",
+        }],
         repeated: Some(Repeated {
             section: "outbox",
             settings: &["table", "topic"],

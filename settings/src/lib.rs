@@ -16,6 +16,7 @@ mod collector;
 mod document;
 mod entries;
 mod load;
+mod tables;
 mod values;
 
 pub use collector::Collector;
@@ -106,6 +107,9 @@ pub struct MapSetting {
     pub section: &'static str,
     /// Whether variables may give it, whose names have no case.
     pub from_env: bool,
+    /// Whether each value is a table of its own: `"shop.*" = { partitions = 6 }`, as a flag `shop.*={ partitions = 6 }`.
+    /// Read with [`Values::tables`].
+    pub of_tables: bool,
     /// What the keys are.
     pub help: &'static str,
 }

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::values::Typed;
-use crate::{MapSetting, Setting, Table, Values, entries};
+use crate::{MapSetting, Setting, Table, Values, entries, tables};
 
 /// The flag that names the file.
 const FILE_FLAG: &str = "config";
@@ -57,7 +57,12 @@ impl Table {
                 values.typed.insert(setting.name, typed);
             }
         }
-        for map in self.maps {
+        for map in self.maps.iter().filter(|map| map.of_tables) {
+            let given = map_from_flags(map, self.env_prefix, matches, &mut values.mistakes);
+            let read = tables::read(map.name, file.tables.get(map.section), given, &mut values.mistakes);
+            values.tables.insert(map.name, read);
+        }
+        for map in self.maps.iter().filter(|map| !map.of_tables) {
             let mut merged = file.section(map);
             if map.from_env {
                 merged.extend(map_from_env(map, self.env_prefix, &env));
@@ -81,7 +86,7 @@ impl Table {
             None if Path::new(self.default_file).exists() => PathBuf::from(self.default_file),
             None => return File::default(),
         };
-        File::read(&path).unwrap_or_else(|mistake| {
+        File::read(&path, self.maps).unwrap_or_else(|mistake| {
             values.mistakes.push(mistake);
             File::default()
         })
@@ -241,27 +246,30 @@ pub(crate) struct File {
     values: BTreeMap<String, String>,
     /// Tables that are repeated, by their names.
     pub(crate) arrays: BTreeMap<String, Vec<toml::Table>>,
+    /// Sections whose values are tables, whole.
+    tables: BTreeMap<&'static str, toml::Table>,
 }
 
 impl File {
-    fn read(path: &Path) -> Result<Self, String> {
+    fn read(path: &Path, maps: &[MapSetting]) -> Result<Self, String> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the settings file `{shown}`: {error}"))?;
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("{shown}, line {line}: not TOML: {}", error.message())
         })?;
+        let tables = tables::take(&mut table, maps);
         let (mut plain, mut arrays) = (toml::Table::new(), BTreeMap::new());
         for (key, value) in table {
-            match tables(&value) {
+            match repeated(&value) {
                 Some(entries) => drop(arrays.insert(key, entries)),
                 None => drop(plain.insert(key, value)),
             }
         }
         let mut values = BTreeMap::new();
         flatten("", &plain, &mut values);
-        Ok(Self { path: shown.to_string(), values, arrays })
+        Ok(Self { path: shown.to_string(), values, arrays, tables })
     }
 
     fn get(&self, setting: &Setting) -> Option<Typed> {
@@ -299,7 +307,7 @@ impl File {
 }
 
 /// A value that is `[[…]]` in the file.
-fn tables(value: &toml::Value) -> Option<Vec<toml::Table>> {
+fn repeated(value: &toml::Value) -> Option<Vec<toml::Table>> {
     let items = value.as_array().filter(|items| !items.is_empty())?;
     items.iter().map(|item| item.as_table().cloned()).collect()
 }
@@ -316,7 +324,7 @@ pub(crate) fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<Str
     }
 }
 
-fn scalar(value: &toml::Value) -> String {
+pub(crate) fn scalar(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(","),

@@ -46,6 +46,7 @@ pub(crate) struct Typed {
 pub struct Values {
     pub(crate) typed: BTreeMap<&'static str, Typed>,
     pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
+    pub(crate) tables: BTreeMap<&'static str, Tables>,
     pub(crate) mistakes: Vec<String>,
     /// Of the table that may be repeated, what each entry says.
     pub(crate) entries: Vec<Entry>,
@@ -57,6 +58,9 @@ pub(crate) struct Entry {
     pub(crate) typed: BTreeMap<&'static str, Typed>,
     pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
 }
+
+/// Tables with free keys: what each says.
+pub(crate) type Tables = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Values {
     /// The text of a setting, or `None` where it is absent.
@@ -119,6 +123,12 @@ impl Values {
     #[must_use]
     pub fn map(&self, name: &str) -> BTreeMap<String, String> {
         self.maps.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The tables of a [`MapSetting`](crate::MapSetting) whose values are tables, by their free keys.
+    #[must_use]
+    pub fn tables(&self, name: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.tables.get(name).cloned().unwrap_or_default()
     }
 
     /// Reads a setting with `parse`, whose error says what the value should be.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::MissingTopics;
 use settings::Values;
 use walpost_core::event::template::Template;
 
@@ -15,6 +16,8 @@ pub struct KafkaSettings {
     pub topics: Vec<String>,
     /// Where rows go that cannot be published; without it they halt the relay.
     pub dead_letter_topic: Option<String>,
+    /// What becomes of topics that do not exist.
+    pub missing: MissingTopics,
     /// Properties that are passed on; some are secret, so they are never shown.
     pub properties: BTreeMap<String, String>,
     /// How long a broker may take to answer until the connection counts as gone.
@@ -25,12 +28,13 @@ pub struct KafkaSettings {
 
 impl std::fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { brokers, topics, dead_letter_topic, properties, peer_timeout, late_after } = self;
+        let Self { brokers, topics, dead_letter_topic, missing, properties, peer_timeout, late_after } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
             .field("brokers", brokers)
             .field("topics", topics)
             .field("dead_letter_topic", dead_letter_topic)
+            .field("missing", missing)
             .field("properties", &names)
             .field("peer_timeout", peer_timeout)
             .field("late_after", late_after)
@@ -71,9 +75,10 @@ impl KafkaSettings {
         let kafka = Self::read_places(values, peer_timeout);
         let topics = kafka.as_ref().map(|kafka| kafka.topics.clone()).unwrap_or_default();
         let dead_letter_topic = dead_letter_topic(values, &topics);
+        let missing = MissingTopics::read(values, dead_letter_topic.is_some());
         let late_after_ms = values.number("late-after-ms", 0..=LATE_AFTER_MS_MAX)?;
         let late_after = (late_after_ms > 0).then(|| Duration::from_millis(late_after_ms));
-        Some(Self { dead_letter_topic, late_after, ..kafka? })
+        Some(Self { dead_letter_topic, missing: missing?, late_after, ..kafka? })
     }
 
     /// For one who only looks: any topic may be looked at, that of dead letters, too.
@@ -90,6 +95,7 @@ impl KafkaSettings {
             brokers: brokers?,
             topics,
             dead_letter_topic: None,
+            missing: MissingTopics::default(),
             properties,
             peer_timeout,
             late_after: None,

@@ -8,6 +8,7 @@ mod kafka;
 mod mapping;
 mod table;
 mod tail;
+mod topics;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
+pub use topics::{MissingTopics, NewTopic, UnknownTopic};
 use walpost_core::event::OutboxTable;
 use walpost_core::pgoutput::Oid;
 

@@ -5,7 +5,7 @@ use crate::case::{Case, SOON};
 use crate::halt::halts;
 
 /// A case around a table of somebody's own, without a preset.
-async fn around(table: &str) -> Result<Case> {
+pub(crate) async fn around(table: &str) -> Result<Case> {
     let stack = Stack::shared().await?;
     let database = Database::fresh(&stack.database_url).await?;
     database.execute(table).await?;

@@ -24,7 +24,7 @@ mod guess;
 mod headers;
 mod json;
 pub mod mapping;
-mod pattern;
+pub mod pattern;
 mod plan;
 pub mod position;
 pub mod presets;

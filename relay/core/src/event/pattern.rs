@@ -31,7 +31,9 @@ impl fmt::Display for Pattern {
     }
 }
 
-fn fits(pattern: &str, name: &str) -> bool {
+/// Whether a name fits a pattern: `*` stands for any text.
+#[must_use]
+pub fn fits(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut left) = name.strip_prefix(first) else { return false };
     // Each piece at its first place leaves the most for those behind it; the last stands at the end.

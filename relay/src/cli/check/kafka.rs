@@ -6,6 +6,7 @@ use super::{Side, times};
 use crate::config::Settings;
 use crate::error::{Error, Verdict};
 use crate::kafka::facts::{TopicFacts, brokers, may_write, topic_facts};
+use crate::kafka::making::would_be_made;
 use walpost_core::publish::partitions::OLD_AFTER_MS;
 use walpost_core::publish::sink::SinkError;
 
@@ -38,8 +39,27 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
                 check_rights(settings, side, topic, &facts).await;
             }
             Err(error @ SinkError::Unreachable { .. }) => return failed(side, "connection", error),
+            Err(error @ SinkError::TopicMissing { .. }) => missing(settings, side, name, topic, error).await,
             Err(error) => failed(side, name, error),
         }
+    }
+}
+
+/// Whether it is going to be made; here nothing is.
+async fn missing(
+    settings: &Settings,
+    side: &mut Side<'_>,
+    name: &'static str,
+    topic: &str,
+    error: SinkError,
+) {
+    match would_be_made(&settings.kafka, topic, settings.timing.connect_timeout).await {
+        None => failed(side, name, error),
+        Some(Ok(new)) => side.ok(name, format!("{topic} does not exist yet, and walpost makes it: {new}")),
+        Some(Err(SinkError::TopicNotMade { reason, remedy, .. })) => {
+            side.fail(name, format!("{topic} does not exist, and Kafka would not make it: {reason}"), remedy);
+        }
+        Some(Err(error)) => failed(side, name, error),
     }
 }
 
@@ -80,7 +100,7 @@ fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {
     let is_denied = matches!(error, Error::Sink(SinkError::Denied(_) | SinkError::TopicDenied { .. }));
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
-        _ if is_missing => "create it, or correct --topic".to_owned(),
+        _ if is_missing => "create it, correct --topic, or have walpost make it ([create_topics])".to_owned(),
         _ if is_denied => "grant what is missing: `walpost run` waits for it".to_owned(),
         Verdict::Retry | Verdict::StandBy => "start it, or correct --kafka-brokers".to_owned(),
     };
