@@ -82,8 +82,11 @@ impl<H: Handle> Source<H> {
                     pause = PAUSE_MIN;
                     self.window.confirmed(offset);
                     self.note_success();
-                    self.take(updates);
-                    self.wait_for_handlers(started + PACE, stop).await;
+                    if self.take(updates) || self.window.unfinished() > 0 {
+                        self.wait_for_handlers(started + PACE, stop).await;
+                    } else {
+                        self.wait_out(started + PACE, stop).await;
+                    }
                 }
                 Err(error) if error.code() == 401 => return Err(WrongToken),
                 Err(error) => {
@@ -117,7 +120,8 @@ impl<H: Handle> Source<H> {
         }
     }
 
-    fn take(&mut self, updates: Vec<Update>) {
+    /// False: all that were given are known, and would be given again at once.
+    fn take(&mut self, updates: Vec<Update>) -> bool {
         let given = updates.len();
         let mut new = 0;
         for update in updates {
@@ -130,6 +134,7 @@ impl<H: Handle> Source<H> {
             self.window.stuck();
         }
         self.count_unfinished();
+        new > 0 || given == 0
     }
 
     fn start(&mut self, update: Update) {

@@ -4,7 +4,7 @@
 //! is unfinished, and a crash at any moment has the unfinished ones delivered again. While one takes long, the same call
 //! gives the later ones as well, up to a hundred from it on; those that are known are passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +15,9 @@ const NUMBERING_MAX: Duration = Duration::from_secs(25 * 3600);
 /// An update that is unfinished for so long, while a hundred wait behind it, holds up everybody: it is confirmed before its
 /// end. A crash in these moments loses its reply; never a change, which was made within its own deadline.
 const HOLD_UP_MAX: Duration = Duration::from_secs(15);
+
+/// Confirmed updates that are still recognised, should they come again.
+const RECENT_MAX: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -28,6 +31,8 @@ pub(super) struct Window {
     updates: BTreeMap<i64, State>,
     /// Behind the last one that was confirmed.
     behind: Option<i64>,
+    /// Of those before it, the last ones.
+    recent: VecDeque<i64>,
     last_update: Instant,
 }
 
@@ -35,13 +40,14 @@ impl Window {
     /// Nothing received.
     #[must_use]
     pub(super) fn new() -> Self {
-        Self { updates: BTreeMap::new(), behind: None, last_update: Instant::now() }
+        Self { updates: BTreeMap::new(), behind: None, recent: VecDeque::new(), last_update: Instant::now() }
     }
 
     /// Where the next call begins. It confirms everything before.
     pub(super) fn offset(&mut self) -> Option<i64> {
         if self.updates.is_empty() && self.last_update.elapsed() > NUMBERING_MAX {
             self.behind = None;
+            self.recent.clear();
         }
         let unfinished = self.updates.iter().find(|(_, state)| **state != State::Finished);
         let behind = || self.updates.keys().next_back().map(|last| last + 1).or(self.behind);
@@ -51,7 +57,7 @@ impl Window {
     /// Takes over an update. False: it is known, and being handled or already done.
     pub(super) fn admit(&mut self, id: i64) -> bool {
         self.last_update = Instant::now();
-        let new = !self.updates.contains_key(&id);
+        let new = !self.updates.contains_key(&id) && !self.recent.contains(&id);
         if new {
             self.updates.insert(id, State::Unfinished { since: self.last_update });
         }
@@ -68,7 +74,9 @@ impl Window {
     /// A call from `offset` on has succeeded: Telegram knows of none before it any more.
     pub(super) fn confirmed(&mut self, offset: Option<i64>) {
         if let Some(offset) = offset {
-            self.updates = self.updates.split_off(&offset);
+            let left = self.updates.split_off(&offset);
+            self.recent.extend(std::mem::replace(&mut self.updates, left).into_keys());
+            self.recent.drain(..self.recent.len().saturating_sub(RECENT_MAX));
             self.behind = Some(offset);
         }
     }
@@ -125,6 +133,15 @@ mod tests {
         assert_eq!((window.offset(), window.unfinished()), (Some(10), 0));
         window.confirmed(Some(10));
         assert_eq!((window.offset(), window.behind()), (Some(10), Some(10)));
+    }
+
+    #[test]
+    fn one_that_comes_again_after_it_was_confirmed_is_recognised() {
+        let mut window = Window::new();
+        window.admit(7);
+        window.finish(7);
+        window.confirmed(Some(8));
+        assert!(!window.admit(7) && window.admit(8));
     }
 
     #[tokio::test(start_paused = true)]

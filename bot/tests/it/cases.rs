@@ -56,12 +56,13 @@ async fn people_see_what_the_cases_say() -> Result<()> {
     // Two at a time: each has servers of its own.
     let mut failed = Vec::new();
     for pair in cases.chunks(2) {
+        let started = Instant::now();
         let outcomes = futures::future::join_all(pair.iter().map(run)).await;
         for (case, outcome) in pair.iter().zip(outcomes) {
             let name =
                 format!("{} {}", case["id"].as_str().unwrap_or("?"), case["title"].as_str().unwrap_or("?"));
             match outcome {
-                Ok(()) => println!("ok: {name}"),
+                Ok(()) => println!("ok: {name} ({:?})", started.elapsed()),
                 Err(error) => failed.push(format!("{name}: {error:#}")),
             }
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use harness::telegram::Call as TelegramCall;
 use harness::{
     Database, FakeTelegram, PrivateRedis, Process, Program, Stack, Topic, port, program, wait_until,
 };
@@ -149,6 +150,15 @@ impl World {
         .await
         .with_context(|| bot.process.log_tail())?;
         Ok(bot)
+    }
+
+    /// Somebody sends something; gives the message that answers it.
+    pub async fn reply(&self, update: Value) -> Result<TelegramCall> {
+        let sent =
+            || self.telegram.calls_of("sendMessage").into_iter().filter(|call| call.status == 200).count();
+        let before = sent();
+        self.telegram.push(update);
+        self.telegram.wait_for_call("sendMessage", before + 1, DEADLINE).await
     }
 
     /// Starts the bot, and waits for nothing.
