@@ -32,6 +32,8 @@ pub async fn follow(
     let consumer: StreamConsumer = settings
         .client()
         .set("group.id", &settings.group)
+        // After a crash the next process waits for the end of the last one's session.
+        .set("session.timeout.ms", "10000")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A group without a past forgets every package that has ever changed: what an older bot left in the cache may be

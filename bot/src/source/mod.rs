@@ -21,6 +21,9 @@ use crate::telegram::{Api, ApiError, UPDATES_MAX};
 /// While an update is unfinished Telegram gives it again at once, so calls are spaced. It treats two calls from the same
 /// offset within half a second as a loop, and then gives one update alone.
 const PACE: Duration = Duration::from_millis(700);
+/// The first poll, and the first after a failure, is short: it shows soon whether polling works. Telegram makes shorter ones
+/// wait as long.
+const FIRST_POLL: Duration = Duration::from_secs(3);
 /// Pauses after polls that failed.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -71,15 +74,15 @@ impl<H: Handle> Source<H> {
     /// # Errors
     /// When Telegram does not know the token any more.
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), WrongToken> {
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut timeout) = (PAUSE_MIN, FIRST_POLL);
         while !stop.is_cancelled() {
             let (started, offset) = (Instant::now(), self.window.offset());
             // What a call that is broken off would have given is not confirmed, and comes again.
-            let polling = self.api.updates(offset, UPDATES_MAX, self.poll_timeout);
+            let polling = self.api.updates(offset, UPDATES_MAX, timeout);
             let Some(polled) = stop.run_until_cancelled(polling).await else { break };
             match polled {
                 Ok(updates) => {
-                    pause = PAUSE_MIN;
+                    (pause, timeout) = (PAUSE_MIN, self.poll_timeout);
                     self.window.confirmed(offset);
                     self.note_success();
                     if self.take(updates) || self.window.unfinished() > 0 {
@@ -92,7 +95,7 @@ impl<H: Handle> Source<H> {
                 Err(error) => {
                     let wait = self.note_failure(&error, pause).await;
                     self.wait_out(Instant::now() + wait, stop).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
+                    (pause, timeout) = ((pause * 2).min(PAUSE_MAX), FIRST_POLL);
                 }
             }
         }

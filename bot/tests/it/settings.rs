@@ -1,7 +1,7 @@
 //! Wrong and missing settings, and secrets.
 
 use anyhow::Result;
-use harness::{FakeTelegram, Program, port, wait_until};
+use harness::{FakeTelegram, Program, Proxy, port, wait_until};
 
 use crate::support::{DEADLINE, World, message};
 
@@ -52,6 +52,8 @@ async fn a_wrong_token_ends_it_with_1_and_says_so() -> Result<()> {
 async fn the_token_is_in_no_log_and_texts_are_logged_at_trace_alone() -> Result<()> {
     for (level, shows_texts) in [("debug", false), ("trace", true)] {
         let mut world = World::new().await?;
+        let proxy = Proxy::start(world.telegram.addr()).await?;
+        world.set("PACKAGE_BOT_TELEGRAM_API_URL", format!("http://{}", proxy.addr()));
         world.set("PACKAGE_BOT_LOG_LEVEL", level);
         let bot = world.bot().await?;
         // Each way in which a call can fail, that of the connection among them.
@@ -62,7 +64,7 @@ async fn the_token_is_in_no_log_and_texts_are_logged_at_trace_alone() -> Result<
         world.telegram.poll_from_elsewhere();
         world.reply(message(1, "a secret of mine")).await?;
         let token = world.telegram.token().to_owned();
-        drop(world.telegram);
+        proxy.refuse();
         wait_until("the connection fails", DEADLINE, async || {
             Ok(bot.process.log().contains("trying again")
                 && bot.process.log().contains("error sending request"))

@@ -98,17 +98,21 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Result<Self> {
-        let brokers = Stack::shared().await?.brokers.clone();
+        Self::on(&Stack::shared().await?.brokers).await
+    }
+
+    /// With another Kafka than the shared one.
+    pub async fn on(brokers: &str) -> Result<Self> {
         let package_api = PackageApi::start().await?;
         Ok(Self {
             telegram: FakeTelegram::start().await?,
             redis: PrivateRedis::start().await?,
             calls: RecordingApi::start(package_api.grpc).await?,
             package_api,
-            commands: Topic::fresh(&brokers, 1).await?,
-            cache_events: Topic::fresh(&brokers, 1).await?,
-            package_events: Topic::fresh(&brokers, 1).await?,
-            brokers,
+            commands: Topic::fresh(brokers, 1).await?,
+            cache_events: Topic::fresh(brokers, 1).await?,
+            package_events: Topic::fresh(brokers, 1).await?,
+            brokers: brokers.to_owned(),
             settings: Vec::new(),
         })
     }
