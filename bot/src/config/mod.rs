@@ -180,9 +180,7 @@ fn cache(values: &mut Values) -> Option<CacheSettings> {
     let url = secret(values, "redis-url");
     let client = values.parse_with("redis-url", |_| {
         let url = url.as_ref().map_or("", |url| url.expose_secret());
-        redis::Client::open(url).map_err(|_| {
-            "expected redis://host:6379/0, rediss:// is not built in, or unix:///path".to_owned()
-        })
+        redis::Client::open(url).map_err(|_| "expected redis://host:6379/0 or unix:///path".to_owned())
     });
     let ttl_s = values.number("cache-ttl-s", 1..=2_592_000);
     Some(CacheSettings { client: client?, ttl_s: ttl_s? })

@@ -158,7 +158,7 @@ impl FakeTelegram {
     /// Updates that wait, or were given and are not confirmed.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<i64> {
-        self.shared.lock().updates.iter().map(|(id, _)| *id).collect()
+        self.shared.lock().updates.keys().copied().collect()
     }
 
     /// Waits for the `count`th successful call of a method.
