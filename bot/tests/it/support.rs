@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::api::RecordingApi;
 
 /// Long enough for a slow machine that does other things as well.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The package API as a process, over a database of its own.
 pub struct PackageApi {
