@@ -172,7 +172,8 @@ pub fn not_found(kind: Kind, id: u64) -> Rich {
 #[must_use]
 pub fn page(offset: u64, packages: &[Package]) -> Rich {
     if packages.is_empty() {
-        return Rich::text("Упаковок пока нет.\nДобавить: ").code(NEW_EXAMPLE);
+        return Rich::text(format!("{LIST_HEADING}\nСписок пуст: упаковок пока нет.\nДобавить: "))
+            .code(NEW_EXAMPLE);
     }
     let lines = packages.iter().zip(offset.saturating_add(1)..);
     let lines =

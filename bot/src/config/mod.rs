@@ -124,7 +124,7 @@ fn telegram(values: &mut Values) -> Option<TelegramSettings> {
         }
     });
     let url = values.parse_with("telegram-api-url", |text| web_url(text, "https://api.telegram.org"));
-    let poll_timeout = values.number("poll-timeout-s", 3..=50).map(Duration::from_secs);
+    let poll_timeout = values.number("poll-timeout-s", 1..=50).map(Duration::from_secs);
     token_is_one?;
     Some(TelegramSettings { token: token?, url: url?, poll_timeout: poll_timeout? })
 }
@@ -177,7 +177,11 @@ fn kafka(values: &mut Values) -> Option<KafkaSettings> {
 }
 
 fn cache(values: &mut Values) -> Option<CacheSettings> {
-    let url = secret(values, "redis-url");
+    // Of a URL, the password alone is a secret.
+    let url = match values.secret("redis-url") {
+        Some(url) if url.expose_secret().contains('@') => secret(values, "redis-url"),
+        url => url,
+    };
     let client = values.parse_with("redis-url", |_| {
         let url = url.as_ref().map_or("", |url| url.expose_secret());
         redis::Client::open(url).map_err(|_| "expected redis://host:6379/0 or unix:///path".to_owned())

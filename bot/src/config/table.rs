@@ -18,7 +18,7 @@ const SETTINGS: [Setting; 21] = [
         .secret()
         .or_env(&["TOKEN"]),
     Setting::new("telegram-api-url", "URL", "https://api.telegram.org", "Where the Bot API is. A proxy on the way is taken from HTTPS_PROXY."),
-    Setting::new("poll-timeout-s", "S", "50", "How long Telegram is asked to wait for an update, 3 to 50."),
+    Setting::new("poll-timeout-s", "S", "50", "How long Telegram is asked to wait for an update, 1 to 50."),
     Setting::optional(
         "allowed-ids",
         "IDS",

@@ -58,9 +58,10 @@ fn secrets_are_neither_shown_nor_taken_from_the_command_line() {
     }
     assert!(!settings.shown.contains("hunter2"));
     for flag in ["--telegram-token", "--grpc-auth-token", "--redis-url"] {
-        let text = load(&[flag, "redis://h:1/0"], &[TOKEN]).unwrap_err().to_string();
-        assert!(text.contains(&format!("{flag}: other users")), "{text}");
+        let text = load(&[flag, "redis://:hunter2@h:1/0"], &[TOKEN]).unwrap_err().to_string();
+        assert!(text.contains(&format!("{flag}: other users")) && !text.contains("hunter2"), "{text}");
     }
+    assert!(load(&["--redis-url", "redis://h:1/0"], &[TOKEN]).is_ok(), "without a password it is no secret");
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl<H: Handle> Source<H> {
     /// # Errors
     /// When Telegram does not know the token any more.
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), WrongToken> {
-        let (mut pause, mut timeout) = (PAUSE_MIN, FIRST_POLL);
+        let (mut pause, mut timeout) = (PAUSE_MIN, FIRST_POLL.min(self.poll_timeout));
         while !stop.is_cancelled() {
             let (started, offset) = (Instant::now(), self.window.offset());
             // What a call that is broken off would have given is not confirmed, and comes again.
@@ -95,7 +95,7 @@ impl<H: Handle> Source<H> {
                 Err(error) => {
                     let wait = self.note_failure(&error, pause).await;
                     self.wait_out(Instant::now() + wait, stop).await;
-                    (pause, timeout) = ((pause * 2).min(PAUSE_MAX), FIRST_POLL);
+                    (pause, timeout) = ((pause * 2).min(PAUSE_MAX), FIRST_POLL.min(self.poll_timeout));
                 }
             }
         }

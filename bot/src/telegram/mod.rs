@@ -112,7 +112,10 @@ impl Api {
     pub fn new(base: &str, token: SecretString, metrics: Metrics) -> Result<Self, String> {
         let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        // A proxy for the outside leads nowhere for a Bot API of one's own beside the bot.
+        let builder = if is_local(base) { builder.no_proxy() } else { builder };
+        let http = builder
             .tls_backend_preconfigured(tls)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
@@ -216,6 +219,14 @@ impl Api {
     }
 }
 
+/// Whether a URL leads to this machine.
+fn is_local(url: &str) -> bool {
+    let host =
+        url.parse::<http::Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// An error with its reasons, as one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -225,4 +236,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = reason.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn only_this_machine_is_reached_without_a_proxy() {
+        for url in ["http://localhost:8081", "http://127.0.0.1:1", "http://[::1]:1"] {
+            assert!(is_local(url), "{url}");
+        }
+        for url in ["https://api.telegram.org", "http://10.0.0.1:8081", "http://localhost.example"] {
+            assert!(!is_local(url), "{url}");
+        }
+    }
 }

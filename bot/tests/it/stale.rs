@@ -43,6 +43,8 @@ async fn what_others_change_is_not_shown_from_the_cache() -> Result<()> {
         Ok(bot.metric("package_bot_package_events_total{forgotten=\"false\"}").await? >= 1.0)
     })
     .await?;
+    // Longer than offsets wait for their commit: it must not have been made.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     drop(bot);
     world.redis.proxy().heal();
     let _bot = world.bot().await?;
