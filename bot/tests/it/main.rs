@@ -6,6 +6,7 @@ mod api; // the package API, watched
 mod cases; // what people see, step by step, as `cases.json` has it
 mod chaos; // thousands of updates while everything fails in turn
 mod expect; // how cases are compared
+mod secure; // TLS, a token, spans
 mod service; // a package API that fails, or is slow
 mod settings; // wrong and missing ones; secrets
 mod stale; // descriptions that have changed
