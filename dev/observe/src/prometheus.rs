@@ -103,10 +103,23 @@ impl Drop for Prometheus {
     }
 }
 
+/// How the bot is found where it may be absent, and how it is found where it is at an address that is known.
+const BY_NAME: &str = "\
+    dns_sd_configs:
+      - names: [\"logistic-package-api-bot\"]
+        type: A
+        port: 9102
+";
+const STATIC: &str = "\
+    static_configs:
+      - targets: [\"logistic-package-api-bot:9102\"]
+";
+
 /// The repository's configuration with the test's addresses, scraping each second.
 fn configuration(targets: &[(&str, SocketAddr)], own: SocketAddr) -> Result<String> {
     let folder = repository().join("deploy/prometheus");
     let mut text = std::fs::read_to_string(folder.join("prometheus.yml"))?;
+    text = text.replace(BY_NAME, STATIC);
     for (place, addr) in targets {
         ensure!(text.contains(place), "prometheus.yml does not scrape {place}");
         text = text.replace(place, &addr.to_string());

@@ -1,0 +1,106 @@
+//! Descriptions in the cache that have changed, by whomever.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use harness::wait_until;
+use harness::writer::Written;
+use logistic_package_proto::package_event::{EventType, PackageEvent};
+use prost::Message as _;
+use serde_json::json;
+
+use crate::support::{DEADLINE, World, message, message_in, package};
+
+fn cached(id: u64, title: &str) -> String {
+    json!({ "id": id, "title": title, "material": "m", "volume": 5, "reusable": true }).to_string()
+}
+
+fn event(id: u64, kind: EventType) -> Vec<u8> {
+    PackageEvent { id: 1, package_id: id, r#type: kind.into(), ..Default::default() }.encode_to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_change_is_not_shown_from_the_cache() -> Result<()> {
+    let world = World::new().await?;
+    for id in [3, 4, 5] {
+        world.redis.set(&format!("package{id}"), &cached(id, "old")).await?;
+    }
+    let bot = world.bot().await?;
+    let gone = async |id: u64| Ok(world.redis.get(&format!("package{id}")).await?.is_none());
+    let write = async |id: u64, kind| {
+        let (key, value) = (id.to_string(), event(id, kind));
+        world.package_events.write(&[Written { value: Some(&value), ..Written::text(&key, "") }]).await
+    };
+    write(5, EventType::Created).await?;
+    write(3, EventType::Updated).await?;
+    wait_until("an update is known", DEADLINE, async || gone(3).await).await?;
+    assert!(world.redis.get("package5").await?.is_some(), "a new package is as its maker says");
+
+    // While Redis is away, and then the bot as well: nothing is forgotten.
+    world.redis.proxy().refuse();
+    write(4, EventType::Removed).await?;
+    wait_until("the event is read", DEADLINE, async || {
+        Ok(bot.metric("package_bot_package_events_total{forgotten=\"false\"}").await? >= 1.0)
+    })
+    .await?;
+    // Longer than offsets wait for their commit: it must not have been made.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    drop(bot);
+    world.redis.proxy().heal();
+    let _bot = world.bot().await?;
+    wait_until("the removal is caught up with", DEADLINE, async || gone(4).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_read_does_not_overwrite_what_a_change_has_removed() -> Result<()> {
+    let world = World::new().await?;
+    world.package_api.insert(&package(1)).await?;
+    let _bot = world.bot().await?;
+    // The server has answered with the old description, which is on its way.
+    world.calls.delay("DescribePackageV1", Duration::from_millis(1500));
+    world.telegram.push(message(1, "/get 1"));
+    wait_until("the read is under way", DEADLINE, async || Ok(!world.calls.calls().is_empty())).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let other = json!({ "id": 6, "type": "private" });
+    let changed = world.reply(message_in(2, &other, "/edit 1; название=new")).await?;
+    assert_eq!(changed.text("text"), "Упаковка ID=1 успешно отредактирована");
+    let read = world.telegram.wait_for_call("sendMessage", 2, DEADLINE).await?;
+    assert!(read.text("text").contains("Ящик 1"), "it was read before the change");
+    world.calls.delay("DescribePackageV1", Duration::ZERO);
+    assert!(world.reply(message(3, "/get 1")).await?.text("text").contains("new"));
+    let ttl = world.redis.ttl("package1").await?;
+    assert!((1..=3600).contains(&ttl), "{ttl}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_or_holds_junk_keeps_nobody_waiting() -> Result<()> {
+    let mut world = World::new().await?;
+    world.package_api.insert(&package(1)).await?;
+    world.redis.set("package1", "junk").await?;
+    let _bot = world.bot().await?;
+    assert!(world.reply(message(1, "/get 1")).await?.text("text").contains("Ящик 1"));
+    let stored = world.redis.get("package1").await?.unwrap_or_default();
+    assert!(stored.contains("Ящик 1"), "{stored}");
+
+    world.redis.pause().await?;
+    let started = std::time::Instant::now();
+    assert!(world.reply(message(2, "/get 1")).await?.text("text").contains("Ящик 1"));
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    world.redis.resume().await?;
+
+    world.redis.kill()?;
+    assert!(world.reply(message(3, "/get 1")).await?.text("text").contains("Ящик 1"));
+    world.redis.start_again().await?;
+    wait_until("it is cached again", DEADLINE, async || {
+        world.reply(message(rand_id(), "/get 1")).await?;
+        Ok(world.redis.get("package1").await?.is_some())
+    })
+    .await
+}
+
+fn rand_id() -> i64 {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    static NEXT: AtomicI64 = AtomicI64::new(1000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
