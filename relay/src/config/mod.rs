@@ -176,12 +176,12 @@ impl Settings {
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
         let source = SourceSettings::read(&mut values, preset.is_some());
         let clean = CleanSettings::read(&mut values);
-        let filters =
-            source.as_ref().is_some_and(|source| source.tables.iter().any(|table| table.filter.is_some()));
+        let may_be_updated = |table: &OutboxTable| table.filter.is_some() && !table.append_only;
+        let filters = source.as_ref().is_some_and(|source| source.tables.iter().any(may_be_updated));
         if filters && clean.is_some_and(|clean| clean.is_some()) {
             values.mistake(
                 "clean and where do not go together: a row that is updated into the condition was never published, and would \
-                 be removed",
+                 be removed; where rows are never updated, say so by append_only",
             );
         }
         let window = WindowSettings::read(&mut values);
@@ -254,11 +254,13 @@ fn outbox(values: &mut Values, is_preset: bool) -> Option<OutboxTable> {
         Some(_) => values.parse_with("order", identifier).map(Some),
         None => Some(None),
     };
+    let append_only = values.flag("append-only");
     let mapping = mapping::read(values, is_preset);
     let (schema, table) = table?;
     Some(OutboxTable {
         order: order?,
         predecessors: predecessors?,
+        append_only: append_only?,
         filter: values.text("where").filter(|filter| !filter.trim().is_empty()),
         ..OutboxTable::new(&schema, &table, mapping?)
     })

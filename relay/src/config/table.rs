@@ -3,10 +3,11 @@
 use settings::{MapSetting, Repeated, Setting, Table};
 
 /// What each of several outboxes may say for itself.
-const OF_AN_OUTBOX: [&str; 23] = [
+const OF_AN_OUTBOX: [&str; 24] = [
     "preset",
     "table",
     "where",
+    "append-only",
     "table-was",
     "order",
     "topic",
@@ -91,6 +92,11 @@ pub const TABLE: Table = Table {
             "SQL",
             "Which rows are events, as a condition in SQL such as `not relayed`: the row filter of the publication, and of every \
             reading of the table. From PostgreSQL 15 on. Rows that it hides are hidden from `walpost recover`, too.",
+        ),
+        Setting::switch(
+            "append-only",
+            "Rows are never updated, only inserted and removed: then --clean goes together with --where. `walpost check` warns \
+            where rows have been updated.",
         ),
         Setting::new(
             "table-was",

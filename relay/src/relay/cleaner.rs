@@ -1,6 +1,7 @@
 //! Removes published rows from the outbox, which is otherwise the second copy of every event.
 //!
-//! A row goes only when [`IS_PUBLISHED`] proves that it is in Kafka and the retention has passed. Rows are looked
+//! A row goes only when [`IS_PUBLISHED`] proves that it is in Kafka and the retention has passed; one that the row filter
+//! hides is none of those. Rows are looked
 //! through in the order of their ids, a batch in each transaction, each found by its id and removed by its place in its
 //! table, which only together are its own; no row that a writer holds is waited for, since writers only insert. Rows that
 //! nothing proves are passed over and counted. After each batch the cleaner rests as long as the
@@ -16,7 +17,7 @@ use crate::config::{CleanRule, CleanSettings, Settings};
 use crate::observe::board::Vitals;
 use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::checkpoint::IS_PUBLISHED;
-use crate::postgres::names::{quoted, table_name};
+use crate::postgres::names::{events, quoted, table_name};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
 use walpost_core::pgoutput::Oid;
@@ -151,9 +152,10 @@ impl<'a> Table<'a> {
     /// The highest id that the retention lets go; by age the table is asked row by row.
     async fn newest_due(&self) -> Result<Option<i64>, DatabaseError> {
         let CleanRule::AllButNewest(kept) = self.clean.rule else { return Ok(Some(i64::MAX)) };
-        let (session, table, id) = (self.session, self.table(), self.id());
+        let (session, events, id) = (self.session, events(&self.table), self.id());
         let sql = format!(
-            "select {id}::bigint from only {table} where {id} is not null order by {id} desc offset {kept} limit 1"
+            "select outbox.{id}::bigint from {events} where outbox.{id} is not null order by outbox.{id} desc \
+             offset {kept} limit 1"
         );
         let row = session.client().query_opt(&sql, &[]).await;
         Ok(row.map_err(session.error("find the rows to keep"))?.map(|row| row.get(0)))
@@ -176,10 +178,10 @@ impl<'a> Table<'a> {
     /// A batch of a table that nothing orders: whatever is due in it. It is looked through whole each time, which a table
     /// that is cleaned is small enough for.
     fn unordered(&self, due: &str) -> String {
-        let (table, oid) = (self.table(), self.oid);
+        let (table, events, oid) = (self.table(), events(&self.table), self.oid);
         format!(
             "with looked as materialized ( \
-                 select outbox.tableoid as part, outbox.ctid as place from only {table} outbox, walpost.outbox memory \
+                 select outbox.tableoid as part, outbox.ctid as place from {events}, walpost.outbox memory \
                  where memory.slot_name = $1 and memory.table_oid = {oid} and $2::bigint <= $3::bigint and {due} and {IS_PUBLISHED} limit $4), \
              removed as (delete from only {table} outbox using looked \
                  where outbox.ctid = looked.place and outbox.tableoid = looked.part and {due} returning 1) \
@@ -189,12 +191,12 @@ impl<'a> Table<'a> {
     }
 
     fn ordered(&self, due: &str) -> String {
-        let (table, oid, id) = (self.table(), self.oid, self.id());
+        let (table, events, oid, id) = (self.table(), events(&self.table), self.oid, self.id());
         format!(
             "with looked as materialized ( \
                  select outbox.tableoid as part, outbox.ctid as place, outbox.{id}::bigint as id, {due} as due, \
                      {IS_PUBLISHED} as published \
-                 from only {table} outbox, walpost.outbox memory \
+                 from {events}, walpost.outbox memory \
                  where memory.slot_name = $1 and memory.table_oid = {oid} and outbox.{id} > $2::bigint and outbox.{id} <= $3::bigint \
                  order by outbox.{id} fetch first $4 rows with ties), \
              removed as (delete from only {table} outbox using looked \

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use harness::wait::holds_for;
-use harness::{PrivateKafka, wait_until};
+use harness::{PrivateKafka, Stack, wait_until};
 use tokio_postgres::Client;
 
 use crate::case::{Case, SOON};
@@ -173,5 +173,28 @@ async fn cleaning_under_load_and_kills_removes_nothing_that_was_not_published() 
         .map(|record| record.header("ce_id").unwrap_or_default().to_owned())
         .collect();
     assert_eq!(arrived, committed);
+    Ok(())
+}
+
+/// What the row filter hides was never published; nor is it counted among the newest.
+#[tokio::test]
+async fn rows_that_the_filter_hides_are_never_removed() -> Result<()> {
+    if !harness::database::has(&Stack::shared().await?.database_url, "row filters", 15).await? {
+        return Ok(());
+    }
+    let case = Case::new().await?.with("WALPOST_WHERE", "package_id < 100");
+    let refused = cleaning_at_once(case).relay.command(&["check"]).await?;
+    assert!(refused.code() == 2 && refused.stderr.contains("append_only"), "{}", refused.stderr);
+    let case =
+        Case::new().await?.with("WALPOST_WHERE", "package_id < 100").with("WALPOST_APPEND_ONLY", "true");
+    let case = cleaning_at_once(case).with("WALPOST_CLEAN", "count").with("WALPOST_CLEAN_KEEP_ROWS", "10");
+    let _relay = case.relay.init_and_run().await?;
+    case.commit(30, 3, 1).await?;
+    let hidden = "insert into package_event (package_id, event_type) select 100 + n, 'Removed' from generate_series(1, 20) n";
+    case.database.execute(hidden).await?;
+    case.commit(30, 3, 1).await?;
+    rows_become(&case, 30).await?;
+    let left = "select count(*) filter (where package_id > 100) from package_event";
+    assert_eq!(case.client().await?.query_one(left, &[]).await?.get::<_, i64>(0), 20);
     Ok(())
 }

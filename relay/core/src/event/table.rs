@@ -35,6 +35,8 @@ pub struct OutboxTable {
     pub guesses: Guesses,
     /// Which of its rows are events: a condition in SQL, the publication's row filter.
     pub filter: Option<String>,
+    /// Whether its rows are never updated, as the settings say.
+    pub append_only: bool,
     /// Whether its rows stand in partitions; known once the table was looked at.
     pub is_partitioned: bool,
     /// Object ids of tables that were the outbox before this one: rows of theirs in the stream are events as well.
@@ -56,6 +58,7 @@ impl OutboxTable {
             slot: String::new(),
             guesses: Guesses::new(),
             filter: None,
+            append_only: false,
             is_partitioned: false,
             predecessors: Vec::new(),
         }

@@ -26,6 +26,7 @@ impl Table<'_> {
         self.id_index(side).await;
         self.payload_bound(side, &outbox).await;
         self.clean(side);
+        self.updates(side).await;
         self.publication(side, &outbox).await;
         Some((self.source.clone(), outbox))
     }
@@ -100,6 +101,26 @@ impl Table<'_> {
                 );
             }
             Err(error) => failed(side, NAME, self.session.error("read the constraints")(error).into()),
+        }
+    }
+
+    /// What the settings promise of the table.
+    async fn updates(&self, side: &mut Side<'_>) {
+        const NAME: &str = "append-only";
+        if !self.source.table.append_only {
+            return;
+        }
+        let sql = "select coalesce(n_tup_upd, 0) from pg_stat_all_tables where relid = to_regclass($1)";
+        let row = self.session.client().query_opt(sql, &[&table_name(&self.source.table)]).await;
+        match row.map(|row| row.map_or(0, |row| row.get::<_, i64>(0))) {
+            Ok(0) => side.ok(NAME, "no row has been updated"),
+            Ok(rows) => side.warn(
+                NAME,
+                format!("{rows} rows have been updated, and append_only says that none is"),
+                "with --where, a row that is updated into the condition is removed and was never published: take append_only \
+                 back, or have nobody update rows",
+            ),
+            Err(error) => failed(side, NAME, self.session.error("read the statistics of the table")(error).into()),
         }
     }
 
