@@ -230,9 +230,15 @@ impl<'a> Translation<'a> {
             self.notes
                 .push("table.field.event.schema.version: walpost writes no schema with a value".to_owned());
         }
-        // JSON is never escaped, so there is nothing to expand; what is no insert is not subscribed to.
+        if self.router("table.expand.json.payload", "false") == "true" {
+            self.notes.push(
+                "table.expand.json.payload: walpost writes the JSON as Postgres has it, with its spaces, 1.50 as 1.50, and \
+                 members that are null, which Debezium leaves out unless table.json.payload.null.behavior says otherwise"
+                    .to_owned(),
+            );
+        }
+        // What is no insert is not subscribed to.
         for needless in [
-            "table.expand.json.payload",
             "table.json.payload.null.behavior",
             "table.json.payload.empty.array.behavior",
             "table.op.invalid.behavior",
@@ -406,11 +412,13 @@ mod tests {
     #[test]
     fn what_has_no_counterpart_is_named() {
         let json = r#"{"transforms": "outbox", "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
+            "transforms.outbox.table.expand.json.payload": "true",
             "transforms.outbox.route.topic.regex": "(.*)Event", "table.include.list": "a.b,c.d", "some.option": "x",
             "value.converter": "io.confluent.connect.avro.AvroConverter"}"#;
         let (table, text) = toml(json);
         assert!(table.get("slot").is_none() && table.get("publication").is_none(), "{text}");
         for part in [
+            "table.expand.json.payload: walpost writes",
             "the slot debezium is of the plugin decoderbufs",
             "route.topic.regex = (.*)Event: walpost has no regular expressions",
             "names several tables",
