@@ -1,5 +1,6 @@
 """The commands of stack.py, each a function of its parsed options."""
 
+import shlex
 import shutil
 import threading
 from contextlib import suppress
@@ -265,6 +266,15 @@ def fetch(options):
     tasks = {"postgres": instance.postgres.fetch, "kafka": instance.kafka.fetch}
     _side_by_side([task for name, task in tasks.items() if options.only in (None, name)])
     print(f"fetched   {state / 'fetched'}")
+
+
+def debezium(options):
+    """Connect is among Kafka's own jars, of the newest version whatever KAFKA says."""
+    state = state_dir(announce=True)
+    kafka = fetching.kafka(state, choice.NEWEST["kafka"])
+    print(f"export JAVA={shlex.quote(fetching.java(state))}")
+    print(f"export CLASS_PATH={shlex.quote(f'{kafka}/jars/*:{kafka}/modules/*')}")
+    print(f"export PLUGIN_PATH={shlex.quote(str(fetching.debezium(state)))}")
 
 
 def bin(options):

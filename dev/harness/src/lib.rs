@@ -64,6 +64,9 @@ pub mod rights;
 /// A program whose clock is off.
 pub mod clock;
 
+/// Debezium on Kafka Connect: what a takeover takes over from.
+pub mod debezium;
+
 /// A database of a test's own, with or without the outbox in it.
 pub mod database;
 
@@ -96,6 +99,7 @@ pub use claim::Claim;
 pub use clock::OffClock;
 pub use cluster::PrivateKafkaCluster;
 pub use database::Database;
+pub use debezium::Debezium;
 pub use events::{Audit, Committed};
 pub use kafka_proxy::KafkaProxy;
 pub use private::{PrivateKafka, PrivatePostgres};

@@ -17,11 +17,10 @@ const ROUTER: &str = "io.debezium.transforms.outbox.EventRouter";
 const WHOLE: &str = "(?<routedByValue>.*)";
 
 /// Options of the connector that say where things are, how it runs, or what no outbox needs.
-const WITHOUT_MEANING: [&str; 24] = [
+const WITHOUT_MEANING: [&str; 23] = [
     "name",
     "connector.class",
     "tasks.max",
-    "plugin.name",
     "topic.prefix",
     "database.server.name",
     "database.hostname",
@@ -155,12 +154,7 @@ impl<'a> Translation<'a> {
                 .notes
                 .push("table.include.list is not set: say which table is the outbox, in `table`".to_owned()),
         }
-        let slot = self.option("slot.name").unwrap_or_else(|| "debezium".to_owned());
-        let publication = self.option("publication.name").unwrap_or_else(|| "dbz_publication".to_owned());
-        self.notes.push(format!(
-            "the slot {slot} and the publication {publication} stay Debezium's: walpost makes its own, and publishes the rows \
-             that the table holds once more, with the same ids; stop the connector, and drop its slot when walpost is ready"
-        ));
+        self.slot();
         let of = |name: &str| self.options.get(name).map_or("…", String::as_str);
         self.notes.push(format!(
             "WALPOST_DATABASE_URL=postgres://{}@{}:{}/{}, the password in WALPOST_DATABASE_URL_FILE or PGPASSWORD",
@@ -169,6 +163,28 @@ impl<'a> Translation<'a> {
             self.options.get("database.port").map_or("5432", String::as_str),
             of("database.dbname")
         ));
+    }
+
+    /// The connector's own slot and publication, where walpost can read them.
+    fn slot(&mut self) {
+        let slot = self.option("slot.name").unwrap_or_else(|| "debezium".to_owned());
+        let publication = self.option("publication.name").unwrap_or_else(|| "dbz_publication".to_owned());
+        let plugin = self.option("plugin.name").unwrap_or_else(|| "decoderbufs".to_owned());
+        if plugin != "pgoutput" {
+            self.notes.push(format!(
+                "the slot {slot} is of the plugin {plugin}, and walpost reads pgoutput alone: it makes its own, and publishes \
+                 the rows that the table holds once more, with the same ids; stop the connector, and drop its slot when walpost \
+                 is ready"
+            ));
+            return;
+        }
+        self.notes.push(
+            "walpost goes on at the slot and the publication of the connector: stop that, then run `walpost init --rows-before \
+             published`. How little comes twice, and how nothing does: docs/from-debezium.md"
+                .to_owned(),
+        );
+        self.set("slot", slot);
+        self.set("publication", publication);
     }
 
     fn topic(&mut self) {
@@ -214,9 +230,15 @@ impl<'a> Translation<'a> {
             self.notes
                 .push("table.field.event.schema.version: walpost writes no schema with a value".to_owned());
         }
-        // JSON is never escaped, so there is nothing to expand; what is no insert is not subscribed to.
+        if self.router("table.expand.json.payload", "false") == "true" {
+            self.notes.push(
+                "table.expand.json.payload: walpost writes the JSON as Postgres has it, with its spaces, 1.50 as 1.50, and \
+                 members that are null, which Debezium leaves out unless table.json.payload.null.behavior says otherwise"
+                    .to_owned(),
+            );
+        }
+        // What is no insert is not subscribed to.
         for needless in [
-            "table.expand.json.payload",
             "table.json.payload.null.behavior",
             "table.json.payload.empty.array.behavior",
             "table.op.invalid.behavior",
@@ -342,9 +364,12 @@ mod tests {
     fn the_least_connector_becomes_what_the_preset_says() {
         let json = r#"{"name": "outbox", "config": {"connector.class": "io.debezium.connector.postgresql.PostgresConnector",
             "database.hostname": "db", "database.user": "me", "database.password": "hunter2", "database.dbname": "shop",
+            "plugin.name": "pgoutput", "slot.name": "shop_outbox",
             "table.include.list": "public.outbox", "transforms": "outbox",
             "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter"}}"#;
         let (table, text) = toml(json);
+        assert_eq!(table["slot"].as_str(), Some("shop_outbox"));
+        assert_eq!(table["publication"].as_str(), Some("dbz_publication"));
         let preset = walpost_core::event::presets::named("debezium").unwrap();
         for (key, value) in preset.settings.iter().filter(|(key, _)| *key != "traceparent") {
             assert_eq!(table[*key].as_str(), Some(*value), "{key}");
@@ -387,10 +412,14 @@ mod tests {
     #[test]
     fn what_has_no_counterpart_is_named() {
         let json = r#"{"transforms": "outbox", "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
+            "transforms.outbox.table.expand.json.payload": "true",
             "transforms.outbox.route.topic.regex": "(.*)Event", "table.include.list": "a.b,c.d", "some.option": "x",
             "value.converter": "io.confluent.connect.avro.AvroConverter"}"#;
-        let (_, text) = toml(json);
+        let (table, text) = toml(json);
+        assert!(table.get("slot").is_none() && table.get("publication").is_none(), "{text}");
         for part in [
+            "table.expand.json.payload: walpost writes",
+            "the slot debezium is of the plugin decoderbufs",
             "route.topic.regex = (.*)Event: walpost has no regular expressions",
             "names several tables",
             "some.option = x is not carried over",

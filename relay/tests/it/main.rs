@@ -113,6 +113,9 @@ mod check;
 mod tail;
 mod takeover;
 
+/// The same with Debezium itself.
+mod takeover_debezium;
+
 /// TLS, passwords and rights, on both sides.
 mod secure;
 

@@ -378,7 +378,9 @@ impl Unsafe {
                 recover`, which makes a new slot, publishes what the table holds and Kafka may lack, and goes on"
                 .into(),
             Self::SlotActive { .. } => "stop the relay that streams from it first".into(),
-            Self::SlotUnknown(_) => "run `walpost init`, which takes the slot over".into(),
+            Self::SlotUnknown(_) => "run `walpost init`, which takes the slot over: with `--rows-before published` where \
+                another tool has published the earlier rows"
+                .into(),
             Self::LedgerOld => "run `walpost init` once as the role that owns the schema walpost, then start \
                 walpost again"
                 .into(),
