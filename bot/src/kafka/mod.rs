@@ -29,6 +29,12 @@ pub struct KafkaSettings {
 }
 
 impl KafkaSettings {
+    /// # Errors
+    /// When a property is none of librdkafka's, or its value is none of the property's.
+    pub fn check(&self) -> Result<(), String> {
+        self.client(&[]).create_native_config().map(drop).map_err(|error| error.to_string())
+    }
+
     /// What a client is made of: its own defaults, and over them what the operator says. What a promise rests on was
     /// refused when the settings were read.
     fn client(&self, defaults: &[(&str, &str)]) -> ClientConfig {
