@@ -89,7 +89,7 @@ down: ## stop the containers; volumes stay
 	docker compose --profile bot down
 
 docker: ## the images
-	@for name in walpost logistic-package-api package-bot; do \
+	@for name in walpost logistic-package-api package-bot package-facade; do \
 		docker build --file deploy/docker/Dockerfile --target $$name --tag $$name \
 			--build-arg COMMIT_HASH="$$(git rev-parse HEAD)" . || exit 1; \
 	done

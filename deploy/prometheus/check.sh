@@ -15,7 +15,7 @@ for alert in $(sed -nE 's/^ *- alert: (.*)/\1/p' rules/*.yml); do
   grep -qx "  - name: $alert fires" tests/*.yml || miss "$alert is not tested to fire"
   grep -qx "  - name: $alert is quiet" tests/*.yml || miss "$alert is not tested to be quiet"
 done
-for section in $(sed -nE 's/^## (Walpost[A-Za-z]*|PackageApi[A-Za-z]*|PackageBot[A-Za-z]*)$/\1/p' ../../docs/runbook.md); do
+for section in $(sed -nE 's/^## (Walpost[A-Za-z]*|PackageApi[A-Za-z]*|PackageBot[A-Za-z]*|PackageFacade[A-Za-z]*)$/\1/p' ../../docs/runbook.md); do
   grep -qE "^ *- alert: $section\$" rules/*.yml || miss "docs/runbook.md has $section, which is no alert"
 done
 exit "$missing"

@@ -5,18 +5,18 @@ import pathlib
 import re
 import sys
 
-OURS = ["logistic-package-api", "walpost", "migrate", "walpost-init", "logistic-package-api-bot"]
+OURS = [
+    "logistic-package-api", "walpost", "migrate", "walpost-init", "logistic-package-api-bot", "logistic-package-api-facade",
+]
 ONCE = ["migrate", "roles", "walpost-init", "topics"]
-# Images that somebody else published without a version, and without a port to ask for their health.
-UNVERSIONED = ["logistic-package-api-facade"]
 # The contract: what is reached where from outside. Other programs are configured with these names and numbers.
 PORTS = {
-    "logistic-package-api": [8082, 8080, 8000, 9100], "walpost": [9101], "postgres": [5432], "kafka": [9094],
+    "logistic-package-api": [8082, 8080, 8000, 9100], "walpost": [9101], "logistic-package-api-facade": [9103], "postgres": [5432], "kafka": [9094],
     "kafka-ui": [9001], "prometheus": [9090], "grafana": [3000], "jaeger": [16686, 4317], "redis": [6379],
     "logistic-package-api-bot": [9102],
 }
 # Needs a token that is the operator's own.
-PROFILED = [*UNVERSIONED, "logistic-package-api-bot"]
+PROFILED = ["logistic-package-api-bot"]
 ALIASES = {"walpost": "logistic-package-api-retranslator"}
 TAG = re.compile(r".+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?$")
 
@@ -29,7 +29,7 @@ def check(holds, what):
 
 
 def check_contract(services):
-    for name in [*PORTS, *ONCE, *UNVERSIONED]:
+    for name in [*PORTS, *ONCE]:
         check(name in services, f"{name}: is missing")
     for name, ports in PORTS.items():
         published = {int(port["published"]): port for port in services.get(name, {}).get("ports", [])}
@@ -49,7 +49,7 @@ def check_service(name, service, built):
         check(image in built, f"{name}: nothing builds its image {image}")
         check(service.get("read_only"), f"{name}: can write to its root")
         check(service.get("cap_drop") == ["ALL"], f"{name}: keeps capabilities")
-    elif name not in UNVERSIONED:
+    else:
         check(TAG.match(image), f"{name}: {image} is not pinned to a version")
     check("no-new-privileges:true" in service.get("security_opt", []), f"{name}: may gain privileges")
     limits = service.get("deploy", {}).get("resources", {}).get("limits", {})
@@ -63,7 +63,7 @@ def check_service(name, service, built):
         return
     check(service.get("restart") == "unless-stopped", f"{name}: is not restarted")
     # Those of ours are in the image: HEALTHCHECK.
-    check(name in [*OURS, *UNVERSIONED] or service.get("healthcheck", {}).get("test"), f"{name}: has no health check")
+    check(name in OURS or service.get("healthcheck", {}).get("test"), f"{name}: has no health check")
 
 
 def check_order(services):
@@ -105,7 +105,7 @@ def check_dockerfile(text, toolchain):
     users = re.findall(r"^USER (\S+)$", text, re.MULTILINE)
     numbers = all(re.fullmatch(r"[1-9]\d*:[1-9]\d*", user) for user in users)
     check(users and numbers, "Dockerfile: USER is not a number, or root")
-    check(len(re.findall(r"^HEALTHCHECK ", text, re.MULTILINE)) == 3, "Dockerfile: a program has no HEALTHCHECK")
+    check(len(re.findall(r"^HEALTHCHECK ", text, re.MULTILINE)) == 4, "Dockerfile: a program has no HEALTHCHECK")
     for source in re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", text, re.MULTILINE):
         for file in source.split():
             check(pathlib.Path(file).exists(), f"Dockerfile: no {file} to copy")

@@ -55,6 +55,9 @@ pub enum Error {
     /// A type that the catalogue may not show yet.
     #[error("{0}; it is looked for again")]
     Unsettled(OutboxError),
+    /// A table that a pattern stands for.
+    #[error("{0} has appeared: its rows are published first, and then the stream goes on")]
+    Appeared(String),
     /// A row of the outbox is not an event.
     #[error(transparent)]
     Row(#[from] Box<BadRow>),
@@ -158,7 +161,7 @@ impl Error {
     pub fn peer(&self) -> Peer {
         match self {
             Self::Sink(_) | Self::Publish(_) => Peer::Kafka,
-            Self::Paused(_) | Self::Superseded | Self::Internal(_) => Peer::Own,
+            Self::Paused(_) | Self::Superseded | Self::Appeared(_) | Self::Internal(_) => Peer::Own,
             Self::Database(_)
             | Self::Standby(_)
             | Self::Awaited { .. }
@@ -181,6 +184,7 @@ impl Error {
             | Self::Awaited { .. }
             | Self::Paused(_)
             | Self::Superseded
+            | Self::Appeared(_)
             | Self::Unsettled(_) => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)
@@ -244,6 +248,7 @@ fn sink_verdict(error: &SinkError) -> Verdict {
         SinkError::Full
         | SinkError::Held(_)
         | SinkError::TopicMissing { .. }
+        | SinkError::TopicNotMade { .. }
         | SinkError::TopicDenied { .. }
         | SinkError::Unreachable { .. }
         // A broker that has not loaded its rules yet denies what it will allow, and rights can be granted any time.
@@ -312,6 +317,14 @@ mod tests {
         let error = Error::from(PublishError::Sink { event: "e (row 5)".into(), error: missing });
         assert_eq!((error.verdict(), error.peer()), (Verdict::Retry, Peer::Kafka));
         assert!(error.reason().contains("(row 5)") && error.reason().contains("`orders.eu`"));
+        let (topic, brokers) = ("orders.eu".to_owned(), "b:1".to_owned());
+        let not_made = SinkError::TopicNotMade {
+            topic,
+            brokers,
+            reason: "denied".into(),
+            remedy: "grant CREATE".into(),
+        };
+        assert!(not_made.is_about_a_topic() && sink_verdict(&not_made) == Verdict::Retry, "it can pass");
         let denied = SinkError::TopicDenied { topic: "orders.eu".into(), reason: "x".into() };
         assert_eq!(sink_verdict(&denied), Verdict::Retry);
         let away = SinkError::Unreachable { brokers: "b:1".into(), reason: "x".into() };

@@ -19,6 +19,7 @@ pub const TABLE: Table = Table {
     default_file: "logistic-package-api.toml",
     settings: &SETTINGS,
     maps: &[] as &[MapSetting],
+    repeated: None,
 };
 
 const SETTINGS: [Setting; 34] = [

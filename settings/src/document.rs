@@ -27,11 +27,16 @@ pub fn markdown(table: &Table) -> String {
         };
         let _ = writeln!(
             text,
-            "| `--{} KEY=VALUE` | {env} | `[{}]` | | {} |",
+            "| `--{} KEY={}` | {env} | `[{}]` | | {} |",
             map.name,
+            if map.of_tables { "{ … }" } else { "VALUE" },
             map.section,
             map.help.replace('|', "\\|")
         );
+    }
+    if let Some(repeated) = table.repeated {
+        let _ =
+            writeln!(text, "| | | `[[{}]]` | | {} |", repeated.section, repeated.help.replace('|', "\\|"));
     }
     text
 }

@@ -14,7 +14,9 @@
 
 mod collector;
 mod document;
+mod entries;
 mod load;
+mod tables;
 mod values;
 
 pub use collector::Collector;
@@ -105,7 +107,24 @@ pub struct MapSetting {
     pub section: &'static str,
     /// Whether variables may give it, whose names have no case.
     pub from_env: bool,
+    /// Whether each value is a table of its own: `"shop.*" = { partitions = 6 }`, as a flag `shop.*={ partitions = 6 }`.
+    /// Read with [`Values::tables`].
+    pub of_tables: bool,
     /// What the keys are.
+    pub help: &'static str,
+}
+
+/// A table of the file that may be repeated: `[[outbox]]`. Each repeats some of the settings; what it leaves out is as it
+/// stands above.
+#[derive(Debug, Clone, Copy)]
+pub struct Repeated {
+    /// The name between the brackets.
+    pub section: &'static str,
+    /// The settings that it may repeat, by their names.
+    pub settings: &'static [&'static str],
+    /// Those with free keys.
+    pub maps: &'static [&'static str],
+    /// What an entry is.
     pub help: &'static str,
 }
 
@@ -120,4 +139,6 @@ pub struct Table {
     pub settings: &'static [Setting],
     /// Those with free keys.
     pub maps: &'static [MapSetting],
+    /// The part of them that may be given more than once.
+    pub repeated: Option<Repeated>,
 }

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::values::Typed;
-use crate::{MapSetting, Setting, Table, Values};
+use crate::{MapSetting, Setting, Table, Values, entries, tables};
 
 /// The flag that names the file.
 const FILE_FLAG: &str = "config";
@@ -57,7 +57,12 @@ impl Table {
                 values.typed.insert(setting.name, typed);
             }
         }
-        for map in self.maps {
+        for map in self.maps.iter().filter(|map| map.of_tables) {
+            let given = map_from_flags(map, self.env_prefix, matches, &mut values.mistakes);
+            let read = tables::read(map.name, file.tables.get(map.section), given, &mut values.mistakes);
+            values.tables.insert(map.name, read);
+        }
+        for map in self.maps.iter().filter(|map| !map.of_tables) {
             let mut merged = file.section(map);
             if map.from_env {
                 merged.extend(map_from_env(map, self.env_prefix, &env));
@@ -65,6 +70,7 @@ impl Table {
             merged.extend(map_from_flags(map, self.env_prefix, matches, &mut values.mistakes));
             values.maps.insert(map.name, merged);
         }
+        values.entries = entries::read(self, &file, &mut values.mistakes);
         file.note_unknown_keys(self, &mut values.mistakes);
         values
     }
@@ -80,7 +86,7 @@ impl Table {
             None if Path::new(self.default_file).exists() => PathBuf::from(self.default_file),
             None => return File::default(),
         };
-        File::read(&path).unwrap_or_else(|mistake| {
+        File::read(&path, self.maps).unwrap_or_else(|mistake| {
             values.mistakes.push(mistake);
             File::default()
         })
@@ -235,23 +241,35 @@ impl Environment<'_> {
 
 /// The settings file, flattened: `[kafka.properties]` `linger.ms = 5` has the key `kafka.properties.linger.ms`.
 #[derive(Default)]
-struct File {
-    path: String,
+pub(crate) struct File {
+    pub(crate) path: String,
     values: BTreeMap<String, String>,
+    /// Tables that are repeated, by their names.
+    pub(crate) arrays: BTreeMap<String, Vec<toml::Table>>,
+    /// Sections whose values are tables, whole.
+    tables: BTreeMap<&'static str, toml::Table>,
 }
 
 impl File {
-    fn read(path: &Path) -> Result<Self, String> {
+    fn read(path: &Path, maps: &[MapSetting]) -> Result<Self, String> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the settings file `{shown}`: {error}"))?;
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("{shown}, line {line}: not TOML: {}", error.message())
         })?;
+        let tables = tables::take(&mut table, maps);
+        let (mut plain, mut arrays) = (toml::Table::new(), BTreeMap::new());
+        for (key, value) in table {
+            match repeated(&value) {
+                Some(entries) => drop(arrays.insert(key, entries)),
+                None => drop(plain.insert(key, value)),
+            }
+        }
         let mut values = BTreeMap::new();
-        flatten("", &table, &mut values);
-        Ok(Self { path: shown.to_string(), values })
+        flatten("", &plain, &mut values);
+        Ok(Self { path: shown.to_string(), values, arrays, tables })
     }
 
     fn get(&self, setting: &Setting) -> Option<Typed> {
@@ -274,6 +292,10 @@ impl File {
 
     /// A misspelt key must not leave its default in force in silence.
     fn note_unknown_keys(&self, table: &Table, mistakes: &mut Vec<String>) {
+        let is_repeated = |key: &&String| table.repeated.is_none_or(|repeated| repeated.section != **key);
+        for key in self.arrays.keys().filter(is_repeated) {
+            mistakes.push(format!("{}: `[[{key}]]` is not a setting", self.path));
+        }
         for key in self.values.keys() {
             let known = table.settings.iter().any(|setting| setting.key() == *key)
                 || table.maps.iter().any(|map| key.starts_with(&format!("{}.", map.section)));
@@ -284,7 +306,13 @@ impl File {
     }
 }
 
-fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
+/// A value that is `[[…]]` in the file.
+fn repeated(value: &toml::Value) -> Option<Vec<toml::Table>> {
+    let items = value.as_array().filter(|items| !items.is_empty())?;
+    items.iter().map(|item| item.as_table().cloned()).collect()
+}
+
+pub(crate) fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
     for (key, value) in table {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
@@ -296,7 +324,7 @@ fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String
     }
 }
 
-fn scalar(value: &toml::Value) -> String {
+pub(crate) fn scalar(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(","),

@@ -26,6 +26,7 @@ impl fmt::Display for Mistakes {
 }
 
 /// A value as it was typed, and where.
+#[derive(Clone)]
 pub(crate) struct Typed {
     pub(crate) text: String,
     /// `--topic`, `WALPOST_TOPIC`, `topic in walpost.toml`, `the default of topic`.
@@ -45,8 +46,21 @@ pub(crate) struct Typed {
 pub struct Values {
     pub(crate) typed: BTreeMap<&'static str, Typed>,
     pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
+    pub(crate) tables: BTreeMap<&'static str, Tables>,
     pub(crate) mistakes: Vec<String>,
+    /// Of the table that may be repeated, what each entry says.
+    pub(crate) entries: Vec<Entry>,
 }
+
+/// What an entry of a repeated table says.
+#[derive(Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) typed: BTreeMap<&'static str, Typed>,
+    pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
+}
+
+/// Tables with free keys: what each says.
+pub(crate) type Tables = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Values {
     /// The text of a setting, or `None` where it is absent.
@@ -109,6 +123,12 @@ impl Values {
     #[must_use]
     pub fn map(&self, name: &str) -> BTreeMap<String, String> {
         self.maps.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The tables of a [`MapSetting`](crate::MapSetting) whose values are tables, by their free keys.
+    #[must_use]
+    pub fn tables(&self, name: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.tables.get(name).cloned().unwrap_or_default()
     }
 
     /// Reads a setting with `parse`, whose error says what the value should be.

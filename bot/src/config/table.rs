@@ -3,13 +3,19 @@
 use settings::{MapSetting, Setting, Table};
 
 /// The settings.
-pub const TABLE: Table =
-    Table { env_prefix: "PACKAGE_BOT", default_file: "package-bot.toml", settings: &SETTINGS, maps: &MAPS };
+pub const TABLE: Table = Table {
+    env_prefix: "PACKAGE_BOT",
+    default_file: "package-bot.toml",
+    settings: &SETTINGS,
+    maps: &MAPS,
+    repeated: None,
+};
 
 const MAPS: [MapSetting; 1] = [MapSetting {
     name: "kafka-property",
     section: "kafka.properties",
     from_env: true,
+    of_tables: false,
     help: "A property of librdkafka for both producer and consumer, such as those of TLS and SASL.",
 }];
 

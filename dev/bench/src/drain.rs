@@ -188,12 +188,27 @@ pub(crate) async fn prepare(relay: &Relay, database: &Database, rounds: usize) -
         for who in ["bare", "relay"] {
             let copy = "select pg_copy_logical_replication_slot($1, $2)";
             client.execute(copy, &[&database.slot_name(), &slot(who, round, database)]).await?;
-            let remember = "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, backfilled_at) \
-                            select $1, system_identifier, confirmed_lsn, now() from walpost.slot where slot_name = $2";
-            client.execute(remember, &[&slot(who, round, database), &database.slot_name()]).await?;
+            for remember in remembering(&client).await? {
+                client.execute(*remember, &[&slot(who, round, database), &database.slot_name()]).await?;
+            }
         }
     }
     Ok(())
+}
+
+/// What lets walpost know of a slot `$1` as of the slot `$2`; an older walpost that is measured beside has one table.
+async fn remembering(client: &tokio_postgres::Client) -> Result<&'static [&'static str]> {
+    let sql = "select to_regclass('walpost.outbox') is not null";
+    Ok(match client.query_one(sql, &[]).await?.get(0) {
+        true => &[
+            "insert into walpost.slot (slot_name, system_identifier, confirmed_lsn) \
+             select $1, system_identifier, confirmed_lsn from walpost.slot where slot_name = $2",
+            "insert into walpost.outbox select (jsonb_populate_record(o, jsonb_build_object('slot_name', $1::text, \
+             'backfilled_at', now()))).* from walpost.outbox o where slot_name = $2",
+        ],
+        false => &["insert into walpost.slot (slot_name, system_identifier, confirmed_lsn, backfilled_at) \
+                    select $1, system_identifier, confirmed_lsn, now() from walpost.slot where slot_name = $2"],
+    })
 }
 
 /// The process of Postgres that sends.

@@ -22,7 +22,9 @@ pub fn sibling(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("where is this program?")?;
     let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.with_context(|| {
-        format!("{name} is not there: build it with `cargo build -p walpost -p logistic-package-api -p package-bot`")
+        format!(
+            "{name} is not there: build it with `cargo build -p walpost -p logistic-package-api -p package-bot -p package-facade`"
+        )
     })
 }
 

@@ -60,6 +60,12 @@ impl Topic {
         Ok(topic)
     }
 
+    /// A topic that a program makes, or has made: deleted when this is dropped, where it is there.
+    #[must_use]
+    pub fn expected(name: &str, brokers: &str, partitions: i32) -> Self {
+        Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions, kept: false }
+    }
+
     /// The topic of a given name: made, with one partition, or found.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use walpost_core::pgoutput::{Column, Relation};
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
 use walpost_core::window::intake::Intake;
+use walpost_core::window::outboxes::Outboxes;
 use walpost_core::window::progress::Sequence;
 
 /// Acknowledges everything at once.
@@ -95,7 +96,7 @@ impl Path {
         let table = OutboxTable::new("public", "package_event", mapping(settings));
         let mut path = Self {
             frames: Frames::default(),
-            intake: Intake::new(table, OUTBOX, fixture::types(), false),
+            intake: Intake::new(Outboxes::one(table, OUTBOX), fixture::types(), false),
             publisher: Publisher::new(Renderer::default(), Void::default()),
         };
         path.publisher.take(&relation().into(), &mut path.intake).expect("the outbox");

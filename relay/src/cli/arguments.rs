@@ -18,7 +18,19 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .args(TABLE.args())
         .subcommand(Command::new("run").about("Publish events until stopped"))
-        .subcommand(Command::new("init").about("Make publication, schema and slot; safe to repeat"))
+        .subcommand(
+            Command::new("init").about("Make publication, schema and slot; safe to repeat").arg(
+                Arg::new("rows-before")
+                    .long("rows-before")
+                    .value_name("WHAT")
+                    .value_parser(["unpublished", "published"])
+                    .default_value("unpublished")
+                    .help(
+                        "Of a slot that another tool has used and that is taken over: whether that tool has published the rows \
+                         from before the slot's position. `unpublished`: they are published from the table",
+                    ),
+            ),
+        )
         .subcommand(
             Command::new("check")
                 .about("Go through every precondition on Postgres and Kafka; changes nothing")

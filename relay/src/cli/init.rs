@@ -7,9 +7,9 @@ use tokio_postgres::types::PgLsn;
 use crate::config::{Settings, SourceSettings};
 use crate::error::Error;
 use crate::postgres::Server;
-use crate::postgres::ledger;
+use crate::postgres::ledger::{self, Memory, TableMemory};
 use crate::postgres::names::{quoted, table_name};
-use crate::postgres::preflight::{self, Outbox, PreflightError, PublicationId, Unsafe};
+use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, Published, SlotFacts, Unsafe};
 use crate::postgres::{DatabaseError, Session};
 use crate::relay::backfill::end::{holders, try_to_fix};
 use crate::replication::Connection;
@@ -21,55 +21,144 @@ use walpost_core::pgoutput::Relation;
 /// What was done, a line each.
 pub type Steps = Vec<String>;
 
+/// Of a slot that another tool has used: its rows from before the slot's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsBefore {
+    /// Nobody says that Kafka has them: they are published from the table.
+    Unpublished,
+    /// The other tool has published them.
+    Published,
+}
+
 /// Makes what is missing.
 ///
 /// # Errors
 /// When something exists that does not fit, or Postgres refuses.
-pub async fn run(settings: &Settings) -> Result<Steps, Error> {
+pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error> {
     let timeout = settings.timing.connect_timeout;
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
-    let Outbox { relation, table } = preflight::check_table(&session, &source.table).await?;
-    let source = &SourceSettings { table, ..source.clone() };
-    preflight::check_row_security(&session, &source.table, relation.id).await?;
-    let mut steps = vec![format!("table {}: has every column an event needs", source.table.name())];
-    steps.extend(guesses(&settings.source.table, &source.table));
-    steps.push(make_publication(&session, source, &relation).await?);
-    let publication = preflight::check_publication(&session, source, &relation).await?;
+    if before == RowsBefore::Published {
+        check_takeover(&session, &source.slot).await?;
+    }
+    let (outboxes, mut steps) = look_at_tables(&session, source).await?;
+    steps.extend(publications(&session, source, &outboxes).await?);
+    let tables = published(&session, source).await?;
     let existed = ledger::exists(&session).await?;
     ledger::make(&session).await?;
     ledger::check_rights(&session).await?;
     steps.push(format!("schema walpost: {}", if existed { "there" } else { "made" }));
     let (_, server) = Connection::open(&settings.database, timeout).await?;
-    steps.push(slot(&session, source, settings.timing.slot_timeout, &server, &publication).await?);
-    ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;
-    try_to_fix(&session, source, settings.timing.slot_timeout).await;
-    steps.extend(warning(&source.table));
+    steps.extend(slot(&session, source, settings.timing.slot_timeout, &server, &tables, before).await?);
+    for FoundTable { table, relation, .. } in &tables {
+        let source = source.of(table.clone());
+        try_to_fix(&session, &source, relation.id, settings.timing.slot_timeout).await;
+    }
+    steps.extend(tables.iter().filter_map(|found| warning(&found.table)));
     Ok(steps)
 }
 
-async fn make_publication(
+/// That rows are published can be said of a slot that another tool has used, and has left.
+async fn check_takeover(session: &Session, slot: &str) -> Result<(), Error> {
+    let known = ledger::load(session, slot).await?.is_some();
+    match preflight::slot_facts(session, slot).await? {
+        _ if known => Ok(()),
+        None => Err(Unsafe::NothingToTakeOver(slot.to_owned()).into()),
+        Some(SlotFacts { active: true, active_pid, .. }) => {
+            Err(Unsafe::SlotActive { slot: slot.to_owned(), pid: active_pid.unwrap_or_default() }.into())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The tables, as they are, and what is to be said of them.
+async fn look_at_tables(session: &Session, source: &SourceSettings) -> Result<(Vec<Outbox>, Steps), Error> {
+    let (mut outboxes, mut steps) = (Vec::new(), Vec::new());
+    for given in preflight::tables(session, source).await? {
+        let outbox = preflight::check_table(session, &given).await?;
+        preflight::check_row_security(session, &outbox.table, outbox.relation.id).await?;
+        steps.push(format!("table {}: has every column an event needs", outbox.table.name()));
+        steps.extend(guesses(&given, &outbox.table));
+        outboxes.push(outbox);
+    }
+    let patterns = source.tables.iter().filter_map(OutboxTable::pattern);
+    for pattern in patterns {
+        if !outboxes.iter().any(|outbox| outbox.table.found_by.as_ref() == Some(&pattern)) {
+            steps.push(format!("note: {pattern} stands for no table yet"));
+        }
+    }
+    Ok((outboxes, steps))
+}
+
+/// Makes the publication, or brings in what is new.
+async fn publications(
     session: &Session,
     source: &SourceSettings,
-    outbox: &Relation,
-) -> Result<String, Error> {
-    let (name, table) = (&source.publication, &source.table);
-    match preflight::check_publication(session, source, outbox).await {
-        Ok(_) => Ok(format!("publication {name}: there, with the table")),
-        Err(PreflightError::Unsafe(Unsafe::PublicationMissing(_))) => {
-            let sql = format!(
-                "create publication {} for table {}{} with (publish = 'insert'{})",
-                quoted(name),
-                table_name(table),
-                table.filter.as_ref().map_or(String::new(), |filter| format!(" where ({filter})")),
-                if table.is_partitioned { ", publish_via_partition_root = true" } else { "" }
-            );
-            session.client().batch_execute(&sql).await.map_err(session.error("make the publication"))?;
-            Ok(format!("publication {name}: made, inserts of {} only", table.name()))
-        }
-        Err(error) => Err(error.into()),
+    outboxes: &[Outbox],
+) -> Result<Steps, Error> {
+    let name = &source.publication;
+    if !preflight::publication_exists(session, name).await? {
+        return Ok(vec![make_publication(session, name, outboxes).await?]);
     }
+    if ledger::exists(session).await? {
+        ledger::upgrade(session).await?;
+    }
+    let memory = ledger::load(session, &source.slot).await?;
+    let mut steps = Vec::new();
+    for Outbox { relation, table } in outboxes {
+        match preflight::check_publication(session, &source.of(table.clone()), relation).await {
+            Ok(_) if outboxes.len() == 1 => steps.push(format!("publication {name}: there, with the table")),
+            Ok(_) => steps.push(format!("publication {name}: there, with the table {}", table.name())),
+            Err(PreflightError::Unsafe(Unsafe::PublicationLacksTable { .. }))
+                if memory.as_ref().is_some_and(|memory| is_new(memory, relation, table)) =>
+            {
+                let sql = format!("alter publication {} add table {}", quoted(name), entry(table));
+                let doing = "bring the table into the publication";
+                session.client().batch_execute(&sql).await.map_err(session.error(doing))?;
+                steps.push(format!("publication {name}: takes in {}", table.name()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(steps)
+}
+
+/// Whether it is a table beside others that are followed, and was never followed itself: nothing of it can have been
+/// passed over.
+fn is_new(memory: &Memory, relation: &Relation, table: &OutboxTable) -> bool {
+    let is_known = |known: &TableMemory| known.oid == relation.id || known.name == table.name();
+    !memory.tables.iter().any(is_known)
+}
+
+async fn make_publication(session: &Session, name: &str, outboxes: &[Outbox]) -> Result<String, Error> {
+    let entries: Vec<_> = outboxes.iter().map(|outbox| entry(&outbox.table)).collect();
+    let tables = match entries.is_empty() {
+        true => String::new(),
+        false => format!(" for table {}", entries.join(", ")),
+    };
+    let has_partitions = outboxes.iter().any(|outbox| outbox.table.is_partitioned);
+    let via_root = if has_partitions { ", publish_via_partition_root = true" } else { "" };
+    let sql = format!("create publication {}{tables} with (publish = 'insert'{via_root})", quoted(name));
+    session.client().batch_execute(&sql).await.map_err(session.error("make the publication"))?;
+    let names: Vec<_> = outboxes.iter().map(|outbox| outbox.table.name()).collect();
+    Ok(format!("publication {name}: made, inserts of {} only", names.join(", ")))
+}
+
+/// The table as a publication has it.
+fn entry(table: &OutboxTable) -> String {
+    let filter = table.filter.as_ref().map_or(String::new(), |filter| format!(" where ({filter})"));
+    format!("{}{filter}", table_name(table))
+}
+
+/// The tables with their publication, which has all of them by now.
+async fn published(session: &Session, source: &SourceSettings) -> Result<Vec<FoundTable>, Error> {
+    let mut tables = Vec::new();
+    for Published { found, .. } in preflight::check_tables(session, source).await? {
+        let (Outbox { relation, table }, publication) = found?;
+        tables.push(FoundTable { relation, table, publication, memory: None });
+    }
+    Ok(tables)
 }
 
 async fn slot(
@@ -77,34 +166,64 @@ async fn slot(
     source: &SourceSettings,
     timeout: Duration,
     server: &Server,
-    publication: &PublicationId,
-) -> Result<String, Error> {
+    tables: &[FoundTable],
+    before: RowsBefore,
+) -> Result<Steps, Error> {
     match preflight::check_slot(session, source).await {
         Ok(facts) => match ledger::load(session, &source.slot).await? {
             Some(memory) => {
                 preflight::check_memory(&facts, &memory, server)?;
-                preflight::check_kept(source, publication, &memory)?;
-                Ok(format!("slot {}: there, at {}", source.slot, memory.confirmed))
+                let mut steps = keep(session, source, tables, &memory).await?;
+                steps.push(format!("slot {}: there, at {}", source.slot, memory.confirmed));
+                Ok(steps)
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                ledger::begin(session, &source.slot, &server.system, at, publication, &source.table).await?;
-                Ok(format!(
-                    "slot {}: taken over at {at}; `walpost run` first publishes the rows of the table",
-                    source.slot
-                ))
+                let is_published = before == RowsBefore::Published;
+                ledger::begin(session, &source.slot, &server.system, at, tables, is_published).await?;
+                let then = match before {
+                    RowsBefore::Unpublished => "`walpost run` first publishes the rows of the table",
+                    RowsBefore::Published => "what was committed before is taken for published, as you say",
+                };
+                Ok(vec![format!("slot {}: taken over at {at}; {then}", source.slot)])
             }
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
+            if let Some(memory) = ledger::load(session, &source.slot).await? {
+                preflight::check_none_forgotten(session, tables, &memory).await?;
+            }
             let at = make_slot(session, &source.slot, timeout).await?;
-            ledger::begin(session, &source.slot, &server.system, at, publication, &source.table).await?;
-            Ok(format!(
+            ledger::begin(session, &source.slot, &server.system, at, tables, false).await?;
+            Ok(vec![format!(
                 "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
                 source.slot
-            ))
+            )])
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Checks that the tables are as they are remembered, and remembers those that are new.
+async fn keep(
+    session: &Session,
+    source: &SourceSettings,
+    tables: &[FoundTable],
+    memory: &Memory,
+) -> Result<Steps, Error> {
+    let mut steps = Vec::new();
+    for found in tables {
+        let known = memory.table(found.relation.id);
+        preflight::check_kept(&source.of(found.table.clone()), &found.publication, known, memory)?;
+        ledger::add(session, &source.slot, found).await?;
+        if known.is_none() {
+            steps.push(format!(
+                "table {}: followed from now on; `walpost run` first publishes the rows that are in it now",
+                found.table.name()
+            ));
+        }
+    }
+    preflight::check_none_forgotten(session, tables, memory).await?;
+    Ok(steps)
 }
 
 /// What the order of rows from before the slot rests on, where that is not certain.

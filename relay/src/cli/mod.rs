@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use self::init::RowsBefore;
 use self::status::Colours;
 use self::tail::{Filter, TailOptions};
 use crate::config::{Settings, TailSettings};
@@ -52,7 +53,12 @@ pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("run", _)) => runtime.block_on(relay(settings, Serving::Required)),
         Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches)),
-        Some(("init", _)) => runtime.block_on(initialise(&settings)),
+        Some(("init", matches)) => {
+            let rows = matches.get_one::<String>("rows-before").map(String::as_str);
+            let before =
+                if rows == Some("published") { RowsBefore::Published } else { RowsBefore::Unpublished };
+            runtime.block_on(initialise(&settings, before))
+        }
         Some(("check", matches)) => {
             runtime.block_on(check_all(&settings, matches.get_flag("json"), matches.get_flag("strict")))
         }
@@ -152,8 +158,8 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn initialise(settings: &Settings) -> anyhow::Result<ExitCode> {
-    for step in init::run(settings).await.map_err(with_remedy)? {
+async fn initialise(settings: &Settings, before: RowsBefore) -> anyhow::Result<ExitCode> {
+    for step in init::run(settings, before).await.map_err(with_remedy)? {
         print(step)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -12,19 +12,23 @@ use crate::postgres::names::{events, newest_first, quoted};
 use crate::postgres::preflight::{self, Outbox};
 use crate::postgres::{Session, catalogue};
 use crate::relay::backfill::table::tuple;
-use walpost_core::event::Plan;
 use walpost_core::event::position::{PlacedRow, Position};
 use walpost_core::event::record::Record;
 use walpost_core::event::render::Renderer;
+use walpost_core::event::{OutboxTable, Plan};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Tuple;
 
 /// So much of a value is shown.
 const SHOWN_BYTES: usize = 400;
 
-/// What the newest rows would give.
+/// What the newest rows of each table would give.
 #[derive(Debug)]
-pub struct Preview {
+pub struct Preview(Vec<TablePreview>);
+
+/// What the newest rows of a table would give.
+#[derive(Debug)]
+struct TablePreview {
     table: String,
     /// What was guessed from the names of the columns.
     guesses: Vec<String>,
@@ -32,14 +36,22 @@ pub struct Preview {
     records: Vec<Result<Value, String>>,
 }
 
-/// Reads the newest `count` rows.
+/// Reads the newest `count` rows of each table.
 ///
 /// # Errors
 /// When the settings do not fit the table, or Postgres refuses.
 pub async fn run(settings: &Settings, count: u32) -> Result<Preview, Error> {
     let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
-    let Outbox { relation, table } = preflight::check_table(&session, &settings.source.table).await?;
-    let types = catalogue::types(&session, &relation, &[]).await?;
+    let mut previews = Vec::new();
+    for given in preflight::tables(&session, &settings.source).await? {
+        previews.push(of_table(&session, &given, count).await?);
+    }
+    Ok(Preview(previews))
+}
+
+async fn of_table(session: &Session, given: &OutboxTable, count: u32) -> Result<TablePreview, Error> {
+    let Outbox { relation, table } = preflight::check_table(session, given).await?;
+    let types = catalogue::types(session, [&relation], &[]).await?;
     let plan = Arc::new(Plan::new(&table, &Arc::new(relation.clone()), &types)?);
     let columns: Vec<_> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
     let sql = format!(
@@ -52,9 +64,9 @@ pub async fn run(settings: &Settings, count: u32) -> Result<Preview, Error> {
     let mut renderer = Renderer::default();
     let mut record =
         |row: &tokio_postgres::Row| rendered(&mut renderer, &plan, tuple(row, relation.columns.len()));
-    Ok(Preview {
+    Ok(TablePreview {
         table: table.name(),
-        guesses: super::init::guesses(&settings.source.table, &table),
+        guesses: super::init::guesses(given, &table),
         records: rows.iter().map(&mut record).collect(),
     })
 }
@@ -93,7 +105,7 @@ impl Preview {
     /// Whether every row gives a record.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.records.iter().all(Result::is_ok)
+        self.0.iter().flat_map(|table| &table.records).all(Result::is_ok)
     }
 
     /// A line of JSON for each row.
@@ -103,12 +115,21 @@ impl Preview {
             Ok(record) => record.to_string(),
             Err(error) => json!({ "error": error }).to_string(),
         };
-        self.records.iter().map(line).collect::<Vec<_>>().join("\n")
+        self.0.iter().flat_map(|table| &table.records).map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// For people.
     #[must_use]
     pub fn render(&self) -> String {
+        match self.0.as_slice() {
+            [] => "The pattern stands for no table yet.".to_owned(),
+            tables => tables.iter().map(TablePreview::render).collect::<Vec<_>>().join("\n\n"),
+        }
+    }
+}
+
+impl TablePreview {
+    fn render(&self) -> String {
         let mut text = format!("table      {}", self.table);
         for guess in &self.guesses {
             let _ = write!(text, "\nguessed    {}", guess.trim_start_matches("guessed "));

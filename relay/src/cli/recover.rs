@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::Session;
 use crate::postgres::ledger::{self, Memory};
-use crate::postgres::preflight::{self, Outbox, PreflightError, PublicationId, SlotFacts, Unsafe};
+use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, Published, SlotFacts, Unsafe};
 use crate::relay::backfill;
 use crate::relay::backfill::end::try_to_fix;
 use crate::replication::Connection;
@@ -30,9 +30,8 @@ pub struct Plan {
     steps: Steps,
     slot: String,
     system: String,
-    publication: PublicationId,
-    /// The table with all that was guessed.
-    source: SourceSettings,
+    /// The tables, with all that was guessed.
+    tables: Vec<FoundTable>,
 }
 
 /// What is to be done before the rows are published.
@@ -41,7 +40,7 @@ enum Steps {
     Nothing,
     /// An earlier recovery, or a first start, was interrupted.
     GoOn,
-    /// The slot is as it should be, but its stream may lack rows.
+    /// The slot is as it should be, but its stream may lack rows, of some of the tables.
     Republish,
     MakeSlot,
     ReplaceSlot,
@@ -93,14 +92,13 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
-    let Outbox { relation, table } = preflight::check_table(&session, &source.table).await?;
-    let source = &SourceSettings { table, ..source.clone() };
-    preflight::check_row_security(&session, &source.table, relation.id).await?;
-    let publication = preflight::check_publication(&session, source, &relation).await?;
+    let published = preflight::check_tables(&session, source).await?;
+    ledger::check_version(&session).await?;
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
-    let (steps, finding) = judge(settings, found, memory.as_ref(), &publication, &server)?;
+    let tables = tables(&session, published, memory.as_ref()).await?;
+    let (steps, finding) = judge(source, found, memory.as_ref(), &tables, &server)?;
     let steps = if steps == Steps::Republish && !preflight::decodes_alterations(session.version()) {
         Steps::ReplaceSlot
     } else {
@@ -110,24 +108,76 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     if matches!(steps, Steps::ReplaceSlot | Steps::Republish) {
         refuse_while_active(&session, &source.slot).await?;
     }
+    // Only the publishing of the others is not to be done again.
+    let is_due = |table: &FoundTable| match steps {
+        Steps::Republish => fault(source, table, memory.as_ref()).is_some(),
+        Steps::GoOn => !table.is_backfilled(),
+        Steps::Nothing | Steps::MakeSlot | Steps::ReplaceSlot => true,
+    };
+    let tables: Vec<_> = tables.into_iter().filter(is_due).collect();
     let rows = match &finding {
         // What is remembered of transactions is about another server's.
         Some(Unsafe::SystemChanged { .. }) => None,
-        // By another condition other rows were published.
-        _ if memory.as_ref().is_none_or(|memory| source.table.check_filter(&memory.guesses).is_err()) => None,
-        _ => Some(backfill::count(&session, source).await?),
+        _ if memory.is_none() => None,
+        _ => count(&session, source, &tables).await?,
     };
     let (slot, system) = (source.slot.clone(), server.system);
     let asked = || anew.then(|| "the stream is to be left, as --anew says".to_owned());
     let finding = finding.map(|finding| finding.to_string()).or_else(asked);
-    Ok(Plan { finding, rows, steps, slot, system, publication, source: source.clone() })
+    Ok(Plan { finding, rows, steps, slot, system, tables })
+}
+
+/// The tables that the publication holds, with what is remembered of each.
+async fn tables(
+    session: &Session,
+    published: Vec<Published>,
+    memory: Option<&Memory>,
+) -> Result<Vec<FoundTable>, Error> {
+    let mut tables = Vec::new();
+    for Published { oid, found, .. } in published {
+        let known = oid.and_then(|oid| memory?.table(oid)).cloned();
+        let (Outbox { relation, table }, publication) = match found {
+            // Nobody has followed it.
+            Err(_) if known.is_none() => continue,
+            found => found?,
+        };
+        preflight::check_row_security(session, &table, relation.id).await?;
+        tables.push(FoundTable { relation, table, publication, memory: known });
+    }
+    if let Some(memory) = memory {
+        preflight::check_none_forgotten(session, &tables, memory).await?;
+    }
+    Ok(tables)
+}
+
+/// Rows to publish; `None` while nothing is remembered that they could be judged by.
+async fn count(
+    session: &Session,
+    source: &SourceSettings,
+    tables: &[FoundTable],
+) -> Result<Option<i64>, Error> {
+    let mut rows = 0;
+    for FoundTable { relation, table, memory, .. } in tables {
+        // By another condition other rows were published.
+        if memory.as_ref().is_some_and(|memory| table.check_filter(&memory.guesses).is_err()) {
+            return Ok(None);
+        }
+        rows += backfill::count(session, &source.of(table.clone()), relation.id).await?;
+    }
+    Ok(Some(rows))
+}
+
+/// Why a table has to be published again, if it has to be.
+fn fault(source: &SourceSettings, table: &FoundTable, memory: Option<&Memory>) -> Option<Unsafe> {
+    let FoundTable { table, publication, memory: known, .. } = table;
+    preflight::check_kept(&source.of(table.clone()), publication, known.as_ref(), memory?).err()
 }
 
 fn judge(
-    settings: &Settings,
+    source: &SourceSettings,
     found: Result<SlotFacts, PreflightError>,
     memory: Option<&Memory>,
-    publication: &PublicationId,
+    tables: &[FoundTable],
     server: &Server,
 ) -> Result<(Steps, Option<Unsafe>), Error> {
     let facts = match found {
@@ -144,13 +194,17 @@ fn judge(
     if let Err(moved) = preflight::check_memory(&facts, memory, server) {
         return Ok((Steps::ReplaceSlot, Some(moved)));
     }
-    if let Err(changed) = preflight::check_kept(&settings.source, publication, memory) {
+    if let Some(changed) = tables.iter().find_map(|table| fault(source, table, Some(memory))) {
         // A slot that is older than the publication cannot be read on from: up to 17 Postgres looks the publication up as
         // it was at each position of the stream, and ends it where there was none.
-        let is_another = memory.publication.is_some_and(|(known, _)| known != publication.publication);
+        let is_another = tables.iter().any(|table| {
+            let known = table.memory.as_ref().and_then(|memory| memory.publication);
+            known.is_some_and(|(known, _)| known != table.publication.publication)
+        });
         return Ok((if is_another { Steps::ReplaceSlot } else { Steps::Republish }, Some(changed)));
     }
-    Ok((if memory.backfilled { Steps::Nothing } else { Steps::GoOn }, None))
+    let is_done = tables.iter().all(FoundTable::is_backfilled);
+    Ok((if is_done { Steps::Nothing } else { Steps::GoOn }, None))
 }
 
 async fn refuse_while_active(session: &Session, slot: &str) -> Result<(), Error> {
@@ -167,15 +221,15 @@ async fn refuse_while_active(session: &Session, slot: &str) -> Result<(), Error>
 /// # Errors
 /// When Postgres refuses; run again, it goes on from where it was.
 pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
-    let source = &plan.source;
+    let source = &settings.source;
     let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
     match plan.steps {
         Steps::Nothing | Steps::GoOn => return Ok(()),
         Steps::Republish => {
-            ledger::upgrade(&session).await?;
-            ledger::republish(&session, &source.slot, &plan.publication, &source.table).await?;
-            ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;
-            try_to_fix(&session, source, settings.timing.slot_timeout).await;
+            for table in &plan.tables {
+                ledger::republish(&session, &source.slot, table).await?;
+            }
+            fix_ends(&session, settings, plan).await;
             return Ok(());
         }
         Steps::ReplaceSlot | Steps::MakeSlot => {}
@@ -189,8 +243,14 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         dropped.map_err(session.error("drop the slot"))?;
     }
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
-    ledger::begin(&session, &source.slot, &plan.system, at, &plan.publication, &source.table).await?;
-    ledger::keep_guesses(&session, &source.slot, &source.table.guesses).await?;
-    try_to_fix(&session, source, settings.timing.slot_timeout).await;
+    ledger::begin(&session, &source.slot, &plan.system, at, &plan.tables, false).await?;
+    fix_ends(&session, settings, plan).await;
     Ok(())
+}
+
+async fn fix_ends(session: &Session, settings: &Settings, plan: &Plan) {
+    for FoundTable { table, relation, .. } in &plan.tables {
+        let source = settings.source.of(table.clone());
+        try_to_fix(session, &source, relation.id, settings.timing.slot_timeout).await;
+    }
 }

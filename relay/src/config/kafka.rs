@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::MissingTopics;
 use settings::Values;
 use walpost_core::event::template::Template;
 
@@ -11,10 +12,12 @@ use walpost_core::event::template::Template;
 pub struct KafkaSettings {
     /// `host:port,host:port`.
     pub brokers: String,
-    /// The topic, where every record has the same.
-    pub topic: Option<String>,
+    /// Topics that the settings name in full; others are said by the rows.
+    pub topics: Vec<String>,
     /// Where rows go that cannot be published; without it they halt the relay.
     pub dead_letter_topic: Option<String>,
+    /// What becomes of topics that do not exist.
+    pub missing: MissingTopics,
     /// Properties that are passed on; some are secret, so they are never shown.
     pub properties: BTreeMap<String, String>,
     /// How long a broker may take to answer until the connection counts as gone.
@@ -25,12 +28,13 @@ pub struct KafkaSettings {
 
 impl std::fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { brokers, topic, dead_letter_topic, properties, peer_timeout, late_after } = self;
+        let Self { brokers, topics, dead_letter_topic, missing, properties, peer_timeout, late_after } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
             .field("brokers", brokers)
-            .field("topic", topic)
+            .field("topics", topics)
             .field("dead_letter_topic", dead_letter_topic)
+            .field("missing", missing)
             .field("properties", &names)
             .field("peer_timeout", peer_timeout)
             .field("late_after", late_after)
@@ -69,17 +73,18 @@ const LATE_AFTER_MS_MAX: u64 = 3_155_760_000_000;
 impl KafkaSettings {
     pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let kafka = Self::read_places(values, peer_timeout);
-        let topic = kafka.as_ref().and_then(|kafka| kafka.topic.clone());
-        let dead_letter_topic = dead_letter_topic(values, topic.as_deref());
+        let topics = kafka.as_ref().map(|kafka| kafka.topics.clone()).unwrap_or_default();
+        let dead_letter_topic = dead_letter_topic(values, &topics);
+        let missing = MissingTopics::read(values, dead_letter_topic.is_some());
         let late_after_ms = values.number("late-after-ms", 0..=LATE_AFTER_MS_MAX)?;
         let late_after = (late_after_ms > 0).then(|| Duration::from_millis(late_after_ms));
-        Some(Self { dead_letter_topic, late_after, ..kafka? })
+        Some(Self { dead_letter_topic, missing: missing?, late_after, ..kafka? })
     }
 
     /// For one who only looks: any topic may be looked at, that of dead letters, too.
     pub(super) fn read_places(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let brokers = values.parse_with("kafka-brokers", broker_list);
-        let topic = literal_topic(values);
+        let topics = literal_topics(values);
         let properties = values.map("kafka-property");
         for name in properties.keys() {
             if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name.as_str())) {
@@ -88,13 +93,27 @@ impl KafkaSettings {
         }
         Some(Self {
             brokers: brokers?,
-            topic,
+            topics,
             dead_letter_topic: None,
+            missing: MissingTopics::default(),
             properties,
             peer_timeout,
             late_after: None,
         })
     }
+}
+
+/// Topics that the settings name, of each outbox.
+fn literal_topics(values: &Values) -> Vec<String> {
+    let entries: Vec<_> = super::mapping::entries(values).into_iter().map(|(entry, _)| entry).collect();
+    let all = if entries.is_empty() { std::slice::from_ref(values) } else { &entries };
+    let mut topics = Vec::new();
+    for topic in all.iter().filter_map(literal_topic) {
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    topics
 }
 
 /// The topic's name, where it is text without columns; what is wrong with the setting is said where the mapping is read.
@@ -104,7 +123,7 @@ fn literal_topic(values: &Values) -> Option<String> {
     Some(values.map("rename-topic").get(name).cloned().unwrap_or_else(|| name.to_owned()))
 }
 
-fn dead_letter_topic(values: &mut Values, topic: Option<&str>) -> Option<String> {
+fn dead_letter_topic(values: &mut Values, topics: &[String]) -> Option<String> {
     let is_wanted = values.parse_with("poison", |text| match text {
         "halt" => Ok(false),
         "dead-letter" => Ok(true),
@@ -117,7 +136,7 @@ fn dead_letter_topic(values: &mut Values, topic: Option<&str>) -> Option<String>
     match (is_wanted, name.as_str()) {
         (false, _) => return None,
         (true, "") => values.mistake("poison = dead-letter needs a topic: --dead-letter-topic".to_owned()),
-        (true, name) if Some(name) == topic => {
+        (true, name) if topics.iter().any(|topic| topic == name) => {
             values.mistake("the topic of dead letters must be another than that of events".to_owned());
         }
         (true, _) => return Some(name),

@@ -25,6 +25,24 @@ pub(super) fn read_preset(values: &mut Values) -> Option<&'static Preset> {
     Some(preset)
 }
 
+/// The entries of `[[outbox]]`, each with what it leaves out from above, and whether a preset is beneath it.
+pub(super) fn entries(values: &Values) -> Vec<(Values, bool)> {
+    let mut entries = Vec::new();
+    for (index, mut entry) in values.entries().into_iter().enumerate() {
+        if entry.text("table").is_none() && entry.text("preset").is_none() {
+            entry.mistake(format!(
+                "[[outbox]] {}: table is not set: name its table, as in `sales.outbox`",
+                index + 1
+            ));
+        }
+        read_preset(&mut entry);
+        entry.inherit(values);
+        let is_preset = entry.text("preset").is_some();
+        entries.push((entry, is_preset));
+    }
+    entries
+}
+
 /// The mapping; the preset is in `values` by now.
 pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
     let topic = choice(values, "topic", Template::text);

@@ -8,6 +8,7 @@ mod kafka;
 mod mapping;
 mod table;
 mod tail;
+mod topics;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
+pub use topics::{MissingTopics, NewTopic, UnknownTopic};
 use walpost_core::event::OutboxTable;
 use walpost_core::pgoutput::Oid;
 
@@ -59,8 +61,50 @@ pub struct SourceSettings {
     pub slot: String,
     /// The publication.
     pub publication: String,
+    /// The outboxes, in the order in which they were named; one of them may stand for many tables.
+    pub tables: Vec<OutboxTable>,
+}
+
+/// One of the tables that are followed.
+#[derive(Debug, Clone)]
+pub struct TableSource {
+    /// The replication slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
     /// The outbox.
     pub table: OutboxTable,
+}
+
+impl SourceSettings {
+    /// One of the tables.
+    #[must_use]
+    pub fn of(&self, table: OutboxTable) -> TableSource {
+        TableSource { slot: self.slot.clone(), publication: self.publication.clone(), table }
+    }
+
+    /// Their names, as people read them.
+    #[must_use]
+    pub fn shown_tables(&self) -> String {
+        shown(self.tables.iter().map(OutboxTable::name))
+    }
+
+    /// Their topics, as people read them.
+    #[must_use]
+    pub fn shown_topics(&self) -> String {
+        shown(self.tables.iter().map(OutboxTable::shown_topic))
+    }
+}
+
+/// Each once.
+fn shown(names: impl Iterator<Item = String>) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    for name in names {
+        if !shown.contains(&name) {
+            shown.push(name);
+        }
+    }
+    shown.join(", ")
 }
 
 /// When published rows are removed from the outbox, and how.
@@ -132,7 +176,8 @@ impl Settings {
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
         let source = SourceSettings::read(&mut values, preset.is_some());
         let clean = CleanSettings::read(&mut values);
-        let filters = source.as_ref().is_some_and(|source| source.table.filter.is_some());
+        let filters =
+            source.as_ref().is_some_and(|source| source.tables.iter().any(|table| table.filter.is_some()));
         if filters && clean.is_some_and(|clean| clean.is_some()) {
             values.mistake(
                 "clean and where do not go together: a row that is updated into the condition was never published, and would \
@@ -172,23 +217,51 @@ impl SourceSettings {
     fn read(values: &mut Values, is_preset: bool) -> Option<Self> {
         let slot = values.parse_with("slot", slot_name);
         let publication = values.parse_with("publication", identifier);
-        let table = values.parse_with("table", table_name);
-        let predecessors = values.parse_with("table-was", oids);
-        let order = match values.text("order") {
-            Some(_) => values.parse_with("order", identifier).map(Some),
-            None => Some(None),
+        let entries = mapping::entries(values);
+        let tables = match entries.is_empty() {
+            true => vec![outbox(values, is_preset)],
+            false => entries
+                .into_iter()
+                .map(|(mut entry, is_preset)| {
+                    let read = outbox(&mut entry, is_preset);
+                    values.note(entry);
+                    read
+                })
+                .collect(),
         };
-        let mapping = mapping::read(values, is_preset);
-        let (schema, table) = table?;
-        let table = OutboxTable {
-            order: order?,
-            predecessors: predecessors?,
-            slot: slot.clone()?,
-            filter: values.text("where").filter(|filter| !filter.trim().is_empty()),
-            ..OutboxTable::new(&schema, &table, mapping?)
-        };
-        Some(Self { slot: slot?, publication: publication?, table })
+        let (slot, publication) = (slot?, publication?);
+        let tables: Option<Vec<_>> = tables.into_iter().collect();
+        let mut tables = tables?;
+        tables.iter_mut().for_each(|table| table.slot.clone_from(&slot));
+        for (index, table) in tables.iter().enumerate() {
+            if tables[..index].iter().any(|other| other.name() == table.name()) {
+                values.mistake(format!(
+                    "[[outbox]] {}: the table {} is named twice",
+                    index + 1,
+                    table.name()
+                ));
+            }
+        }
+        Some(Self { slot, publication, tables })
     }
+}
+
+/// One outbox.
+fn outbox(values: &mut Values, is_preset: bool) -> Option<OutboxTable> {
+    let table = values.parse_with("table", table_name);
+    let predecessors = values.parse_with("table-was", oids);
+    let order = match values.text("order") {
+        Some(_) => values.parse_with("order", identifier).map(Some),
+        None => Some(None),
+    };
+    let mapping = mapping::read(values, is_preset);
+    let (schema, table) = table?;
+    Some(OutboxTable {
+        order: order?,
+        predecessors: predecessors?,
+        filter: values.text("where").filter(|filter| !filter.trim().is_empty()),
+        ..OutboxTable::new(&schema, &table, mapping?)
+    })
 }
 
 impl CleanSettings {

@@ -1,6 +1,33 @@
 //! The one place where a setting is defined.
 
-use settings::{MapSetting, Setting, Table};
+use settings::{MapSetting, Repeated, Setting, Table};
+
+/// What each of several outboxes may say for itself.
+const OF_AN_OUTBOX: [&str; 23] = [
+    "preset",
+    "table",
+    "where",
+    "table-was",
+    "order",
+    "topic",
+    "key",
+    "value",
+    "format",
+    "descriptor",
+    "message",
+    "headers-from",
+    "cloudevents",
+    "id",
+    "type",
+    "time",
+    "traceparent",
+    "ce-source",
+    "ce-type",
+    "content-type",
+    "timestamp",
+    "partition",
+    "tombstone",
+];
 
 /// Every setting of walpost.
 pub const TABLE: Table = Table {
@@ -35,7 +62,7 @@ pub const TABLE: Table = Table {
             "topic",
             "TEXT",
             "The topic of a record: its name, or text with columns, as in `shop.{aggregate_type|lower}.events`. Topics must \
-            exist. Absent: the column `topic`, `destination` or `destination_topic`.",
+            exist, or be made by [create_topics]. Absent: the column `topic`, `destination` or `destination_topic`.",
         ),
         Setting::new("slot", "NAME", "walpost", "The replication slot, made by `walpost init`."),
         Setting::new(
@@ -56,7 +83,8 @@ pub const TABLE: Table = Table {
             "table",
             "SCHEMA.TABLE",
             "public.outbox",
-            "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case.",
+            "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case. `*` \
+            stands for any text: `tenant_*.outbox` are many tables, those that appear later among them.",
         ),
         Setting::optional(
             "where",
@@ -172,7 +200,15 @@ pub const TABLE: Table = Table {
         Setting::optional(
             "dead-letter-topic",
             "NAME",
-            "The topic for rows that cannot be published; it must exist. Give it a larger max.message.bytes.",
+            "The topic for rows that cannot be published; it must exist, or be made by [create_topics]. Give it a larger max.message.bytes.",
+        ),
+        Setting::new(
+            "unknown-topic",
+            "POLICY",
+            "wait",
+            "What becomes of a row that names a topic which does not exist and is not to be made: `wait`, not ready, until \
+            somebody makes it; or `dead-letter`, to --dead-letter-topic, once its brokers have said so twice, a second \
+            apart (needs --poison=dead-letter). Topics that settings name in full are always waited for.",
         ),
         Setting::new(
             "late-after-ms",
@@ -316,6 +352,7 @@ pub const TABLE: Table = Table {
             name: "header",
             section: "headers",
             from_env: false,
+            of_tables: false,
             help: "A header and its value, as in `eventType={event_type}`; NULL: no such header. It wins over those of \
                 --headers-from and of CloudEvents.",
         },
@@ -323,6 +360,7 @@ pub const TABLE: Table = Table {
             name: "field",
             section: "fields",
             from_env: false,
+            of_tables: false,
             help: "A member of the value in the formats json and protobuf, an attribute in cloudevents, as in `order_id={id}`; \
                 dots nest.",
         },
@@ -330,12 +368,24 @@ pub const TABLE: Table = Table {
             name: "rename-topic",
             section: "topics",
             from_env: false,
+            of_tables: false,
             help: "Another name for what --topic gives, as in `OrderCreated=orders`.",
+        },
+        MapSetting {
+            name: "create-topic",
+            section: "create_topics",
+            from_env: false,
+            of_tables: true,
+            help: "Topics that walpost makes when one is needed and missing: a name, in which `*` stands for any text, and how they \
+                are made, as in `\"shop.*\" = { partitions = 6, replication = 3, \"cleanup.policy\" = \"compact\" }`. \
+                Without `partitions` or `replication` the brokers decide; everything else is a setting of the topic. Of \
+                several patterns the one with the longest text counts. No other topic is made.",
         },
         MapSetting {
             name: "renamed-column",
             section: "renamed_columns",
             from_env: false,
+            of_tables: false,
             help: "Two names of one column, as in `package_id=parcel_id`, while it is renamed: rows in the stream have the \
                 name of the moment at which they were written.",
         },
@@ -343,7 +393,14 @@ pub const TABLE: Table = Table {
             name: "kafka-property",
             section: "kafka.properties",
             from_env: true,
+            of_tables: false,
             help: "Any property of librdkafka, except those that would break a promise.",
         },
     ],
+    repeated: Some(Repeated {
+        section: "outbox",
+        settings: &OF_AN_OUTBOX,
+        maps: &["header", "field", "rename-topic", "renamed-column"],
+        help: "Another outbox, on the same slot: its table, and whatever of its settings is not as above.",
+    }),
 };

@@ -33,12 +33,12 @@ impl TailSettings {
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
         let kafka = KafkaSettings::read_places(&mut values, peer_timeout);
         let beside = values.parse_with("tail-topics", topic_list);
-        if let Some(topic) = kafka.as_ref().and_then(|kafka| kafka.topic.as_deref())
-            && let Err(expected) = topic_name(topic)
-        {
-            values.mistake(format!("topic: `{topic}`: {expected}"));
+        for topic in kafka.iter().flat_map(|kafka| &kafka.topics) {
+            if let Err(expected) = topic_name(topic) {
+                values.mistake(format!("topic: `{topic}`: {expected}"));
+            }
         }
-        if kafka.as_ref().is_some_and(|kafka| kafka.topic.is_none())
+        if kafka.as_ref().is_some_and(|kafka| kafka.topics.is_empty())
             && beside.as_ref().is_some_and(Vec::is_empty)
         {
             values.missing(
@@ -50,7 +50,7 @@ impl TailSettings {
         let log_json = values.parse_with("log-format", log_format);
         let read = || {
             let kafka = kafka?;
-            let mut topics: Vec<_> = kafka.topic.iter().cloned().collect();
+            let mut topics = kafka.topics.clone();
             for topic in beside? {
                 if !topics.contains(&topic) {
                     topics.push(topic);

@@ -23,26 +23,26 @@ const URL: (&str, &str) = ("WALPOST_DATABASE_URL", "postgres://me:secret@db:6432
 fn the_defaults_are_those_of_the_contract() {
     let settings = read(&[], &[URL]).unwrap();
     assert_eq!(settings.kafka.brokers, "localhost:9092");
-    assert_eq!(settings.kafka.topic, None);
+    assert!(settings.kafka.topics.is_empty());
     assert_eq!(settings.source.slot, "walpost");
     assert_eq!(settings.source.publication, "walpost");
     assert_eq!(settings.http_addr.to_string(), "[::]:9101");
-    assert_eq!(settings.source.table.name(), "public.outbox");
+    assert_eq!(settings.source.tables[0].name(), "public.outbox");
 }
 
 #[test]
 fn a_preset_lies_beneath_what_is_given_and_above_the_defaults() {
     let settings = read(&["--preset=package-event"], &[URL]).unwrap();
-    assert_eq!(settings.kafka.topic.as_deref(), Some("omp-package-events"));
+    assert_eq!(settings.kafka.topics, ["omp-package-events"]);
     assert_eq!(settings.source.slot, "package_event_relay");
     assert_eq!(settings.source.publication, "package_event_pub");
-    assert_eq!(settings.source.table.name(), "public.package_event");
-    let mapping = &settings.source.table.mapping;
+    assert_eq!(settings.source.tables[0].name(), "public.package_event");
+    let mapping = &settings.source.tables[0].mapping;
     assert_eq!((mapping.format.name(), mapping.fields.len(), mapping.headers.len()), ("protobuf", 5, 0));
 
     let own = ["--preset=debezium", "--topic=shop.{aggregatetype}", "--header=eventType={type}", "--key="];
     let settings = read(&own, &[URL, ("WALPOST_SLOT", "mine")]).unwrap();
-    let mapping = &settings.source.table.mapping;
+    let mapping = &settings.source.tables[0].mapping;
     assert_eq!(settings.source.slot, "mine");
     assert_eq!(mapping.topic.given().unwrap().source, "shop.{aggregatetype}");
     assert_eq!(mapping.key, walpost_core::event::mapping::Choice::Absent);
@@ -228,6 +228,6 @@ fn the_topic_of_dead_letters_may_be_looked_at() {
     let args = ["--topic", "letters"];
     let env = [URL, ("WALPOST_POISON", "dead-letter"), ("WALPOST_DEAD_LETTER_TOPIC", "letters")];
     let settings = read_tail(&args, &env).unwrap();
-    assert_eq!((settings.kafka.topic.as_deref(), settings.kafka.dead_letter_topic), (Some("letters"), None));
+    assert_eq!((settings.kafka.topics, settings.kafka.dead_letter_topic), (vec!["letters".to_owned()], None));
     assert!(read(&args, &env).is_err(), "the relay must not mix them");
 }

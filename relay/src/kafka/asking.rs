@@ -5,21 +5,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use super::failure::is_denied;
+use super::making::Maker;
 use super::topics::Topics;
 use super::{Client, REFRESH_INTERVAL};
+use walpost_core::publish::sink::SinkError;
 
 /// A topic's partitions, or why they are not known.
-pub(super) type Answer = Result<usize, RDKafkaErrorCode>;
+pub(super) type Answer = Result<usize, NotThere>;
+
+/// Why a topic's partitions are not known.
+#[derive(Debug)]
+pub(super) enum NotThere {
+    /// Kafka, or the client, says so.
+    Code(RDKafkaErrorCode),
+    /// It is missing, is to be made, and is not.
+    NotMade(SinkError),
+}
+
+impl From<SinkError> for NotThere {
+    fn from(error: SinkError) -> Self {
+        Self::NotMade(error)
+    }
+}
 
 /// Asks for a topic.
 pub(super) fn ask(client: &Client, topic: &str, timeout: Duration) -> Answer {
-    let metadata = client.client().fetch_metadata(Some(topic), timeout).map_err(|error| code(&error))?;
+    ask_by(client.client(), topic, timeout).map_err(NotThere::Code)
+}
+
+/// The same by any client.
+pub(super) fn ask_by<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<usize, RDKafkaErrorCode> {
+    let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| code(&error))?;
     let found = metadata.topics().first().ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
     match found.error() {
         Some(code) => Err(code.into()),
@@ -33,7 +60,7 @@ pub(super) fn ask_cluster(client: &Client, timeout: Duration) -> Result<(), RDKa
     client.client().fetch_metadata(None, timeout).map(drop).map_err(|error| code(&error))
 }
 
-fn code(error: &KafkaError) -> RDKafkaErrorCode {
+pub(super) fn code(error: &KafkaError) -> RDKafkaErrorCode {
     error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)
 }
 
@@ -64,9 +91,16 @@ pub(super) struct Answered {
 }
 
 impl Question {
-    pub(super) fn new(client: &Arc<Client>, topic: usize, name: &str, timeout: Duration) -> Self {
-        let (client, asked) = (Arc::clone(client), name.to_owned());
-        let asking = tokio::task::spawn_blocking(move || ask(&client, &asked, timeout));
+    /// Asks; the topic is made where it is missing and is to be made.
+    pub(super) fn new(
+        client: &Arc<Client>,
+        maker: &Arc<Maker>,
+        topic: usize,
+        name: &str,
+        timeout: Duration,
+    ) -> Self {
+        let (client, maker, asked) = (Arc::clone(client), Arc::clone(maker), name.to_owned());
+        let asking = tokio::task::spawn_blocking(move || maker.seek(&client, &asked, timeout));
         Self { topic, name: name.to_owned(), asking }
     }
 
@@ -116,7 +150,7 @@ fn ask_all(client: &Client, names: Vec<String>, timeout: Duration) -> Vec<(Strin
     for name in names {
         match ask(client, &name, timeout) {
             Ok(partitions) => found.push((name, partitions)),
-            Err(code) if is_missing(code) || is_denied(code) => {}
+            Err(NotThere::Code(code)) if is_missing(code) || is_denied(code) => {}
             // Nobody answers: each of the others would wait as long.
             Err(_) => break,
         }
@@ -124,13 +158,18 @@ fn ask_all(client: &Client, names: Vec<String>, timeout: Duration) -> Vec<(Strin
     found
 }
 
+/// For a client that only asks, and needs no id as a producer.
+pub(super) fn only_asking(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    config.set("statistics.interval.ms", "0");
+    config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
+    config
+}
+
 /// Asks, with a client of its own, whether one of these topics has a leader for every partition now: the producer that
 /// holds records for all of them, and reports nothing, is then to blame.
 pub(super) fn probe(config: &ClientConfig, topics: Vec<String>, timeout: Duration) -> JoinHandle<bool> {
-    let mut config = config.clone();
-    config.set("statistics.interval.ms", "0");
-    // It only asks, and needs no id as a producer.
-    config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
+    let config = only_asking(config);
     tokio::task::spawn_blocking(move || {
         let Ok(client) = config.create::<BaseProducer>() else { return false };
         let leads = |topic: &String| {

@@ -78,7 +78,7 @@ impl TopicReader {
         };
         let mut assignment = TopicPartitionList::new();
         for topic in topics {
-            let may_lack = kafka.topic.as_ref() != Some(topic);
+            let may_lack = !kafka.topics.contains(topic);
             match reader.add(topic, from_start, timeout, &mut assignment) {
                 Err(SinkError::TopicMissing { .. } | SinkError::Denied(_)) if may_lack => {
                     reader.left_out.push(topic.clone());

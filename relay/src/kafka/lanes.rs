@@ -10,6 +10,12 @@ const LANE_BITS: u32 = 20;
 /// So many partitions can be told apart.
 pub(super) const LANES_MAX: usize = 1 << LANE_BITS;
 
+/// Where records of a topic wait while it has no partitions, by the topic's number: behind all lanes of partitions, since no
+/// record of it travels.
+pub(super) fn waiting(topic: usize) -> Lane {
+    Lane(u32::try_from(LANES_MAX + topic).unwrap_or(u32::MAX))
+}
+
 /// A record's number and lane as the pointer-sized value that travels with it: 64 bits wherever this runs.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) fn opaque(sequence: Sequence, lane: Lane) -> usize {
@@ -90,6 +96,10 @@ mod tests {
         }
         assert_eq!(lanes.reserve(0, grown, 2).unwrap().of(1), grown.of(1), "fewer have lanes already");
         assert_eq!(lanes.place(Lane(u32::MAX)), None);
+        assert!(
+            waiting(0) != waiting(1) && (0..2).all(|topic| waiting(topic).0 as usize >= LANES_MAX),
+            "no partition's"
+        );
     }
 
     #[test]

@@ -20,9 +20,10 @@
 //! # Topics
 //!
 //! Each record names its topic. One that is named for the first time is asked for, and so is one of which a record came
-//! back because it is not there; until Kafka has answered the sink is full. That it is not there is an error of the
-//! record's, which ends the session; the next one begins once the topic is there ([`KafkaSink::check_topics`]). So a topic
-//! may be created at any time, and nothing is sent to one that librdkafka would only wait for.
+//! back because it is not there; until Kafka has answered the sink is full. One that is not there is made, where the
+//! settings say how. Else that is an error of the record's, which ends the session, and the next one begins once the topic is
+//! there ([`KafkaSink::check_topics`]); or, by `unknown_topic = dead-letter`, the record is held until it is sure, and is then
+//! refused. So a topic may be created at any time, and nothing is sent to one that librdkafka would only wait for.
 
 mod asking;
 mod clients;
@@ -31,12 +32,16 @@ pub mod facts;
 mod failure;
 mod lanes;
 mod librdkafka;
+pub mod making;
 pub mod murmur2;
+mod readiness;
 mod stall;
 pub mod statistics;
+mod suspicion;
 mod topic;
 mod topics;
 pub mod traced;
+mod witnesses;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,19 +53,20 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientConfig, Statistics};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use asking::{Answer, Answered, Question, Refresh, ask, ask_cluster, is_missing, probe, probed};
+use asking::{Question, Refresh, is_missing, probe, probed};
 use clients::{group, halve_batches, producer_config, statistics_interval, unusable};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
 use lanes::{from_opaque, opaque};
+use making::Maker;
 use stall::Stall;
-use topic::Unplaced;
 use topics::Topics;
+use witnesses::Looks;
 
 use self::statistics::StatisticsCell;
-use crate::config::{KafkaSettings, WindowSettings};
+use crate::config::{KafkaSettings, UnknownTopic, WindowSettings};
 use walpost_core::clock;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
@@ -101,6 +107,14 @@ pub struct KafkaSink {
     stall: Stall,
     /// Whether Kafka answers, while a stuck producer is suspected.
     probe: Option<JoinHandle<bool>>,
+    /// Makes topics that are missing, where they are to be made.
+    maker: Arc<Maker>,
+    /// What becomes of rows whose topics are missing and not to be made.
+    unknown: UnknownTopic,
+    /// Topics that the settings name.
+    named: Vec<String>,
+    /// Looks for topics that are not there, as it seems.
+    looks: Looks,
     /// Since the last replacement: whether it was for being stuck.
     stuck: bool,
     peer_timeout: Duration,
@@ -131,6 +145,10 @@ impl KafkaSink {
             statistics,
             stall: Stall::new(kafka.peer_timeout, Instant::now()),
             probe: None,
+            maker: Arc::new(Maker::new(kafka)),
+            unknown: kafka.missing.unknown,
+            named: kafka.topics.iter().chain(&kafka.dead_letter_topic).cloned().collect(),
+            looks: Looks::new(),
             stuck: false,
             peer_timeout: kafka.peer_timeout,
         })
@@ -140,96 +158,6 @@ impl KafkaSink {
     #[must_use]
     pub fn statistics(&self) -> StatisticsCell {
         self.statistics.clone()
-    }
-
-    /// Asks for these topics, which must exist: auto-creation is not relied upon; and for those that a record waits for.
-    /// Where there is neither, Kafka must at least answer. Returns the number of partitions of each of `names`.
-    ///
-    /// # Errors
-    /// When no broker answers, a topic is missing, or access to it is denied.
-    pub async fn check_topics(&mut self, names: &[&str], timeout: Duration) -> Result<Vec<usize>, SinkError> {
-        let mut counts = Vec::with_capacity(names.len());
-        for name in names {
-            counts.push(self.check_topic(name, timeout).await?);
-        }
-        let awaited = self.topics.awaited();
-        for name in &awaited {
-            self.check_topic(name, timeout).await?;
-        }
-        if names.is_empty() && awaited.is_empty() {
-            self.check_cluster(timeout).await?;
-        }
-        Ok(counts)
-    }
-
-    /// What was not sent is given up: no record waits for a topic any more.
-    pub fn forget_awaited(&mut self) {
-        self.topics.forget_awaited();
-    }
-
-    async fn check_topic(&mut self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
-        let (producer, topic) = (Arc::clone(&self.producer), name.to_owned());
-        let asked = tokio::task::spawn_blocking(move || ask(&producer, &topic, timeout)).await;
-        let partitions = self.understand(name, asked)?;
-        self.topics.checked(name, partitions);
-        Ok(partitions)
-    }
-
-    async fn check_cluster(&self, timeout: Duration) -> Result<(), SinkError> {
-        let producer = Arc::clone(&self.producer);
-        let asked = tokio::task::spawn_blocking(move || ask_cluster(&producer, timeout)).await;
-        match asked {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(code)) => Err(self.unreachable(code.to_string())),
-            Err(panicked) => Err(self.unreachable(panicked.to_string())),
-        }
-    }
-
-    /// What the answer to a question about a topic means.
-    fn understand(&self, name: &str, asked: Result<Answer, JoinError>) -> Result<usize, SinkError> {
-        let topic = || name.to_owned();
-        match asked {
-            Ok(Ok(partitions)) => Ok(partitions),
-            Ok(Err(code)) if is_missing(code) => {
-                Err(SinkError::TopicMissing { topic: topic(), brokers: self.brokers.clone() })
-            }
-            Ok(Err(code)) if is_denied(code) => {
-                Err(SinkError::TopicDenied { topic: topic(), reason: code.to_string() })
-            }
-            Ok(Err(code @ RDKafkaErrorCode::InvalidTopic)) => {
-                Err(SinkError::Refused { what: Refusal::Other, reason: format!("{code} (topic `{name}`)") })
-            }
-            Ok(Err(code)) => Err(self.unreachable(code.to_string())),
-            Err(panicked) => Err(self.unreachable(panicked.to_string())),
-        }
-    }
-
-    fn unreachable(&self, reason: String) -> SinkError {
-        let reason = match self.complaint.say() {
-            Some(said) => format!("{reason}: {said}"),
-            None => reason,
-        };
-        SinkError::Unreachable { brokers: self.brokers.clone(), reason }
-    }
-
-    /// A record has no partition now: Kafka is asked where that helps, one question after the other.
-    fn unplaced(&mut self, sequence: Sequence, record: &Record<'_>, unplaced: Unplaced) -> SinkError {
-        match unplaced {
-            Unplaced::Answer(error) => error,
-            Unplaced::Ask => {
-                if self.question.is_none() {
-                    let (index, name) = (record.topic.id.0 as usize, record.topic.name);
-                    self.topics.asked(index, sequence);
-                    self.question = Some(Question::new(&self.producer, index, name, self.peer_timeout));
-                }
-                SinkError::Full
-            }
-        }
-    }
-
-    fn answered(&mut self, Answered { topic, name, answer }: Answered) {
-        let answer = self.understand(&name, answer);
-        self.topics.answered(topic, answer);
     }
 }
 
@@ -339,6 +267,7 @@ impl Sink for KafkaSink {
     async fn reports(&mut self, into: &mut Vec<Report>) {
         loop {
             let due = self.stall.due().filter(|_| self.probe.is_none());
+            let look = self.looks.due().filter(|_| self.topics.are_suspected());
             tokio::select! {
                 biased;
                 // Never closed: this side holds the producer, and with it the sender.
@@ -350,6 +279,8 @@ impl Sink for KafkaSink {
                 answered = Question::answer(&mut self.question), if self.question.is_some() => {
                     return self.answered(answered);
                 }
+                found = self.looks.found(), if self.looks.is_looking() => return self.looked(found),
+                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => self.look(),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     let topics = self.topics.in_flight();
                     self.probe = Some(probe(&self.config, topics, self.peer_timeout));
@@ -385,6 +316,7 @@ impl Sink for KafkaSink {
             .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
         self.producer = producer;
         (self.probe, self.question) = (None, None);
+        self.looks.forget();
         self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
         let mut left = std::mem::replace(&mut self.reports, reports);
         let purged = tokio::task::spawn_blocking(move || {

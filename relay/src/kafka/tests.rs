@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::{MissingTopics, UnknownTopic};
 use walpost_core::event::record::{Content, Headers, TopicId, TopicName};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -19,8 +20,9 @@ const SOON: Duration = Duration::from_secs(20);
 fn settings(brokers: String) -> (KafkaSettings, WindowSettings) {
     let kafka = KafkaSettings {
         brokers,
-        topic: None,
+        topics: Vec::new(),
         dead_letter_topic: None,
+        missing: MissingTopics::default(),
         properties: BTreeMap::new(),
         peer_timeout: Duration::from_secs(2),
         late_after: None,
@@ -210,4 +212,87 @@ async fn a_topic_that_went_away_is_asked_for_anew_by_the_next_producer() {
     case.wake().await;
     case.offer(1, 0, "a").unwrap();
     case.delivers(1).await;
+}
+
+impl Case {
+    /// On so many brokers, where rows of unknown topics become dead letters, but for those of `named`.
+    fn that_gives_up(brokers: i32, named: &str) -> Self {
+        let cluster = MockCluster::new(brokers).unwrap();
+        let (mut kafka, window) = settings(cluster.bootstrap_servers());
+        kafka.missing.unknown = UnknownTopic::DeadLetter;
+        kafka.topics = vec![named.to_owned()];
+        let sink = KafkaSink::new(&kafka, window).unwrap();
+        Self { cluster, sink, headers: Headers::default() }
+    }
+
+    /// What the sink says to a record in the end, once Kafka was asked.
+    async fn answer(&mut self, sequence: Sequence, id: u32, name: &str) -> Result<(), SinkError> {
+        loop {
+            match self.offer(sequence, id, name) {
+                Err(SinkError::Full | SinkError::Held(_)) => drop(self.wake().await),
+                said => return said,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_a_missing_topic_is_held_while_others_go_and_refused_after_two_looks() {
+    let mut case = Case::that_gives_up(3, "named");
+    case.cluster.create_topic("there", 1, 1).unwrap();
+    case.sink.check_topics(&["there"], SOON).await.unwrap();
+    assert_eq!(case.offer(0, 0, "gone"), Err(SinkError::Full));
+    assert!(case.wake().await.is_empty());
+    let began = std::time::Instant::now();
+    let held = case.offer(0, 0, "gone").unwrap_err();
+    assert!(matches!(held, SinkError::Held(_)), "{held}");
+    case.offer(1, 1, "there").unwrap();
+    assert_eq!(case.offer(2, 0, "gone"), Err(held));
+    let Err(SinkError::Refused { what: Refusal::Other, reason }) = case.answer(0, 0, "gone").await else {
+        panic!("taken")
+    };
+    assert!(reason.contains("`gone`") && reason.contains("unknown_topic = dead-letter"), "{reason}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "two looks are a second apart");
+    assert!(matches!(case.offer(2, 0, "gone"), Err(SinkError::Refused { .. })), "it came before both, too");
+    assert!(matches!(case.offer(3, 0, "gone"), Err(SinkError::Held(_))), "this one came later");
+    case.cluster.create_topic("gone", 1, 1).unwrap();
+    case.answer(3, 0, "gone").await.unwrap();
+}
+
+/// Of three brokers so many do not answer; whichever is asked first, a record of a missing topic is offered until the sink
+/// says what becomes of it.
+async fn with_silent_brokers(silent: i32) -> Result<(), SinkError> {
+    let mut case = Case::that_gives_up(3, "named");
+    for broker in 1..=silent {
+        case.cluster.broker_round_trip_time(broker, Duration::from_secs(60)).unwrap();
+    }
+    loop {
+        match case.answer(0, 0, "gone").await {
+            Err(SinkError::Unreachable { .. }) => {}
+            said => return said,
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_record_is_given_up_while_most_brokers_do_not_answer() {
+    assert!(timeout(Duration::from_secs(8), with_silent_brokers(2)).await.is_err(), "one of three says so");
+    assert!(matches!(with_silent_brokers(1).await, Err(SinkError::Refused { .. })), "two of three do");
+}
+
+#[tokio::test]
+async fn a_topic_that_may_not_be_looked_at_is_no_missing_one() {
+    let mut case = Case::that_gives_up(3, "named");
+    case.cluster.create_topic("closed", 1, 1).unwrap();
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    case.cluster.topic_error("closed", denied).unwrap();
+    let said = case.answer(0, 0, "closed").await;
+    assert!(matches!(&said, Err(SinkError::TopicDenied { topic, .. }) if topic == "closed"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_topic_that_the_settings_name_is_never_given_up() {
+    let mut case = Case::that_gives_up(1, "named");
+    let said = case.answer(0, 0, "named").await;
+    assert!(matches!(&said, Err(SinkError::TopicMissing { topic, .. }) if topic == "named"), "{said:?}");
 }

@@ -2,6 +2,7 @@
 
 use super::lanes::LaneRange;
 use super::murmur2;
+use super::suspicion::Suspicion;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::{Group, Partitions};
 use walpost_core::publish::sink::{Lane, Refusal, SinkError};
@@ -25,6 +26,8 @@ enum Standing {
     Known,
     /// It cannot be written to; the next record is to be told why.
     Failed(SinkError),
+    /// Kafka said that it is not there, and rows of such topics become dead letters once that is sure.
+    Suspected(Suspicion),
 }
 
 /// Why a record has no partition now.
@@ -95,6 +98,26 @@ impl Topic {
         self.standing = Standing::Failed(error);
     }
 
+    /// It is not there, as it seems.
+    pub(super) fn suspected(&mut self, suspicion: Suspicion) {
+        self.standing = Standing::Suspected(suspicion);
+    }
+
+    /// What is known of it, where it is not there, as it seems.
+    pub(super) fn suspicion(&self) -> Option<&Suspicion> {
+        match &self.standing {
+            Standing::Suspected(suspicion) => Some(suspicion),
+            _ => None,
+        }
+    }
+
+    pub(super) fn suspicion_mut(&mut self) -> Option<&mut Suspicion> {
+        match &mut self.standing {
+            Standing::Suspected(suspicion) => Some(suspicion),
+            _ => None,
+        }
+    }
+
     /// A record waits for it.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited
@@ -113,7 +136,7 @@ impl Topic {
 
     /// Whoever waited for an answer waits no more.
     pub(super) fn forget_question(&mut self) {
-        if matches!(self.standing, Standing::Asked) {
+        if matches!(self.standing, Standing::Asked | Standing::Suspected(_)) {
             self.standing = Standing::Unknown;
         }
     }
@@ -126,9 +149,10 @@ impl Topic {
         }
     }
 
-    /// Whether records may be placed.
-    pub(super) fn stands(&mut self) -> Result<(), Unplaced> {
-        match &self.standing {
+    /// Whether a record may be placed.
+    pub(super) fn stands(&mut self, sequence: Sequence) -> Result<(), Unplaced> {
+        match &mut self.standing {
+            Standing::Suspected(suspicion) => Err(Unplaced::Answer(suspicion.offered(sequence))),
             Standing::Known => Ok(()),
             Standing::Asked => Err(Unplaced::Answer(SinkError::Full)),
             Standing::Unknown if !is_legal(&self.name) => Err(Unplaced::Answer(illegal(&self.name))),
@@ -289,18 +313,18 @@ mod tests {
     fn a_topic_that_is_missing_is_said_so_once_and_asked_for_again() {
         let missing = SinkError::TopicMissing { topic: "t".into(), brokers: "b:1".into() };
         let mut topic = Topic::new("t".into());
-        assert_eq!(topic.stands(), Err(Unplaced::Ask));
+        assert_eq!(topic.stands(0), Err(Unplaced::Ask));
         topic.asked(0);
-        assert_eq!(topic.stands(), Err(Unplaced::Answer(SinkError::Full)));
+        assert_eq!(topic.stands(0), Err(Unplaced::Answer(SinkError::Full)));
         topic.failed(missing.clone());
-        assert_eq!(topic.stands(), Err(Unplaced::Answer(missing)));
+        assert_eq!(topic.stands(0), Err(Unplaced::Answer(missing)));
         assert!(topic.is_awaited());
-        assert_eq!(topic.stands(), Err(Unplaced::Ask));
+        assert_eq!(topic.stands(0), Err(Unplaced::Ask));
         topic.found(3);
-        assert_eq!(topic.stands(), Ok(()));
+        assert_eq!(topic.stands(0), Ok(()));
         assert!(!topic.is_awaited());
         topic.doubt();
-        assert_eq!(topic.stands(), Err(Unplaced::Ask));
+        assert_eq!(topic.stands(0), Err(Unplaced::Ask));
     }
 
     #[test]
@@ -309,7 +333,7 @@ mod tests {
         for name in ["", ".", "..", "a b", "a/b", "ä", "a\0", &long] {
             let mut topic = Topic::new(name.into());
             for _ in 0..2 {
-                let answer = topic.stands();
+                let answer = topic.stands(0);
                 assert!(
                     matches!(answer, Err(Unplaced::Answer(SinkError::Refused { .. }))),
                     "{name}: {answer:?}"

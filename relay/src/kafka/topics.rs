@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::lanes::{LANES_MAX, Lanes};
+use super::lanes::{LANES_MAX, Lanes, waiting};
+use super::suspicion::Suspicion;
 use super::topic::{Topic, Unplaced};
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
@@ -56,7 +57,7 @@ impl Topics {
             self.add(index, record.topic.name);
         }
         let topic = &mut self.topics[index];
-        topic.stands()?;
+        topic.stands(sequence)?;
         let partition = topic.partition(sequence, record)?;
         topic.partitions.set_time(self.now_ms);
         Ok((partition, topic))
@@ -82,6 +83,40 @@ impl Topics {
         match answer {
             Ok(partitions) => self.found(index, partitions),
             Err(error) => self.topics[index].failed(error),
+        }
+    }
+
+    /// Kafka said that a topic is not there; `verdict` is for its records once that is sure.
+    pub(super) fn suspected(&mut self, index: usize, verdict: SinkError) {
+        self.topics[index].suspected(Suspicion::new(waiting(index), verdict));
+    }
+
+    /// Whether records wait for a look at such topics.
+    pub(super) fn are_suspected(&self) -> bool {
+        self.topics.iter().filter_map(Topic::suspicion).any(Suspicion::is_open)
+    }
+
+    /// A look begins, at the topics that records wait for.
+    pub(super) fn look_begins(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        for topic in &mut self.topics {
+            let Some(suspicion) = topic.suspicion_mut().filter(|suspicion| suspicion.is_open()) else {
+                continue;
+            };
+            suspicion.look_begins();
+            names.push(topic.name.clone());
+        }
+        names
+    }
+
+    /// A look has found whether the topic is missing; it says nothing of one that was found meanwhile.
+    pub(super) fn looked(&mut self, name: &str, is_missing: Result<bool, SinkError>) {
+        let Some(topic) = self.topics.iter_mut().find(|topic| topic.name == name) else { return };
+        let Some(suspicion) = topic.suspicion_mut() else { return };
+        match is_missing {
+            Ok(true) => suspicion.is_missing(),
+            Ok(false) => suspicion.is_unsure(),
+            Err(error) => topic.failed(error),
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::types::PgLsn;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{DatabaseSettings, Settings};
+use crate::config::{DatabaseSettings, Settings, SourceSettings};
 use crate::observe::board::Vitals;
 use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::names::quoted;
@@ -67,7 +67,7 @@ impl Sample {
 ///
 /// # Errors
 /// When Postgres does not answer, or refuses.
-pub async fn take(session: &Session, slot: &str, table: &OutboxTable) -> Result<Sample, DatabaseError> {
+pub async fn take(session: &Session, source: &SourceSettings) -> Result<Sample, DatabaseError> {
     let sql = "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, \
                current_setting('server_version'), \
                (select setting::bigint from pg_settings where name = 'max_slot_wal_keep_size'), \
@@ -82,8 +82,8 @@ pub async fn take(session: &Session, slot: &str, table: &OutboxTable) -> Result<
         wal_directory_bytes: if may_see_wal { beside(wal_directory(session).await)? } else { None },
         // -1 is no limit.
         wal_keep_max_bytes: keep_megabytes.and_then(|size| u64::try_from(size).ok()).map(|size| size << 20),
-        slot: preflight::slot_facts(session, slot).await?,
-        outbox: beside(outbox(session, table).await)?,
+        slot: preflight::slot_facts(session, &source.slot).await?,
+        outbox: outboxes(session, &source.tables).await?,
     })
 }
 
@@ -100,6 +100,17 @@ async fn wal_directory(session: &Session) -> Result<Option<u64>, DatabaseError> 
     let row = session.client().query_one("select sum(size)::bigint from pg_ls_waldir()", &[]).await;
     let bytes: Option<i64> = row.map_err(session.error("read the size of pg_wal"))?.get(0);
     Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
+}
+
+/// Of all tables that are followed.
+async fn outboxes(session: &Session, tables: &[OutboxTable]) -> Result<OutboxSample, DatabaseError> {
+    let mut all = OutboxSample::default();
+    for table in beside(catalogue::expand(session, tables).await)? {
+        let one = beside(outbox(session, &table).await)?;
+        all.rows = all.rows.map_or(one.rows, |rows| Some(rows + one.rows.unwrap_or_default()));
+        all.oldest_row_ms = [all.oldest_row_ms, one.oldest_row_ms].into_iter().flatten().min();
+    }
+    Ok(all)
 }
 
 async fn outbox(session: &Session, table: &OutboxTable) -> Result<OutboxSample, DatabaseError> {
@@ -167,7 +178,7 @@ async fn ask(
         None => connect(&settings.monitor_database, settings.timing.connect_timeout).await?,
     };
     let source = &settings.source;
-    let sample = session.within("ask how the slot is", take(&session, &source.slot, &source.table)).await?;
+    let sample = session.within("ask how the slot is", take(&session, source)).await?;
     vitals.sampled(sample);
     Ok(session)
 }

@@ -243,10 +243,10 @@ impl Places {
     pub fn of(settings: &Settings) -> Self {
         Self {
             database: settings.database.to_string(),
-            table: settings.source.table.name(),
+            table: settings.source.shown_tables(),
             slot: settings.source.slot.clone(),
             brokers: settings.kafka.brokers.clone(),
-            topic: settings.source.table.shown_topic(),
+            topic: settings.source.shown_topics(),
             sample_interval_ms: settings
                 .timing
                 .sampling()

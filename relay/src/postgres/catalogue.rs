@@ -2,9 +2,10 @@
 
 use tokio_postgres::Row;
 
+use crate::postgres::names::table_name;
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::mapping::Guesses;
-use walpost_core::event::{Kind, OutboxError, OutboxTable, TypeFact, Types};
+use walpost_core::event::{Kind, OutboxError, OutboxTable, Pattern, TypeFact, Types};
 use walpost_core::pgoutput::{Column, Oid, Relation};
 
 /// Types with all that lies below a domain, down to the type that is none. A domain is sent by the function of its base
@@ -24,12 +25,17 @@ const TYPES: &str = "with recursive below as ( \
         left join pg_proc p on p.oid = t.typsend left join pg_language l on l.oid = p.prolang \
     where b.typtype <> 'd'";
 
-/// What is known of the types of a table's columns, and of further ones.
+/// What is known of the types of tables' columns, and of further ones.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn types(session: &Session, relation: &Relation, further: &[Oid]) -> Result<Types, DatabaseError> {
-    let of_columns = relation.columns.iter().map(|column| column.type_oid);
+pub async fn types<'a>(
+    session: &Session,
+    relations: impl IntoIterator<Item = &'a Relation>,
+    further: &[Oid],
+) -> Result<Types, DatabaseError> {
+    let columns = relations.into_iter().flat_map(|relation| &relation.columns);
+    let of_columns = columns.map(|column| column.type_oid);
     let oids: Vec<Oid> = of_columns.chain(further.iter().copied()).collect();
     let rows = session.client().query(TYPES, &[&oids]).await;
     Ok(Types::new(rows.map_err(session.error("look up the types of the columns"))?.iter().map(fact)))
@@ -63,26 +69,71 @@ impl Looked {
 pub async fn look(session: &Session, table: &OutboxTable) -> Result<Option<Looked>, DatabaseError> {
     let Some(table) = find(session, table).await? else { return Ok(None) };
     let Some(relation) = describe(session, &table).await? else { return Ok(None) };
-    let types = types(session, &relation, &[]).await?;
-    let table = table.guessed(&relation, &types, &kept_guesses(session, &table.slot).await?);
+    let types = types(session, [&relation], &[]).await?;
+    let kept = kept_guesses(session, &table.slot, relation.id).await?;
+    let table = table.guessed(&relation, &types, &kept);
     Ok(Some(Looked { relation, types, table }))
 }
 
 /// What was guessed when the slot was made; nothing where it is not there yet, or this role may not see it.
-async fn kept_guesses(session: &Session, slot: &str) -> Result<Guesses, DatabaseError> {
+async fn kept_guesses(session: &Session, slot: &str, table: Oid) -> Result<Guesses, DatabaseError> {
     let sql = "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-               where n.nspname = 'walpost' and c.relname = 'slot' and has_schema_privilege(n.oid, 'usage') \
+               where n.nspname = 'walpost' and c.relname = 'outbox' and has_schema_privilege(n.oid, 'usage') \
                and has_table_privilege(c.oid, 'select'))";
     let doing = "look for what was guessed";
     let there = session.client().query_one(sql, &[]).await.map_err(session.error(doing))?;
     if !there.get::<_, bool>(0) {
         return Ok(Guesses::new());
     }
-    // What an older version of the schema lacks is absent in the JSON, and no error.
-    let sql = "select to_jsonb(slot) -> 'guesses' from walpost.slot slot where slot_name = $1";
-    let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error(doing))?;
+    let sql = "select guesses from walpost.outbox where slot_name = $1 and table_oid = $2";
+    let row = session.client().query_opt(sql, &[&slot, &table]).await.map_err(session.error(doing))?;
     let kept: Option<serde_json::Value> = row.and_then(|row| row.get(0));
     Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()).unwrap_or_default())
+}
+
+/// The tables that the settings stand for: each by its name, those of a pattern in the order of theirs.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn expand(session: &Session, tables: &[OutboxTable]) -> Result<Vec<OutboxTable>, DatabaseError> {
+    let mut expanded = Vec::new();
+    for table in tables {
+        match table.pattern() {
+            None => expanded.push(table.clone()),
+            Some(pattern) => expanded.extend(of_pattern(session, table, &pattern).await?),
+        }
+    }
+    Ok(expanded)
+}
+
+/// A table's object id, where it is there.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn oid_of(session: &Session, table: &OutboxTable) -> Result<Option<Oid>, DatabaseError> {
+    let row = session.client().query_one("select to_regclass($1)::oid", &[&table_name(table)]).await;
+    Ok(row.map_err(session.error("look for the table"))?.get(0))
+}
+
+async fn of_pattern(
+    session: &Session,
+    table: &OutboxTable,
+    pattern: &Pattern,
+) -> Result<Vec<OutboxTable>, DatabaseError> {
+    // Partitions are parts of a table, and what is of the server or of walpost is no outbox.
+    let sql = "select n.nspname::text, c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p' \
+               and n.nspname not in ('walpost', 'information_schema') and n.nspname not like 'pg\\_%' \
+               and n.nspname like $1 and c.relname like $2 order by n.nspname, c.relname";
+    let like = |name: &str| {
+        let escaped = name.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        escaped.replace('*', "%")
+    };
+    let rows = session.client().query(sql, &[&like(&table.schema), &like(&table.table)]).await;
+    let rows = rows.map_err(session.error("look for the tables"))?;
+    let names = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, &str>(1)));
+    let found = names.filter(|(schema, name)| pattern.matches(schema, name));
+    Ok(found.map(|(schema, name)| table.named(schema, name)).collect())
 }
 
 /// The table's name as it is stored, its database and its primary key.
@@ -97,11 +148,18 @@ async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTab
                    and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)) \
                , c.relkind = 'p' \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-               where lower(n.nspname) = lower($1) and lower(c.relname) = lower($2) \
-                   and c.relkind in ('r', 'p', 'v', 'm', 'f') \
-               order by n.nspname = $1 desc, c.relname = $2 desc";
-    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
-    let rows = rows.map_err(session.error("look for the table"))?;
+               where c.relkind in ('r', 'p', 'v', 'm', 'f') and ";
+    let named =
+        |condition: &str| format!("{sql} {condition} order by n.nspname = $1 desc, c.relname = $2 desc");
+    let ask = async |sql: &str| {
+        let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+        rows.map_err(session.error("look for the table"))
+    };
+    // By the index of names first: without regard to case every table is looked at.
+    let mut rows = ask(&named("n.nspname = $1 and c.relname = $2")).await?;
+    if rows.is_empty() && table.found_by.is_none() {
+        rows = ask(&named("lower(n.nspname) = lower($1) and lower(c.relname) = lower($2)")).await?;
+    }
     let is_exact = |row: &&Row| row.get::<_, &str>(0) == table.schema && row.get::<_, &str>(1) == table.table;
     // Of several that differ in case only, none is meant but the one that is named.
     let found = rows.iter().find(is_exact).or(rows.first().filter(|_| rows.len() == 1));

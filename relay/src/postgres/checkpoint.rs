@@ -33,7 +33,7 @@ macro_rules! older_than {
     };
 }
 
-/// True for a row `outbox` that is in Kafka, by what is remembered in the row `memory` of walpost.slot; else false.
+/// True for a row `outbox` that is in Kafka, by what is remembered in the row `memory` of walpost.outbox; else false.
 ///
 /// `xmin` is of the transaction that wrote this *version* of the row: an UPDATE has another than the insert, and maybe a
 /// lower one. It proves the insert all the same: the transaction of the version is below X, so it had ended when X was read,
@@ -46,9 +46,10 @@ macro_rules! older_than {
 /// and say nothing. All this holds in a statement that is a transaction of its own: `age` counts from the transaction's
 /// number where it has one already.
 ///
-/// X is proven for one table: another that takes its name has rows that nobody published.
+/// X is proven for one table: another that takes its name has rows that nobody published. (Of partitions nothing is
+/// proven.)
 pub const IS_PUBLISHED: &str = concat!(
-    "coalesce(memory.published_of = outbox.tableoid and ",
+    "coalesce(memory.table_oid = outbox.tableoid and ",
     older_than!("memory.published_below"),
     ", false)"
 );
@@ -76,9 +77,17 @@ pub struct Checkpoint {
 /// When the database refuses.
 pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
     let (below, running_below) = running(session).await?;
+    Ok(Checkpoint { below, lsn: wal_end(session).await?, running_below, acknowledged })
+}
+
+/// The end of the WAL.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn wal_end(session: &Session) -> Result<Lsn, DatabaseError> {
     let end = session.client().query_one("select pg_current_wal_insert_lsn()", &[]).await;
     let end: PgLsn = end.map_err(session.error("read the end of the log"))?.get(0);
-    Ok(Checkpoint { below, lsn: Lsn(end.into()), running_below, acknowledged })
+    Ok(Lsn(end.into()))
 }
 
 /// The oldest transaction that runs, and one above all that run.

@@ -47,6 +47,20 @@ fn order_columns(table: &OutboxTable) -> Vec<String> {
     columns
 }
 
+/// Text as SQL has it.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A table as people write it: in quotes where it needs them.
+pub(crate) fn written(table: &OutboxTable) -> String {
+    let plain = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && !name.starts_with(|first: char| first.is_ascii_digit())
+    };
+    if plain(&table.schema) && plain(&table.table) { table.name() } else { table_name(table) }
+}
+
 /// A name as SQL has it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -19,6 +19,7 @@ use crate::postgres::checkpoint::IS_PUBLISHED;
 use crate::postgres::names::{quoted, table_name};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::OutboxTable;
+use walpost_core::pgoutput::Oid;
 
 /// The cleaner's task; it ends when this is dropped.
 pub(super) struct Cleaner(Option<JoinHandle<()>>);
@@ -28,8 +29,7 @@ impl Cleaner {
     #[must_use]
     pub(super) fn start(settings: &Settings, vitals: &Vitals) -> Self {
         let Some(clean) = settings.clean else { return Self(None) };
-        let named = settings.source.table.clone();
-        let work = Work { settings: settings.clone(), named, time: None, clean, vitals: vitals.clone() };
+        let work = Work { settings: settings.clone(), clean, vitals: vitals.clone() };
         Self(Some(tokio::spawn(work.run())))
     }
 }
@@ -44,12 +44,20 @@ impl Drop for Cleaner {
 
 struct Work {
     settings: Settings,
-    /// The outbox as the settings have it.
-    named: OutboxTable,
-    /// The column with the time at which a row was written.
-    time: Option<String>,
     clean: CleanSettings,
     vitals: Vitals,
+}
+
+/// A table that is cleaned.
+struct Table<'a> {
+    session: &'a Session,
+    clean: CleanSettings,
+    slot: &'a str,
+    table: OutboxTable,
+    /// Its object id.
+    oid: Oid,
+    /// The column with the time at which a row was written.
+    time: Option<String>,
 }
 
 /// What one transaction did.
@@ -64,7 +72,7 @@ struct Batch {
 }
 
 impl Work {
-    async fn run(mut self) {
+    async fn run(self) {
         let mut ticks = interval(self.clean.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -72,36 +80,24 @@ impl Work {
             match self.clean().await {
                 Ok(0) => {}
                 Ok(rows) => tracing::debug!(rows, "published rows removed from the outbox"),
-                Err(error) => tracing::warn!(%error, "published rows were not removed; trying again later"),
+                Err(error) => not_removed(&error),
             }
         }
     }
 
-    /// Removes what is due now; returns the number of rows.
-    async fn clean(&mut self) -> Result<u64, DatabaseError> {
+    /// Removes what is due now; returns the number of rows. What is wrong with one table is no reason to leave the others.
+    async fn clean(&self) -> Result<u64, DatabaseError> {
         let session = Session::connect(&self.settings.database, self.settings.timing.connect_timeout).await?;
-        let looking = catalogue::look(&session, &self.named);
-        let looked = session.within("look up the columns", looking).await?;
-        self.look_at(&session, looked)?;
-        let Some(newest) = session.within("find the rows to keep", self.newest_due(&session)).await? else {
-            return Ok(0);
-        };
-        let (sql, mut last, mut total, mut unproven) = (self.statement(), i64::MIN, 0, 0);
-        loop {
-            let started = Instant::now();
-            let removing = self.batch(&session, &sql, last, newest);
-            let batch = session.within("remove published rows", removing).await?;
-            let removed = u64::try_from(batch.removed).unwrap_or_default();
-            self.vitals.count_removed(removed);
-            total += removed;
-            unproven += u64::try_from(batch.unproven).unwrap_or_default();
-            match batch.last {
-                // Only the retention ends it: what follows a batch that it keeps is younger. A batch of which nothing
-                // could go since nothing proves its rows says nothing about those that follow.
-                Some(at) if batch.looked >= self.clean.batch_rows && batch.kept < batch.looked => last = at,
-                _ => break,
+        let source = &self.settings.source;
+        let tables =
+            session.within("look for the tables", catalogue::expand(&session, &source.tables)).await?;
+        let (mut total, mut unproven) = (0, 0);
+        for named in &tables {
+            match self.clean_one(&session, named).await {
+                Ok((removed, left)) => (total, unproven) = (total + removed, unproven + left),
+                Err(error) if tables.len() == 1 => return Err(error),
+                Err(error) => not_removed(&error),
             }
-            sleep(started.elapsed().max(Duration::from_millis(1))).await;
         }
         self.vitals.show_overdue(unproven);
         if unproven > 0 {
@@ -112,11 +108,50 @@ impl Work {
         }
         Ok(total)
     }
+}
+
+impl Work {
+    async fn clean_one(&self, session: &Session, named: &OutboxTable) -> Result<(u64, u64), DatabaseError> {
+        let looked = session.within("look up the columns", catalogue::look(session, named)).await?;
+        let table = Table::look_at(session, &self.settings.source.slot, self.clean, looked)?;
+        table.clean(&self.vitals).await
+    }
+}
+
+fn not_removed(error: &DatabaseError) {
+    tracing::warn!(%error, "published rows were not removed; trying again later");
+}
+
+impl<'a> Table<'a> {
+    /// Removes what is due now; returns the number of rows, and of those that stay though they are past the retention.
+    async fn clean(&self, vitals: &Vitals) -> Result<(u64, u64), DatabaseError> {
+        let session = self.session;
+        let Some(newest) = session.within("find the rows to keep", self.newest_due()).await? else {
+            return Ok((0, 0));
+        };
+        let (sql, mut last, mut total, mut unproven) = (self.statement(), i64::MIN, 0, 0);
+        loop {
+            let started = Instant::now();
+            let batch = session.within("remove published rows", self.batch(&sql, last, newest)).await?;
+            let removed = u64::try_from(batch.removed).unwrap_or_default();
+            vitals.count_removed(removed);
+            total += removed;
+            unproven += u64::try_from(batch.unproven).unwrap_or_default();
+            match batch.last {
+                // Only the retention ends it: what follows a batch that it keeps is younger. A batch of which nothing
+                // could go since nothing proves its rows says nothing about those that follow.
+                Some(at) if batch.looked >= self.clean.batch_rows && batch.kept < batch.looked => last = at,
+                _ => break,
+            }
+            sleep(started.elapsed().max(Duration::from_millis(1))).await;
+        }
+        Ok((total, unproven))
+    }
 
     /// The highest id that the retention lets go; by age the table is asked row by row.
-    async fn newest_due(&self, session: &Session) -> Result<Option<i64>, DatabaseError> {
+    async fn newest_due(&self) -> Result<Option<i64>, DatabaseError> {
         let CleanRule::AllButNewest(kept) = self.clean.rule else { return Ok(Some(i64::MAX)) };
-        let (table, id) = (self.table(), self.id());
+        let (session, table, id) = (self.session, self.table(), self.id());
         let sql = format!(
             "select {id}::bigint from only {table} where {id} is not null order by {id} desc offset {kept} limit 1"
         );
@@ -132,7 +167,7 @@ impl Work {
             }
             CleanRule::AllButNewest(_) => "true".to_owned(),
         };
-        match &self.settings.source.table.order {
+        match &self.table.order {
             Some(_) => self.ordered(&due),
             None => self.unordered(&due),
         }
@@ -141,11 +176,11 @@ impl Work {
     /// A batch of a table that nothing orders: whatever is due in it. It is looked through whole each time, which a table
     /// that is cleaned is small enough for.
     fn unordered(&self, due: &str) -> String {
-        let table = self.table();
+        let (table, oid) = (self.table(), self.oid);
         format!(
             "with looked as materialized ( \
-                 select outbox.tableoid as part, outbox.ctid as place from only {table} outbox, walpost.slot memory \
-                 where memory.slot_name = $1 and $2::bigint <= $3::bigint and {due} and {IS_PUBLISHED} limit $4), \
+                 select outbox.tableoid as part, outbox.ctid as place from only {table} outbox, walpost.outbox memory \
+                 where memory.slot_name = $1 and memory.table_oid = {oid} and $2::bigint <= $3::bigint and {due} and {IS_PUBLISHED} limit $4), \
              removed as (delete from only {table} outbox using looked \
                  where outbox.ctid = looked.place and outbox.tableoid = looked.part and {due} returning 1) \
              select count(*), (select count(*) from removed), 0::bigint, 0::bigint, \
@@ -154,13 +189,13 @@ impl Work {
     }
 
     fn ordered(&self, due: &str) -> String {
-        let (table, id) = (self.table(), self.id());
+        let (table, oid, id) = (self.table(), self.oid, self.id());
         format!(
             "with looked as materialized ( \
                  select outbox.tableoid as part, outbox.ctid as place, outbox.{id}::bigint as id, {due} as due, \
                      {IS_PUBLISHED} as published \
-                 from only {table} outbox, walpost.slot memory \
-                 where memory.slot_name = $1 and outbox.{id} > $2::bigint and outbox.{id} <= $3::bigint \
+                 from only {table} outbox, walpost.outbox memory \
+                 where memory.slot_name = $1 and memory.table_oid = {oid} and outbox.{id} > $2::bigint and outbox.{id} <= $3::bigint \
                  order by outbox.{id} fetch first $4 rows with ties), \
              removed as (delete from only {table} outbox using looked \
                  where outbox.ctid = looked.place and outbox.tableoid = looked.part and outbox.{id} = looked.id \
@@ -170,15 +205,10 @@ impl Work {
         )
     }
 
-    async fn batch(
-        &self,
-        session: &Session,
-        sql: &str,
-        last: i64,
-        newest: i64,
-    ) -> Result<Batch, DatabaseError> {
+    async fn batch(&self, sql: &str, last: i64, newest: i64) -> Result<Batch, DatabaseError> {
+        let session = self.session;
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&self.settings.source.slot, &last, &newest, &self.clean.batch_rows];
+            [&self.slot, &last, &newest, &self.clean.batch_rows];
         let row = session.client().query_one(sql, &values).await;
         let row = row.map_err(session.error("remove published rows"))?;
         let [looked, removed, unproven, kept] = [0, 1, 2, 3].map(|index| row.get(index));
@@ -186,40 +216,45 @@ impl Work {
     }
 
     fn table(&self) -> String {
-        table_name(&self.settings.source.table)
+        table_name(&self.table)
     }
 
     fn id(&self) -> String {
-        quoted(self.settings.source.table.order.as_deref().unwrap_or_default())
+        quoted(self.table.order.as_deref().unwrap_or_default())
     }
 
     /// What rows are found by. Without that none is removed, which loses nothing.
-    fn look_at(&mut self, session: &Session, looked: Option<Looked>) -> Result<(), DatabaseError> {
+    fn look_at(
+        session: &'a Session,
+        slot: &'a str,
+        clean: CleanSettings,
+        looked: Option<Looked>,
+    ) -> Result<Self, DatabaseError> {
         let refused = |what: &str| Err(DatabaseError::of_stream("look at the outbox", session.place(), what));
         let Some(looked) = looked else { return refused("the table is not there") };
-        self.time = looked.time_column().map(str::to_owned);
-        if matches!(self.clean.rule, CleanRule::OlderThan(_)) && self.time.is_none() {
+        let time = looked.time_column().map(str::to_owned);
+        let (by_age, oid) = (matches!(clean.rule, CleanRule::OlderThan(_)), looked.relation.id);
+        if by_age && time.is_none() {
             return refused(
                 "--clean=age needs a column of the type timestamptz or timestamp that says when a row was written: name \
                  it in --time, or clean by count",
             );
         }
-        self.settings.source.table = match looked.table {
+        let table = match looked.table {
             Ok(table) => table,
             Err(error) => return refused(&error.to_string()),
         };
-        if self.settings.source.table.is_partitioned {
+        if table.is_partitioned {
             return refused(
                 "--clean does not go with a partitioned table: detach and drop its old partitions instead",
             );
         }
-        if self.settings.source.table.order.is_none() && matches!(self.clean.rule, CleanRule::AllButNewest(_))
-        {
+        if table.order.is_none() && !by_age {
             return refused(
                 "--clean=count needs an integer column that rises with each insert, which is the primary key or --order: \
                  this table has none, so clean by age",
             );
         }
-        Ok(())
+        Ok(Self { session, clean, slot, table, oid, time })
     }
 }

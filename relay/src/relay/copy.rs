@@ -13,12 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::watchdog::Watchdog;
 use super::{Relay, Stopped};
-use crate::config::SourceSettings;
 use crate::error::{Error, Verdict};
 use crate::observe::state::State;
 use crate::postgres::Session;
 use crate::postgres::ledger::Holder;
-use crate::postgres::preflight::Found;
+use crate::postgres::preflight::{Found, FoundTable};
 use crate::relay::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
 use crate::relay::watch::{Guard, GuardEvent};
 use crate::replication::Stream;
@@ -39,6 +38,8 @@ const LOGGED_ROWS: u64 = 50_000;
 
 /// What rows of the table are read with.
 struct Reading {
+    /// Schema and table.
+    table: String,
     plan: Arc<Plan>,
     /// What checks that a row gives a record.
     renderer: Renderer,
@@ -53,10 +54,12 @@ struct Reading {
 }
 
 impl Relay {
-    /// Publishes the rows of the table; `Some` when a stop came first.
+    /// Publishes the rows of a table; `Some` when a stop came first.
+    #[allow(clippy::too_many_arguments)]
     pub(super) async fn copy(
         &mut self,
         found: &Found,
+        outbox: &FoundTable,
         types: &Types,
         holder: &Holder,
         stream: &mut Stream,
@@ -66,10 +69,10 @@ impl Relay {
         self.vitals.set_state(State::Backfilling);
         self.publisher.set_timed(false);
         let (settings, epoch) = (self.settings.clone(), holder.epoch);
-        let source = &SourceSettings { table: found.table.clone(), ..settings.source.clone() };
+        let source = &settings.source.of(outbox.table.clone());
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
         let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
-        let columns = needed(&found.relation, &source.table);
+        let columns = needed(&outbox.relation, &source.table);
         let (sender, acknowledged) = watch::channel(None);
         let table = Table {
             session: &session,
@@ -83,6 +86,7 @@ impl Relay {
             acknowledged,
         };
         let mut reading = Reading {
+            table: source.table.name(),
             plan: Arc::new(Plan::new(&source.table, &Arc::new(columns), types)?),
             renderer: Renderer::default(),
             slot_at: found.slot.confirmed().unwrap_or(found.remembered),
@@ -111,7 +115,11 @@ impl Relay {
             return Err(Error::Superseded);
         }
         self.copied = None;
-        tracing::info!(rows = reading.published, "the rows from before the slot are published");
+        tracing::info!(
+            table = reading.table,
+            rows = reading.published,
+            "the rows from before the slot are published"
+        );
         self.publisher.set_timed(true);
         Ok(None)
     }
@@ -262,7 +270,7 @@ impl Relay {
             || format!("the row that was read as number {}", reading.published + 1),
             |id| format!("the row with the number {id}"),
         );
-        let bad = Box::new(BadRow { place, table: self.settings.source.table.name(), error });
+        let bad = Box::new(BadRow { place, table: reading.table.clone(), error });
         if !self.publisher.takes_dead_letters() {
             return Err(bad.into());
         }

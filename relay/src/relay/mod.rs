@@ -15,6 +15,8 @@ mod unreadable;
 mod watch;
 mod watchdog;
 
+use std::collections::BTreeMap;
+
 use opentelemetry_sdk::trace::SdkTracer;
 use rand::RngExt;
 use tokio::time::{Duration, Instant};
@@ -32,6 +34,7 @@ use unknown::UnknownTypes;
 use unreadable::Unreadable;
 use walpost_core::event::render::Renderer;
 use walpost_core::lsn::Lsn;
+use walpost_core::pgoutput::Oid;
 use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::SinkError;
 use walpost_core::window::copied::Copied;
@@ -77,7 +80,11 @@ pub struct Relay {
     patience: Patience,
     unknown_types: UnknownTypes,
     unreadable: Unreadable,
-    /// How far the copy of the table is, while there is one.
+    /// Tables that a pattern stands for, seen in the stream and not followed.
+    appeared: Vec<Oid>,
+    /// Of these, those that were looked for in vain, and where the WAL ended then.
+    gone: BTreeMap<Oid, Lsn>,
+    /// How far the copy of a table is, while there is one.
     copied: Option<Copied>,
     /// Rows of the table are known to be left to publish.
     has_rows_left: bool,
@@ -112,6 +119,8 @@ impl Relay {
             patience,
             unknown_types: UnknownTypes::default(),
             unreadable: Unreadable::default(),
+            appeared: Vec::new(),
+            gone: BTreeMap::new(),
             copied: None,
             has_rows_left: false,
             vitals,

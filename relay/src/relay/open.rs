@@ -6,19 +6,24 @@ use super::{Relay, Stopped};
 use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::catalogue;
-use crate::postgres::ledger::{self, Holder};
-use crate::postgres::preflight::{self, Found, PreflightError, Unsafe};
+use crate::postgres::checkpoint;
+use crate::postgres::ledger::{self, Holder, TableMemory};
+use crate::postgres::preflight::{self, Found, FoundTable, PreflightError, Unsafe};
 use crate::postgres::{DatabaseError, Session};
+use crate::relay::backfill::end;
 use crate::relay::watch;
 use crate::replication::{Connection, Stream};
 use walpost_core::event::Types;
 use walpost_core::lsn::Lsn;
+use walpost_core::pgoutput::Oid;
 
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) found: Found,
     pub(super) types: Types,
+    /// The end of the WAL when all of it was looked at.
+    pub(super) looked_at: Lsn,
     pub(super) stream: Stream,
     pub(super) server: Server,
     pub(super) holder: Holder,
@@ -30,15 +35,20 @@ impl Relay {
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
+        let asking = checkpoint::wal_end(&session);
+        let looked_at = session.within("read the end of the log", asking).await;
         let checking = self.preflight(&session, &server);
-        let (found, types) = session.within("check the database", checking).await?;
-        self.has_rows_left = !found.memory.backfilled;
+        let (mut found, types) = session.within("check the database", checking).await?;
+        // A standby has none, and the check has said so.
+        let looked_at = looked_at?;
+        self.has_rows_left = !found.is_backfilled();
         self.yield_to_another(found.memory.epoch).await?;
+        self.look_for_appeared(&session, &found).await?;
         let partitions = self.check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
         let flushed = connection.flushed();
         let stream = connection.start(&self.settings.source, timeout).await?;
-        let taking = self.acquire(&session, &found, &server);
+        let taking = self.acquire(&session, &mut found, &server);
         let holder = session.within("take the slot", taking).await?;
         self.check_for_the_past(found.memory.confirmed, flushed).await?;
         self.begin(server.clone(), holder.epoch).await?;
@@ -46,21 +56,21 @@ impl Relay {
             slot = self.settings.source.slot,
             at = %found.remembered,
             epoch = holder.epoch,
-            topic = self.settings.source.table.shown_topic(),
+            tables = found.tables.len(),
+            topic = self.settings.source.shown_topics(),
             partitions,
             "streaming"
         );
-        Ok(Opened { session, found, types, stream, server, holder })
+        Ok(Opened { session, found, types, looked_at, stream, server, holder })
     }
 
-    /// Topics that the settings name, and those that a row waits for. Returns the number of partitions of the topic of
-    /// events; 0 where only the rows say which that is.
+    /// Topics that the settings name, and those that a row waits for. Returns the number of partitions of the topics of
+    /// events; 0 where only the rows say which those are.
     async fn check_topics(&mut self, timeout: Duration) -> Result<usize, Error> {
         let kafka = &self.settings.kafka;
-        let names: Vec<_> =
-            kafka.topic.as_deref().into_iter().chain(kafka.dead_letter_topic.as_deref()).collect();
+        let names: Vec<_> = kafka.topics.iter().chain(&kafka.dead_letter_topic).map(String::as_str).collect();
         let counts = self.publisher.sink_mut().inner_mut().check_topics(&names, timeout).await?;
-        Ok(counts.first().copied().filter(|_| kafka.topic.is_some()).unwrap_or_default())
+        Ok(counts.iter().take(kafka.topics.len()).sum())
     }
 
     async fn preflight(&self, session: &Session, server: &Server) -> Result<(Found, Types), Error> {
@@ -74,10 +84,8 @@ impl Relay {
             }
             found => found?,
         };
-        preflight::check_row_security(session, &found.table, found.relation.id).await?;
-        ledger::keep_guesses(session, &source.slot, &found.table.guesses).await?;
-        if found.memory.publication_rows.is_none() {
-            ledger::adopt_publication(session, &source.slot, &found.publication).await?;
+        for FoundTable { table, relation, .. } in &found.tables {
+            preflight::check_row_security(session, table, relation.id).await?;
         }
         if found.remembered > found.memory.confirmed {
             tracing::warn!(
@@ -86,7 +94,8 @@ impl Relay {
                 "a failover brought the slot and an older row of the ledger: it goes on from the slot's position"
             );
         }
-        let types = catalogue::types(session, &found.relation, &self.unknown_types.seen()).await?;
+        let relations = found.tables.iter().map(|table| &table.relation);
+        let types = catalogue::types(session, relations, &self.unknown_types.seen()).await?;
         Ok((found, types))
     }
 
@@ -123,7 +132,8 @@ impl Relay {
         Ok(())
     }
 
-    async fn acquire(&self, session: &Session, found: &Found, server: &Server) -> Result<Holder, Error> {
+    /// Takes the slot, and follows the tables that have appeared.
+    async fn acquire(&self, session: &Session, found: &mut Found, server: &Server) -> Result<Holder, Error> {
         let source = &self.settings.source;
         let epoch = ledger::take(session, &source.slot, server.timeline, found.remembered).await?;
         let epoch = epoch.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
@@ -132,7 +142,38 @@ impl Relay {
             return Err(Error::Superseded);
         }
         let (slot, publication) = (source.slot.clone(), source.publication.clone());
-        Ok(Holder { slot, epoch, publication, outbox: found.relation.id })
+        let outboxes = found.tables.iter().map(|table| table.relation.id).collect();
+        let holder = Holder { slot, epoch, publication, outboxes };
+        ledger::follow(session, &holder, source, &found.tables).await?;
+        for table in found.tables.iter_mut().filter(|table| table.memory.is_none()) {
+            tracing::info!(table = table.table.name(), "following a table that has appeared");
+            table.memory = Some(TableMemory { oid: table.relation.id, ..TableMemory::default() });
+        }
+        Ok(holder)
+    }
+
+    /// Of a table that was seen in the stream and is not followed by now there is nothing but what the stream has, up to here:
+    /// it was dropped, or taken out of the publication. A transaction is in the stream a moment before it is visible, so those
+    /// that are older are waited for.
+    async fn look_for_appeared(&mut self, session: &Session, found: &Found) -> Result<(), Error> {
+        let is_followed = |oid: &Oid| found.tables.iter().any(|table| table.relation.id == *oid);
+        self.appeared.retain(|oid| !is_followed(oid));
+        self.gone.retain(|oid, _| !is_followed(oid));
+        if self.appeared.is_empty() {
+            return Ok(());
+        }
+        let looking = checkpoint::wal_end(session);
+        let looked_at = session.within("look for tables that have appeared", looking).await?;
+        end::wait_for_earlier(session, self.settings.timing.slot_timeout).await?;
+        let looking = preflight::check_tables(session, &self.settings.source);
+        for published in session.within("look for tables that have appeared", looking).await? {
+            let oid = published.oid.filter(|oid| published.found.is_ok() && self.appeared.contains(oid));
+            if oid.is_some() {
+                return Err(Error::Appeared(published.named.name()));
+            }
+        }
+        self.gone.extend(self.appeared.drain(..).map(|oid| (oid, looked_at)));
+        Ok(())
     }
 
     /// A server whose disk went back in time (a snapshot of a machine, a failover to an asynchronous copy of a volume, a

@@ -12,18 +12,20 @@ use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
 use crate::config::WindowSettings;
 use crate::error::{Error, Verdict};
-use crate::observe::state::State;
+use crate::observe::state::{Peer, State};
 use crate::postgres::DatabaseError;
-use crate::postgres::ledger;
-use crate::postgres::preflight::Unsafe;
+use crate::postgres::ledger::{self, Memory};
+use crate::postgres::names::{literal, written};
+use crate::postgres::preflight::{FoundTable, Unpublished, Unsafe};
 use crate::relay::cleaner::Cleaner;
-use crate::relay::watch::{Guard, GuardEvent, Watched};
+use crate::relay::watch::{Guard, GuardEvent, Looked, Watched};
 use crate::replication::{Stream, StreamEvent};
-use walpost_core::event::OutboxError;
+use walpost_core::event::{OutboxError, OutboxTable};
 use walpost_core::lsn::Lsn;
 use walpost_core::publish::sink::Sink;
 use walpost_core::publish::{PublishError, Publisher};
 use walpost_core::window::intake::{Intake, IntakeError};
+use walpost_core::window::outboxes::Outboxes;
 
 /// Messages taken from the stream before reports and timers are looked at again.
 const BATCH_MESSAGES: u32 = 4096;
@@ -48,24 +50,39 @@ impl WindowSettings {
 /// or the publication has changed (`get_rel_sync_entry` in its pgoutput.c), and so it does when a publication has let rows
 /// pass for a moment. The rows behind such a description wait for a look of the guard that began after it: were they
 /// published, and rows found missing in front of them, a key would have its events out of order for good.
-#[derive(Debug, Default)]
-struct Held(Option<u64>);
+///
+/// What was committed before a look began, that look has seen: a description in front of rows from before needs no other.
+#[derive(Debug)]
+struct Held {
+    /// The look that is waited for.
+    wanted: Option<u64>,
+    /// Where the WAL ended when the last one began that found all well.
+    looked_at: Lsn,
+}
 
 impl Held {
-    /// The looks that had been asked for when the last one began that found all well.
-    fn looked(&mut self, asked: u64) {
-        self.0 = self.0.filter(|wanted| *wanted > asked);
+    /// A look has found all well.
+    fn looked(&mut self, looked: &Looked) {
+        self.wanted = self.wanted.filter(|wanted| *wanted > looked.asked);
+        self.looked_at = self.looked_at.max(looked.wal_end);
+    }
+
+    /// A table was described in front of rows that were committed there.
+    fn described(&mut self, commit: Lsn, guard: &Guard) {
+        if commit >= self.looked_at {
+            self.wanted = Some(guard.look());
+        }
     }
 
     fn is_held(&self) -> bool {
-        self.0.is_some()
+        self.wanted.is_some()
     }
 }
 
 impl Relay {
     /// Runs one session, until a stop.
     pub(super) async fn session(&mut self, stop: &CancellationToken) -> Result<Stopped, Error> {
-        let Opened { session, found, types, mut stream, server, holder } = tokio::select! {
+        let Opened { session, found, types, looked_at, mut stream, server, holder } = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(self.stopped()),
             opened = Box::pin(self.open()) => opened?,
@@ -73,25 +90,67 @@ impl Relay {
         ledger::make_durable(&session).await?;
         let watched = Watched { source: self.settings.source.clone(), server, holder: holder.clone() };
         let mut guard = Guard::start(session, watched, self.settings.timing.watch_interval);
-        if !found.memory.backfilled {
-            let copying = self.copy(&found, &types, &holder, &mut stream, &mut guard, stop);
+        for table in found.tables.iter().filter(|table| !table.is_backfilled()) {
+            let copying = self.copy(&found, table, &types, &holder, &mut stream, &mut guard, stop);
             if let Some(stopped) = Box::pin(copying).await? {
                 stream.close(CLOSE_TIMEOUT).await;
                 return Ok(stopped);
             }
-            self.has_rows_left = false;
         }
+        self.has_rows_left = false;
         self.publisher.set_timed(true);
-        self.vitals.set_state(State::Streaming);
+        self.show_streaming(&found.unpublished);
         let cleaner = Cleaner::start(&self.settings, &self.vitals);
         let takes_dead_letters = self.publisher.takes_dead_letters();
-        let intake = Intake::new(found.table, found.relation.id, types, takes_dead_letters);
+        let intake = Intake::new(self.outboxes(found.tables, &found.memory), types, takes_dead_letters);
         let confirming = Confirming::new(found.remembered, self.acknowledged_at_persist);
-        let followed = Box::pin(self.follow(stream, guard, intake, confirming, stop)).await;
+        let followed = Box::pin(self.follow(stream, guard, intake, confirming, looked_at, stop)).await;
         drop(cleaner);
         match followed {
             Err(error) => Err(self.explain(error).await),
             stopped => stopped,
+        }
+    }
+
+    /// Whose rows are events in this session.
+    fn outboxes(&self, tables: Vec<FoundTable>, memory: &Memory) -> Outboxes {
+        let database = &self.settings.database.conninfo.database;
+        let patterns = self.settings.source.tables.iter().filter(|table| table.pattern().is_some());
+        Outboxes {
+            tables: tables.into_iter().map(|found| (found.table, found.relation.id)).collect(),
+            patterns: patterns.map(|all| OutboxTable { database: database.clone(), ..all.clone() }).collect(),
+            gone: self.gone.clone(),
+            remembered: memory.tables.iter().map(|table| table.oid).collect(),
+        }
+    }
+
+    /// Rows of a table that nobody publishes are passed over: the others go on, and it is said.
+    fn show_streaming(&self, unpublished: &[Unpublished]) {
+        let state = match unpublished {
+            [] => State::Streaming,
+            [Unpublished { table, why }, rest @ ..] => {
+                let remedy = match why {
+                    Unsafe::PublicationLacksTable { publication, .. } => format!(
+                        "run `select walpost.follow({}, {})`",
+                        literal(&written(table)),
+                        literal(publication)
+                    ),
+                    other => other.remedy(),
+                };
+                let others =
+                    if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+                let reason = format!(
+                    "{} is not published{others}: {why}; {remedy}: then its rows are, from the first on; the other tables go on",
+                    table.name()
+                );
+                State::Retrying { peer: Peer::Postgres, reason }
+            }
+        };
+        if self.vitals.state().get() != state {
+            if let State::Retrying { reason, .. } = &state {
+                tracing::warn!(reason, "a table is not published");
+            }
+            self.vitals.set_state(state);
         }
     }
 
@@ -102,6 +161,7 @@ impl Relay {
         mut guard: Guard,
         mut intake: Intake,
         mut confirming: Confirming,
+        looked_at: Lsn,
         stop: &CancellationToken,
     ) -> Result<Stopped, Error> {
         // What an earlier session left in the window without handing it over: nothing else would, and until it is
@@ -116,7 +176,7 @@ impl Relay {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now().into_std();
         let (mut pace, mut watchdog) = (Pace::new(now), Watchdog::new(peer_timeout, now));
-        let mut held = Held::default();
+        let mut held = Held { wanted: None, looked_at };
         loop {
             let room = !held.is_held() && self.settings.window.has_room(&self.publisher);
             tokio::select! {
@@ -138,10 +198,14 @@ impl Relay {
                         self.act(next, &stream, &guard);
                     }
                     GuardEvent::Looked(looked) => {
-                        held.looked(looked.asked);
+                        held.looked(&looked);
                         confirming.want(looked.wanted);
+                        self.show_streaming(&looked.unpublished);
+                        if let Some(table) = looked.appeared {
+                            return self.leave(Error::Appeared(table), stream, guard, confirming).await;
+                        }
                     }
-                    GuardEvent::Failed(error) if is_of_the_table(&error) => {
+                    GuardEvent::Failed(error) if is_of_the_table(&error) || matches!(error, Error::Appeared(_)) => {
                         return self.leave(error, stream, guard, confirming).await;
                     }
                     GuardEvent::Failed(error) => return Err(error),
@@ -163,8 +227,8 @@ impl Relay {
                         Ok(messages) => messages,
                         Err(error) => return self.leave(error, stream, guard, confirming).await,
                     };
-                    if intake.take_described() {
-                        held = Held(Some(guard.look()));
+                    if let Some(commit) = intake.take_described() {
+                        held.described(commit, &guard);
                     }
                     let now = Instant::now().into_std();
                     watchdog.heard(self.publisher.progress().received_lsn(), &mut self.patience, now);
@@ -182,8 +246,8 @@ impl Relay {
         }
     }
 
-    /// The stream cannot be read any further. Where a person has to do something about that, all that was read before
-    /// is acknowledged and confirmed first: the next start may know the outbox by other names, and those rows had the
+    /// The stream cannot be read any further. Where a person has to do something about that, or a table is read first, all
+    /// that was read before is acknowledged and confirmed first: the next start may know the outbox by other names, and those rows had the
     /// names of their time.
     async fn leave(
         &mut self,
@@ -192,8 +256,11 @@ impl Relay {
         guard: Guard,
         confirming: Confirming,
     ) -> Result<Stopped, Error> {
-        if matches!(error.verdict(), Verdict::Halt { .. }) {
-            tracing::warn!(reason = %error, "halting once what was read before is confirmed");
+        let halts = matches!(error.verdict(), Verdict::Halt { .. });
+        if halts || matches!(error, Error::Appeared(_)) {
+            if halts {
+                tracing::warn!(reason = %error, "halting once what was read before is confirmed");
+            }
             if let Err(error) = self.drain(stream, guard, confirming).await {
                 tracing::warn!(%error, "what was read before is not confirmed: it comes again");
             }
@@ -279,6 +346,11 @@ impl Relay {
                     if self.unknown_types.again(oid) =>
                 {
                     Err(Error::Unsettled(error))
+                }
+                Err(IntakeError::Outbox(OutboxError::Appeared { table, oid })) => {
+                    self.gone.remove(&oid);
+                    self.appeared.push(oid);
+                    Err(Error::Appeared(table))
                 }
                 taken => Ok(taken?),
             },

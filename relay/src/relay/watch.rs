@@ -15,7 +15,7 @@ use crate::postgres::Server;
 use crate::postgres::Session;
 use crate::postgres::checkpoint::{self, Checkpoints};
 use crate::postgres::ledger::{self, Holder};
-use crate::postgres::preflight::{self, PreflightError, SlotFacts, Unsafe};
+use crate::postgres::preflight::{self, Found, FoundTable, PreflightError, Unpublished, Unsafe};
 use walpost_core::lsn::Lsn;
 
 /// What the guard has to say.
@@ -36,6 +36,12 @@ pub(super) struct Looked {
     pub wanted: Option<Lsn>,
     /// How many looks had been asked for when it began.
     pub asked: u64,
+    /// Tables that a pattern stands for, and that are not followed.
+    pub unpublished: Vec<Unpublished>,
+    /// A table that is to be followed from the next session on.
+    pub appeared: Option<String>,
+    /// The end of the WAL when it began: what was committed before was looked at.
+    pub wal_end: Lsn,
 }
 
 /// A position to remember.
@@ -173,7 +179,10 @@ impl Watch {
     async fn look(&mut self, acknowledged: u64, asked: u64) -> Result<GuardEvent, Error> {
         let Self { session, watched, checkpoints, .. } = self;
         let looking = async {
-            let slot = check(session, watched).await?;
+            let wal_end = checkpoint::wal_end(session).await?;
+            let Found { slot, unpublished, tables, .. } = check(session, watched).await?;
+            let is_new = |table: &&FoundTable| !watched.holder.outboxes.contains(&table.relation.id);
+            let appeared = tables.iter().find(is_new).map(|table| table.table.name());
             let reached = slot.confirmed().and_then(|confirmed| checkpoints.reached(confirmed));
             if let Some(reached) = reached
                 && checkpoint::have_ended(session, reached).await?
@@ -186,7 +195,8 @@ impl Watch {
             if checkpoints.is_due(acknowledged) {
                 checkpoints.wait_for(checkpoint::take_checkpoint(session, acknowledged).await?);
             }
-            Ok(GuardEvent::Looked(Box::new(Looked { wanted: checkpoints.wanted(), asked })))
+            let wanted = checkpoints.wanted();
+            Ok(GuardEvent::Looked(Box::new(Looked { wanted, asked, unpublished, appeared, wal_end })))
         };
         session.within("watch the slot", looking).await
     }
@@ -194,13 +204,13 @@ impl Watch {
 
 /// A publication without the table skips rows in silence, and a lost slot ends the stream without saying why: both are
 /// looked for here, on a timer. What means that rows may have passed is written down before anything stops for it.
-async fn check(session: &Session, watched: &Watched) -> Result<SlotFacts, Error> {
+async fn check(session: &Session, watched: &Watched) -> Result<Found, Error> {
     let Watched { source, server, holder } = watched;
     preflight::check_not_awaited(session).await?;
     match preflight::verify(session, source, server).await {
         // Another relay may go on from what it found; what this one holds is not its to send any more.
         Ok(ground) if ground.memory.epoch != holder.epoch => Err(Error::Superseded),
-        Ok(ground) => Ok(ground.slot),
+        Ok(ground) => Ok(ground),
         Err(PreflightError::Unsafe(finding)) => Err(found(session, &source.slot, finding).await),
         Err(error) => Err(error.into()),
     }
@@ -208,7 +218,12 @@ async fn check(session: &Session, watched: &Watched) -> Result<SlotFacts, Error>
 
 /// Why nothing was written in the name of the session.
 async fn why_not(session: &Session, watched: &Watched) -> Result<Error, Error> {
-    check(session, watched).await?;
+    let ground = check(session, watched).await?;
+    // `init` has brought a table in.
+    let is_new = |table: &&FoundTable| !watched.holder.outboxes.contains(&table.relation.id);
+    if let Some(table) = ground.tables.iter().find(is_new) {
+        return Ok(Error::Appeared(table.table.name()));
+    }
     // Whatever it was has passed between the two statements.
     Ok(Error::Superseded)
 }

@@ -1,5 +1,5 @@
 use anyhow::{Context, Result, ensure};
-use harness::{Finished, PrivatePostgres};
+use harness::{Finished, PrivatePostgres, Relay};
 use serde_json::Value;
 
 use crate::case::Case;
@@ -9,8 +9,9 @@ async fn check(case: &Case, arguments: &[&str]) -> Result<Finished> {
 }
 
 /// What `walpost check` thinks of `name`, from its JSON.
-async fn finding(case: &Case, name: &str) -> Result<Value> {
-    let said: Value = serde_json::from_str(&check(case, &["--json"]).await?.stdout).context("JSON")?;
+async fn finding(relay: &Relay, name: &str) -> Result<Value> {
+    let said: Value =
+        serde_json::from_str(&relay.command(&["check", "--json"]).await?.stdout).context("JSON")?;
     let findings = said["findings"].as_array().context("findings")?;
     findings
         .iter()
@@ -20,7 +21,12 @@ async fn finding(case: &Case, name: &str) -> Result<Value> {
 }
 
 pub(crate) async fn is(case: &Case, name: &str, verdict: &str, says: &str) -> Result<()> {
-    let finding = finding(case, name).await?;
+    says_of(&case.relay, name, verdict, says).await
+}
+
+/// The same of a relay with other settings than the case's.
+pub(crate) async fn says_of(relay: &Relay, name: &str, verdict: &str, says: &str) -> Result<()> {
+    let finding = finding(relay, name).await?;
     ensure!(finding["verdict"] == verdict, "{finding}");
     ensure!(finding.to_string().contains(says), "it does not say {says}: {finding}");
     ensure!(verdict == "ok" || finding["remedy"].is_string(), "without a remedy: {finding}");

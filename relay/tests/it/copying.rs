@@ -42,7 +42,7 @@ async fn large_rows(case: &Case) -> Result<()> {
 }
 
 async fn copied_through(case: &Case) -> Result<Option<i64>> {
-    Ok(case.client().await?.query_one("select copied_through from walpost.slot", &[]).await?.get(0))
+    Ok(case.client().await?.query_one("select copied_through from walpost.outbox", &[]).await?.get(0))
 }
 
 #[tokio::test]

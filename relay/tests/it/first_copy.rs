@@ -192,7 +192,7 @@ async fn a_row_that_comes_late_is_not_overtaken_by_a_later_one_of_its_key() -> R
     some_have_arrived(&case).await?;
     relay.signal("TERM").await?;
     relay.exit(SOON).await?;
-    let through = "select copied_through > 15 and copied_through < 199995 from walpost.slot";
+    let through = "select copied_through > 15 and copied_through < 199995 from walpost.outbox";
     ensure!(case.client().await?.query_one(through, &[]).await?.get::<_, bool>(0), "{}", relay.log_tail());
     for id in [15, 199_995] {
         let insert = format!(

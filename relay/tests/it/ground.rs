@@ -202,13 +202,13 @@ async fn a_recovery_that_breaks_off_in_the_midst_of_what_it_writes_is_run_again(
     client
         .batch_execute(
             "create function broken() returns trigger language plpgsql as $$begin raise exception 'x'; end$$; \
-             create trigger broken before update on walpost.slot for each row when (old.backfilled_at is not null \
+             create trigger broken before update on walpost.outbox for each row when (old.backfilled_at is not null \
              and new.backfilled_at is null) execute function broken()",
         )
         .await?;
     let failed = case.relay.command(&["recover"]).await?;
     ensure!(failed.code() == 1, "{}{}", failed.stdout, failed.stderr);
-    client.batch_execute("drop trigger broken on walpost.slot").await?;
+    client.batch_execute("drop trigger broken on walpost.outbox").await?;
     halts(&mut case.relay.run()?, &["walpost recover"]).await?;
     dry_run(&case, &["publish the rows"]).await?;
     recovers(&case, 20).await
@@ -268,7 +268,7 @@ async fn a_checkpoint_proves_nothing_while_an_alteration_waits_to_be_seen() -> R
     let looked = "select count(*) from pg_stat_activity where application_name = 'walpost' \
                   and query like '%pg_current_snapshot%' and query_start > $1::timestamptz + interval '1 second'";
     let uncovered = "select coalesce(age(published_below::xid) >= age(package_event.xmin), true) \
-                     from package_event, walpost.slot where package_id = 2";
+                     from package_event, walpost.outbox where package_id = 2";
     wait_until("it has looked", SOON, async || {
         Ok(watcher.query_one(looked, &[&since]).await?.get::<_, i64>(0) > 0)
     })
@@ -284,9 +284,23 @@ async fn a_checkpoint_proves_nothing_while_an_alteration_waits_to_be_seen() -> R
     recovers(&case, 2).await
 }
 
-/// Without the columns that came later, as the version before left it.
-const OLDER: &str = "alter table walpost.slot drop publication_rows, drop republish_why, drop timeline, \
-                     drop copy_through, drop copied_through";
+/// As the first version left it: one table, without the columns that came later.
+const OLDER: &str = "alter table walpost.slot add streamed_from xid8, add backfilled_at timestamptz, \
+        add published_below xid8, add publication_oid oid, add publication_table_oid oid, drop timeline; \
+    update walpost.slot s set streamed_from = o.streamed_from, backfilled_at = o.backfilled_at, \
+        published_below = o.published_below, publication_oid = o.publication_oid, \
+        publication_table_oid = o.publication_table_oid from walpost.outbox o where o.slot_name = s.slot_name; \
+    drop function walpost.follow; drop table walpost.version";
+
+/// With the columns that version 1 had in the end.
+const OLD: &str = "alter table walpost.slot add publication_rows text, add republish_why text, add timeline integer, \
+        add copy_through bigint, add copied_through bigint, add published_of oid, add copy_order text, add guesses jsonb; \
+    update walpost.slot s set publication_rows = o.publication_rows, copy_through = o.copy_through, \
+        copied_through = o.copied_through, published_of = o.table_oid, copy_order = o.copy_order, guesses = o.guesses \
+        from walpost.outbox o where o.slot_name = s.slot_name";
+
+/// What had not come yet.
+const WITHOUT_OUTBOX: &str = "drop table walpost.outbox";
 
 #[tokio::test]
 async fn a_ledger_of_an_older_version_is_brought_up_to_date_by_run() -> Result<()> {
@@ -295,14 +309,27 @@ async fn a_ledger_of_an_older_version_is_brought_up_to_date_by_run() -> Result<(
     case.commit(5, 3, 1).await?;
     case.audit().await?;
     relay.terminate(SOON).await?;
-    case.database.execute(OLDER).await?;
-    // Those that only read need none of it.
-    dry_run(&case, &["nothing to recover"]).await?;
-    let mut relay = case.relay.run_ready().await?;
-    case.commit(5, 3, 1).await?;
-    assert_eq!(case.audit().await?.duplicates, 0);
-    relay.terminate(SOON).await?;
+    for of_version_1 in [[OLDER, WITHOUT_OUTBOX].as_slice(), &[OLDER, OLD, WITHOUT_OUTBOX]] {
+        for step in of_version_1 {
+            case.database.execute(step).await?;
+        }
+        // Those that only read say so.
+        let outcome = case.relay.command(&["recover", "--dry-run"]).await?;
+        ensure!(outcome.stderr.contains("older version"), "{}", outcome.stderr);
+        let mut relay = case.relay.run_ready().await?;
+        case.commit(5, 3, 1).await?;
+        assert_eq!(case.audit().await?.duplicates, 0);
+        relay.terminate(SOON).await?;
+    }
     unseen_after_upgrade(&case).await
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_version_is_left_alone() -> Result<()> {
+    let case = Case::new().await?;
+    case.relay.init().await?;
+    case.database.execute("update walpost.version set version = 99").await?;
+    halts(&mut case.relay.run()?, &["version 99", "newer walpost"]).await
 }
 
 /// What is there at the upgrade is what is compared with from then on.
@@ -318,6 +345,7 @@ async fn a_ledger_that_the_relays_role_may_not_upgrade_is_upgraded_by_init() -> 
     case.relay.init().await?;
     let role = format!("relay_{}", case.database.name());
     case.database.execute(OLDER).await?;
+    case.database.execute(WITHOUT_OUTBOX).await?;
     case.database
         .execute(&format!(
             "alter table walpost.slot owner to current_user; \

@@ -28,6 +28,9 @@ mod passing;
 /// Tables of others: what is guessed, topics that rows name, rows that do not fit.
 mod mapping;
 
+/// Topics that do not exist: rows that name them, and those that walpost makes.
+mod topics;
+
 /// The records that rows would give, before anything is set up.
 mod preview;
 
@@ -108,9 +111,11 @@ mod check;
 
 /// The topics, as they grow.
 mod tail;
+mod takeover;
 
 /// TLS, passwords and rights, on both sides.
 mod secure;
 
 /// Settings and exit codes.
 mod settings;
+mod several;

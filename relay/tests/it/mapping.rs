@@ -5,7 +5,7 @@ use crate::case::{Case, SOON};
 use crate::halt::halts;
 
 /// A case around a table of somebody's own, without a preset.
-async fn around(table: &str) -> Result<Case> {
+pub(crate) async fn around(table: &str) -> Result<Case> {
     let stack = Stack::shared().await?;
     let database = Database::fresh(&stack.database_url).await?;
     database.execute(table).await?;
@@ -250,7 +250,7 @@ async fn a_type_that_changes_before_the_copy_begins_is_read_as_what_it_is() -> R
     .await?;
     case.relay.init().await?;
     // Whatever init fixed is forgotten, so that the copy has to wait.
-    case.database.execute("update walpost.slot set copy_through = null, streamed_from = null").await?;
+    case.database.execute("update walpost.outbox set copy_through = null, streamed_from = null").await?;
     let holder = case.client().await?;
     holder.batch_execute("begin; insert into other values (1)").await?;
     let mut relay = case.relay.run()?;

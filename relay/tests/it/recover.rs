@@ -19,7 +19,7 @@ pub(crate) async fn dry_run(case: &Case, says: &[&str]) -> Result<()> {
 /// Waits until a checkpoint proves that all rows are in Kafka.
 pub(crate) async fn all_covered(case: &Case) -> Result<()> {
     let client = case.client().await?;
-    let uncovered = "select count(*) from package_event, walpost.slot where published_below is null \
+    let uncovered = "select count(*) from package_event, walpost.outbox where published_below is null \
                      or age(package_event.xmin) <= age(published_below::xid)";
     wait_until("a checkpoint covers every row", SOON, async || {
         Ok(client.query_one(uncovered, &[]).await?.get::<_, i64>(0) == 0)

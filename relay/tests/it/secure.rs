@@ -57,7 +57,7 @@ async fn events_are_published_over_tls_with_scram_and_a_wrong_authority_or_passw
 }
 
 /// A Kafka that allows nothing to the relay's user.
-async fn that_denies(certificates: &Certificates) -> Result<(Case, PrivateKafka)> {
+pub(crate) async fn that_denies(certificates: &Certificates) -> Result<(Case, PrivateKafka)> {
     let rules = [
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users=User:ANONYMOUS",

@@ -11,12 +11,23 @@ const TABLE: Table = Table {
         Setting::new("window-records", "N", "100", "How many."),
         Setting::optional("database-url", "URL", "Where.").secret().or_env(&["DATABASE_URL"]),
     ],
-    maps: &[MapSetting {
-        name: "kafka-property",
-        section: "kafka.properties",
-        from_env: true,
-        help: "Passed on.",
-    }],
+    maps: &[
+        MapSetting {
+            name: "kafka-property",
+            section: "kafka.properties",
+            from_env: true,
+            of_tables: false,
+            help: "Passed on.",
+        },
+        MapSetting {
+            name: "create-topic",
+            section: "create_topics",
+            from_env: false,
+            of_tables: true,
+            help: "Made.",
+        },
+    ],
+    repeated: None,
 };
 
 fn load(args: &[&str], env: &[(&str, &str)]) -> Values {
@@ -110,4 +121,38 @@ fn a_switch_may_stand_alone() {
     assert_eq!(read(&[]), Some(false));
     assert_eq!(read(&["--exit-on-halt"]), Some(true));
     assert_eq!(read(&["--exit-on-halt=false"]), Some(false));
+}
+
+#[test]
+fn a_map_of_tables_keeps_each_whole_whatever_dots_are_in_its_names() {
+    let path = file(
+        "tables.toml",
+        "[create_topics]\n\"shop.*\" = { partitions = 6, \"cleanup.policy\" = \"compact,delete\" }\n\"empty\" = {}\n\
+         [create_topics.\"a.b\"]\npartitions = 1\n",
+    );
+    let flag = r#"a.b={ partitions = 2, "retention.ms" = -1 }"#;
+    let values = load(&["--config", &path, "--create-topic", flag], &[]);
+    let tables = values.tables("create-topic");
+    let said =
+        |name: &str| tables[name].iter().map(|(key, text)| format!("{key}={text}")).collect::<Vec<_>>();
+    assert_eq!(tables.len(), 3);
+    assert_eq!(said("shop.*"), ["cleanup.policy=compact,delete", "partitions=6"]);
+    assert!(said("empty").is_empty());
+    assert_eq!(said("a.b"), ["partitions=2", "retention.ms=-1"], "a flag wins");
+    values.finish().unwrap();
+}
+
+#[test]
+fn a_name_without_its_quotes_and_a_value_that_is_no_table_are_mistakes() {
+    let path = file(
+        "not-tables.toml",
+        "[create_topics]\nshop.orders = { partitions = 6 }\nplain = 7\nok = { cleanup.policy = \"compact\" }\n",
+    );
+    let values = load(&["--config", &path, "--create-topic", "flag={ partitions"], &[]);
+    let Mistakes(all) = values.finish().unwrap_err();
+    assert_eq!(all.len(), 4, "{all:?}");
+    assert!(all[0].contains("`ok`") && all[0].contains("\"cleanup.…\""), "{all:?}");
+    assert!(all[1].contains("`plain`") && all[1].contains("{ … }"), "{all:?}");
+    assert!(all[2].contains("`shop`") && all[2].contains("\"shop.orders\""), "{all:?}");
+    assert!(all[3].contains("create-topic: `flag`"), "{all:?}");
 }

@@ -1,6 +1,6 @@
 //! What operators look at, held against the system as it runs.
 
-/// The package API and the relay, between a Postgres, a Kafka and a Prometheus.
+/// The package API, the relay and the facade, between a Postgres, a Kafka and a Prometheus.
 mod system;
 
 use std::path::PathBuf;

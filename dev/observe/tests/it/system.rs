@@ -24,6 +24,8 @@ pub(crate) struct System {
     _server: Process,
     rest: SocketAddr,
     metrics: SocketAddr,
+    facade: SocketAddr,
+    _facade: Process,
     _topic: Topic,
     _database: Database,
     _postgres: PrivatePostgres,
@@ -53,12 +55,20 @@ impl System {
             .env("WALPOST_SAMPLE_INTERVAL_MS", "1000")
             .env("WALPOST_KAFKA_PROPERTY_STATISTICS_INTERVAL_MS", "1000");
         let relay = relay.init_and_run().await?;
+        let facade_addr = port::free()?;
+        let facade = Program::new(sibling("package-facade")?)
+            .env("PACKAGE_FACADE_KAFKA_BROKERS", &topic.brokers)
+            .env("PACKAGE_FACADE_GROUP", &topic.name)
+            .env("PACKAGE_FACADE_PACKAGE_EVENTS_TOPIC", &topic.name)
+            .env("PACKAGE_FACADE_HTTP_ADDR", facade_addr.to_string())
+            .spawn(&["run", "--commands-topic=", "--cache-events-topic="])?;
         let (telegram, bot_http) = (FakeTelegram::start().await?, port::free()?);
         let bot = bot(&telegram, &topic, grpc, bot_http)?;
         let targets = [
             ("logistic-package-api-bot:9102", bot_http),
             ("logistic-package-api:9100", metrics),
             ("logistic-package-api-retranslator:9101", relay.http_addr()),
+            ("logistic-package-api-facade:9103", facade_addr),
         ];
         let prometheus = Prometheus::start(&targets).await?;
         Ok(Self {
@@ -70,6 +80,8 @@ impl System {
             _server: server,
             rest,
             metrics,
+            facade: facade_addr,
+            _facade: facade,
             _topic: topic,
             _database: database,
             _postgres: postgres,
@@ -103,7 +115,8 @@ impl System {
         let relay = self.relay.get("/metrics").await?.body;
         let server = http::get(self.metrics, "/metrics").await?.body;
         let bot = http::get(self.bot_http, "/metrics").await?.body;
-        Ok([relay, server, bot].iter().flat_map(|page| names::served(page)).collect())
+        let facade = http::get(self.facade, "/metrics").await?.body;
+        Ok([relay, server, bot, facade].iter().flat_map(|page| names::served(page)).collect())
     }
 
     fn ask_bot(&self) {

@@ -95,6 +95,25 @@ pub enum OutboxError {
         /// The table in the catalogue.
         is: Oid,
     },
+    /// Rows of a table that was followed, and that the settings do not name any more.
+    #[error(
+        "the stream holds rows of {table} (oid {oid}), which walpost has followed by this slot, and the settings do not name it \
+            any more"
+    )]
+    Forgotten {
+        /// Schema and table.
+        table: String,
+        /// Its object id.
+        oid: Oid,
+    },
+    /// A table that a pattern stands for, and that was not there when it was looked for.
+    #[error("the table {table} (oid {oid}) has appeared in the stream")]
+    Appeared {
+        /// Schema and table.
+        table: String,
+        /// Its object id.
+        oid: Oid,
+    },
     /// A value is not what its setting needs.
     #[error("{setting}: {expression}: {reason}")]
     Value {
@@ -140,10 +159,16 @@ impl OutboxError {
                     .into()
             }
             Self::Replaced { was, .. } => format!(
-                "if those rows are events, start walpost with --table-was={was}: they are published in their turn; if \
+                "if those rows are events, start walpost with --table-was={was} (among several outboxes, `table_was` of this \
+                 one): they are published in their turn; if \
                  they are not, `walpost recover --anew` leaves the stream, makes a new slot and publishes what the \
                  table holds and Kafka may lack"
             ),
+            Self::Forgotten { oid, .. } => format!(
+                "name it again; or, where its rows are to be passed over, run `delete from walpost.outbox where table_oid = \
+                 {oid}`; then start walpost again"
+            ),
+            Self::Appeared { .. } => "start walpost again, which looks for it".into(),
             Self::Value { .. } => REMEDY_FOR_A_ROW.into(),
         }
     }

@@ -24,6 +24,7 @@ mod guess;
 mod headers;
 mod json;
 pub mod mapping;
+pub mod pattern;
 mod plan;
 pub mod position;
 pub mod presets;
@@ -41,6 +42,7 @@ mod write;
 
 pub use error::{BadRow, Mistake, Mistakes, OutboxError, REMEDY_FOR_A_ROW};
 pub use mapping::Mapping;
+pub use pattern::Pattern;
 pub use plan::Plan;
 pub use table::OutboxTable;
 pub use types::{TypeFact, Types};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::mapping::{Guesses, Mapping, lone_column};
+use super::pattern::Pattern;
 use super::template::Template;
 use super::{Mistake, Mistakes, OutboxError, Types, guess, plan};
 use crate::pgoutput::{Oid, Relation};
@@ -13,10 +14,12 @@ const FILTER: &str = "where";
 /// The table, and how its rows become records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxTable {
-    /// The table's schema.
+    /// The table's schema; with `*` in it where it stands for many and was not looked for yet.
     pub schema: String,
-    /// The table, as it is called now.
+    /// The table, as it is called now; the same.
     pub table: String,
+    /// The pattern that it was found by.
+    pub found_by: Option<Pattern>,
     /// Its database, which is part of the default of `ce_source`; known once there was a connection.
     pub database: String,
     /// How its rows become records.
@@ -45,6 +48,7 @@ impl OutboxTable {
         Self {
             schema: schema.to_owned(),
             table: table.to_owned(),
+            found_by: None,
             database: String::new(),
             mapping: Arc::new(mapping),
             order: None,
@@ -61,6 +65,19 @@ impl OutboxTable {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}.{}", self.schema, self.table)
+    }
+
+    /// The pattern, where the settings stand for many tables.
+    #[must_use]
+    pub fn pattern(&self) -> Option<Pattern> {
+        Pattern::of(&self.schema, &self.table)
+    }
+
+    /// The table of this name, of many that a pattern stands for.
+    #[must_use]
+    pub fn named(&self, schema: &str, table: &str) -> Self {
+        let (schema, table) = (schema.to_owned(), table.to_owned());
+        Self { schema, table, found_by: self.pattern(), ..self.clone() }
     }
 
     /// What `ce_source` is where nothing is said of it, for rows of such a description: with the name that the table had when
@@ -95,8 +112,8 @@ impl OutboxTable {
             Some(known) if *known != self.filter => {
                 let shown = |filter: &Option<String>| filter.clone().unwrap_or_else(|| "none".into());
                 let what = format!(
-                    "it is {} and was {} when the publication was made, which has it still: alter the publication (`set table \
-                     … where (…)`) and run `walpost recover`, or set it back",
+                    "it is {} and was {} when the publication was made, which has it still: alter the publication (`drop table \
+                     …`, `add table … where (…)`) and run `walpost recover`, or set it back",
                     shown(&self.filter),
                     shown(known)
                 );
@@ -146,19 +163,16 @@ impl OutboxTable {
         self.topic().map(str::to_owned).or(source).unwrap_or_else(|| "by each row".to_owned())
     }
 
-    /// Whether rows of this relation are events: `oid` is that of the table now. It is the table that counts and not its
-    /// name: under the name that it had when its rows were written, it is the outbox.
+    /// It is the table that counts and not its name: under the name that it had when its rows were written, it is the outbox.
+    /// So another table that had the outbox' name is none: dropped and made anew since, or swapped. `oid` is the table's now.
     ///
     /// # Errors
-    /// When it is another table that had the outbox' name when its rows were written: dropped and made anew, or swapped.
-    /// Whether its rows are events is nothing that could be guessed.
-    pub fn is(&self, relation: &Relation, oid: Oid) -> Result<bool, OutboxError> {
-        if relation.id == oid || self.predecessors.contains(&relation.id) {
-            return Ok(true);
-        }
-        if relation.namespace == self.schema && relation.name == self.table {
+    /// When it is such a table: whether its rows are events is nothing that could be guessed. With a pattern it is: the name
+    /// says it.
+    pub fn check_name(&self, relation: &Relation, oid: Oid) -> Result<(), OutboxError> {
+        if self.found_by.is_none() && relation.namespace == self.schema && relation.name == self.table {
             return Err(OutboxError::Replaced { table: self.name(), was: relation.id, is: oid });
         }
-        Ok(false)
+        Ok(())
     }
 }

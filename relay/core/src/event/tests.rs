@@ -635,22 +635,6 @@ fn an_enum_none_of_whose_labels_the_message_has_is_refused_before_any_row() {
 }
 
 #[test]
-fn a_row_is_of_the_outbox_by_its_table_and_not_by_a_name() {
-    let table = OutboxTable::new("public", "outbox", Mapping::default());
-    let mut relation = (*relation(&[])).clone();
-    assert_eq!(table.is(&relation, 1), Ok(true));
-    relation.name = "outbox_old".into();
-    assert_eq!(table.is(&relation, 1), Ok(true), "renamed since, or back");
-    assert_eq!(table.is(&relation, 99), Ok(false), "another table");
-    relation.name = "outbox".into();
-    let error = table.is(&relation, 99).unwrap_err();
-    assert_eq!(error, OutboxError::Replaced { table: "public.outbox".into(), was: 1, is: 99 });
-    assert!(error.remedy().contains("--table-was=1:"), "{}", error.remedy());
-    let told = OutboxTable { predecessors: vec![1], ..table };
-    assert_eq!(told.is(&relation, 99), Ok(true));
-}
-
-#[test]
 fn a_late_event_has_the_time_of_its_publishing_and_nothing_else_changes() {
     let plan = Arc::new(fixture::plan());
     let placed = fixture::placed(&plan, 1, "7", POSITION);

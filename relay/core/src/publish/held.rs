@@ -41,3 +41,6 @@ impl Held {
         self.0.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

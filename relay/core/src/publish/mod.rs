@@ -8,6 +8,7 @@
 pub mod counts;
 mod held;
 pub mod partitions;
+pub mod pattern;
 pub mod sink;
 
 use bytes::Bytes;

@@ -65,6 +65,20 @@ pub enum SinkError {
         /// The brokers asked.
         brokers: String,
     },
+    /// The topic is not there, is to be made, and cannot be now: a right, a setting or another broker may change that.
+    #[error(
+        "the topic `{topic}` does not exist on {brokers}, and cannot be made: {reason}; {remedy}: walpost goes on by itself"
+    )]
+    TopicNotMade {
+        /// The topic.
+        topic: String,
+        /// The brokers asked.
+        brokers: String,
+        /// Kafka's word for it.
+        reason: String,
+        /// What the operator can do.
+        remedy: String,
+    },
     /// A topic may not be used, as Kafka says when it is asked for it: the producer is none the worse for it.
     #[error(
         "Kafka denies access: {reason} (topic `{topic}`); grant the client WRITE and DESCRIBE on the topic (before \
@@ -110,7 +124,13 @@ impl SinkError {
     /// delivered all the same.
     #[must_use]
     pub fn is_about_a_topic(&self) -> bool {
-        matches!(self, Self::TopicMissing { .. } | Self::TopicDenied { .. } | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::TopicMissing { .. }
+                | Self::TopicNotMade { .. }
+                | Self::TopicDenied { .. }
+                | Self::Unreachable { .. }
+        )
     }
 }
 

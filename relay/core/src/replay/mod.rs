@@ -17,6 +17,7 @@ use crate::pgoutput::{
     Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple, TypeName,
 };
 use crate::window::intake::Intake;
+use crate::window::outboxes::Outboxes;
 use crate::window::progress::Progress;
 
 /// What became of a message.
@@ -79,7 +80,7 @@ pub fn messages(stream: &[u8]) -> Vec<Read> {
 /// The places of what a stream brings into the window, up to the first message that cannot be taken in.
 fn take(stream: &[u8]) -> Vec<Position> {
     let mut window = Progress::default();
-    let mut intake = Intake::new(fixture::table(), fixture::OUTBOX, fixture::types(), true);
+    let mut intake = Intake::new(Outboxes::one(fixture::table(), fixture::OUTBOX), fixture::types(), true);
     for message in cut(stream) {
         if intake.take(&message, &mut window).is_err() {
             break;

@@ -5,11 +5,14 @@
 
 use std::collections::VecDeque;
 
+use crate::pgoutput::Oid;
 use crate::window::progress::Sequence;
 
 /// Which copy this is about: another has another end, or another beginning of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyId {
+    /// The table's object id.
+    pub table: Oid,
     /// The highest id that comes from the table; `i64::MIN` for a table that was empty.
     pub through: i64,
     /// Rows of a transaction from here on may have come after that was read; all of them are in the stream.
@@ -71,7 +74,7 @@ mod tests {
     use crate::lsn::Lsn;
     use crate::window::progress::Progress;
 
-    const COPY: CopyId = CopyId { through: 100, streamed_from: 5 };
+    const COPY: CopyId = CopyId { table: 7, through: 100, streamed_from: 5 };
 
     #[derive(Debug, Clone)]
     enum Step {

@@ -1,16 +1,19 @@
 //! The step from a message of the stream to entries of the window: decoded, told from other tables' rows, counted in its
 //! transaction, refused or admitted. Pure: the loop gives it what came in, as do the benchmarks and the fuzzer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::outboxes::Outboxes;
 use super::progress::{Progress, ProgressError};
 use super::transaction::Transaction;
 use crate::event::dead_letter::DeadLetter;
 use crate::event::position::{Entry, PlacedRow};
 use crate::event::render::Renderer;
-use crate::event::{BadRow, OutboxError, OutboxTable, Plan, Types};
+use crate::event::{BadRow, OutboxError, Plan, Types};
+use crate::lsn::Lsn;
 use crate::pgoutput::{DecodeError, Decoder, Insert, Message, Oid, Relation};
 use crate::time::from_postgres;
 
@@ -48,12 +51,10 @@ pub enum Taken {
 
 /// What the stream of one connection is read with.
 pub struct Intake {
-    table: OutboxTable,
-    /// The outbox as the catalogue has it.
-    outbox: Oid,
+    outboxes: Outboxes,
     decoder: Decoder,
-    /// The outbox in the stream's latest description of it; more than one where it was made anew.
-    plans: Vec<Arc<Plan>>,
+    /// The tables in the stream's latest description of each.
+    plans: BTreeMap<Oid, Arc<Plan>>,
     /// What checks that a row gives a record.
     renderer: Renderer,
     /// What the catalogue and the stream say of types.
@@ -62,20 +63,19 @@ pub struct Intake {
     transaction: Transaction,
     /// Bytes of messages since the last row of the outbox.
     passed_over: usize,
-    /// The outbox was described anew.
+    /// An outbox was described anew.
     described: bool,
     takes_dead_letters: bool,
 }
 
 impl Intake {
-    /// For a stream from its start; `outbox` is the table's object id now, `types` what the catalogue says of types.
+    /// For a stream from its start; `types` is what the catalogue says of types.
     #[must_use]
-    pub fn new(table: OutboxTable, outbox: Oid, types: Types, takes_dead_letters: bool) -> Self {
+    pub fn new(outboxes: Outboxes, types: Types, takes_dead_letters: bool) -> Self {
         Self {
-            table,
-            outbox,
+            outboxes,
             decoder: Decoder::default(),
-            plans: Vec::new(),
+            plans: BTreeMap::new(),
             renderer: Renderer::default(),
             types,
             transaction: Transaction::default(),
@@ -85,15 +85,15 @@ impl Intake {
         }
     }
 
-    /// Whether the outbox was described anew by the last message.
+    /// Whether an outbox was described anew by the last message.
     #[must_use]
     pub fn has_described(&self) -> bool {
         self.described
     }
 
-    /// The same, and forgets it.
-    pub fn take_described(&mut self) -> bool {
-        std::mem::take(&mut self.described)
+    /// The same, and forgets it: where the transaction committed whose rows follow.
+    pub fn take_described(&mut self) -> Option<Lsn> {
+        std::mem::take(&mut self.described).then(|| self.transaction.commit_lsn())
     }
 
     /// Takes in a message.
@@ -122,19 +122,19 @@ impl Intake {
     }
 
     fn describe(&mut self, relation: &Arc<Relation>) -> Result<(), OutboxError> {
-        if !self.table.is(relation, self.outbox)? {
+        // One that was an outbox by another name is none by this one, unless it is followed by its object id.
+        self.plans.remove(&relation.id);
+        let Some(table) = self.outboxes.settings_of(relation, self.transaction.commit_lsn())? else {
             return Ok(());
-        }
+        };
         self.described = true;
-        self.plans.retain(|plan| plan.relation().id != relation.id);
-        let plan = Plan::new(&self.table, relation, &self.types)?;
-        self.plans.push(Arc::new(plan));
+        let plan = Plan::new(&table, relation, &self.types)?;
+        self.plans.insert(relation.id, Arc::new(plan));
         Ok(())
     }
 
     fn insert(&mut self, mut insert: Insert, window: &mut Progress<Entry>) -> Result<Taken, IntakeError> {
-        let plan = self.plans.iter().find(|plan| plan.relation().id == insert.relation);
-        let Some(plan) = plan else { return Ok(Taken::Quietly) };
+        let Some(plan) = self.plans.get(&insert.relation) else { return Ok(Taken::Quietly) };
         let bytes = insert.row.bytes();
         if std::mem::take(&mut self.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
             insert.row = insert.row.detached();
@@ -171,7 +171,7 @@ impl Intake {
             placed.position.ordinal,
             self.transaction.commit_lsn()
         );
-        let bad = Box::new(BadRow { place, table: self.table.name(), error });
+        let bad = Box::new(BadRow { place, table: placed.plan.table().to_owned(), error });
         if !self.takes_dead_letters {
             return Err(bad);
         }

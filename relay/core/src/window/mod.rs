@@ -3,5 +3,6 @@
 
 pub mod copied;
 pub mod intake;
+pub mod outboxes;
 pub mod progress;
 pub mod transaction;

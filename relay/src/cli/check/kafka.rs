@@ -6,6 +6,7 @@ use super::{Side, times};
 use crate::config::Settings;
 use crate::error::{Error, Verdict};
 use crate::kafka::facts::{TopicFacts, brokers, may_write, topic_facts};
+use crate::kafka::making::would_be_made;
 use walpost_core::publish::partitions::OLD_AFTER_MS;
 use walpost_core::publish::sink::SinkError;
 
@@ -13,13 +14,13 @@ use walpost_core::publish::sink::SinkError;
 const MESSAGE_MAX_BYTES: u64 = 1_000_000;
 
 pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
-    let topics = [settings.kafka.topic.as_ref(), settings.kafka.dead_letter_topic.as_ref()];
-    let topics = ["topic", "dead letters"].into_iter().zip(topics);
-    let topics: Vec<_> = topics.filter_map(|(name, topic)| Some((name, topic?))).collect();
-    if settings.kafka.topic.is_none() {
+    let events = settings.kafka.topics.iter().map(|topic| ("topic", topic));
+    let dead_letters = settings.kafka.dead_letter_topic.iter().map(|topic| ("dead letters", topic));
+    let topics: Vec<_> = events.chain(dead_letters).collect();
+    for table in settings.source.tables.iter().filter(|table| table.topic().is_none()) {
         side.unknown(
             "topic",
-            format!("each row names its own ({})", settings.source.table.shown_topic()),
+            format!("each row names its own ({})", table.shown_topic()),
             "`walpost preview` shows those of the newest rows; create the ones that rows will name: walpost waits for one \
              that is missing",
         );
@@ -32,14 +33,33 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
             Ok(facts) => {
                 check_topic(settings, side, name, topic, &facts);
                 // A dead letter always has the time of its publishing.
-                if settings.kafka.topic.as_ref() == Some(topic) {
+                if settings.kafka.topics.contains(topic) {
                     times::check(settings, side, topic, &facts).await;
                 }
                 check_rights(settings, side, topic, &facts).await;
             }
             Err(error @ SinkError::Unreachable { .. }) => return failed(side, "connection", error),
+            Err(error @ SinkError::TopicMissing { .. }) => missing(settings, side, name, topic, error).await,
             Err(error) => failed(side, name, error),
         }
+    }
+}
+
+/// Whether it is going to be made; here nothing is.
+async fn missing(
+    settings: &Settings,
+    side: &mut Side<'_>,
+    name: &'static str,
+    topic: &str,
+    error: SinkError,
+) {
+    match would_be_made(&settings.kafka, topic, settings.timing.connect_timeout).await {
+        None => failed(side, name, error),
+        Some(Ok(new)) => side.ok(name, format!("{topic} does not exist yet, and walpost makes it: {new}")),
+        Some(Err(SinkError::TopicNotMade { reason, remedy, .. })) => {
+            side.fail(name, format!("{topic} does not exist, and Kafka would not make it: {reason}"), remedy);
+        }
+        Some(Err(error)) => failed(side, name, error),
     }
 }
 
@@ -80,7 +100,7 @@ fn failed(side: &mut Side<'_>, name: &'static str, error: SinkError) {
     let is_denied = matches!(error, Error::Sink(SinkError::Denied(_) | SinkError::TopicDenied { .. }));
     let remedy = match error.verdict() {
         Verdict::Halt { remedy } => remedy,
-        _ if is_missing => "create it, or correct --topic".to_owned(),
+        _ if is_missing => "create it, correct --topic, or have walpost make it ([create_topics])".to_owned(),
         _ if is_denied => "grant what is missing: `walpost run` waits for it".to_owned(),
         Verdict::Retry | Verdict::StandBy => "start it, or correct --kafka-brokers".to_owned(),
     };

@@ -3,6 +3,7 @@
 
 mod kafka;
 mod postgres;
+mod table;
 mod times;
 
 use std::fmt;

@@ -107,20 +107,26 @@ async fn check_rows(settings: &Settings, side: &mut Side<'_>, topic: &str, facts
     }
 }
 
-/// How far ahead of the server's clock the latest time of a row is that will be published from the table.
+/// How far ahead of the server's clock the latest time of a row is that will be published from a table.
 async fn ahead(settings: &Settings) -> Result<Option<Duration>, DatabaseError> {
     let timeout = settings.timing.connect_timeout;
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
-    if ledger::load(&session, &source.slot)
-        .await
-        .is_ok_and(|memory| memory.is_some_and(|known| known.backfilled))
-    {
-        return Ok(None);
+    let memory = ledger::load(&session, &source.slot).await.unwrap_or_default();
+    let mut most = None;
+    for table in catalogue::expand(&session, &source.tables).await? {
+        let Some(looked) = catalogue::look(&session, &table).await? else { continue };
+        let known = memory.as_ref().and_then(|memory| memory.table(looked.relation.id));
+        if known.is_none_or(|known| !known.backfilled) {
+            most = most.max(ahead_of(&session, &looked).await?);
+        }
     }
-    let looked = catalogue::look(&session, &source.table).await?;
-    let Some(written) = looked.as_ref().and_then(Looked::time_column).map(quoted) else { return Ok(None) };
-    let Some(Looked { table: Ok(table), .. }) = &looked else { return Ok(None) };
+    Ok(most)
+}
+
+async fn ahead_of(session: &Session, looked: &Looked) -> Result<Option<Duration>, DatabaseError> {
+    let Some(written) = looked.time_column().map(quoted) else { return Ok(None) };
+    let Ok(table) = &looked.table else { return Ok(None) };
     // As walpost reads it: a time without a zone is taken as UTC.
     let sql = format!(
         "select (1000 * (extract(epoch from max({written})) - extract(epoch from clock_timestamp())))::bigint \

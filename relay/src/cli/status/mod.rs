@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
             outbox: self.places.outbox(sample, relay.as_ref().map_or(0, |relay| relay.outbox.rows_removed)),
             slot: self.places.slot(sample, &rates),
             remembered_lsn: memory.map(|memory| memory.confirmed.to_string()),
-            backfilled: memory.map(|memory| memory.backfilled),
+            backfilled: memory.map(|memory| memory.tables.iter().all(|table| table.backfilled)),
             relay_url: url,
             relay,
             relay_away,
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
 
 async fn ask(session: &Session, settings: &Settings) -> Result<Asked, Error> {
     let source = &settings.source;
-    let sample = sampler::take(session, &source.slot, &source.table).await?;
+    let sample = sampler::take(session, source).await?;
     let memory = ledger::load(session, &source.slot).await?;
     let problem = problem(session, settings, &sample).await?;
     Ok(Asked { sample, memory, problem })

@@ -13,6 +13,14 @@ pub enum Unsafe {
     /// No such table.
     #[error("the outbox table {0} does not exist in this database")]
     TableMissing(String),
+    /// Two of the settings stand for one table.
+    #[error("two of the settings `[[outbox]]` stand for the table {0}")]
+    TableTwice(String),
+    /// A table is followed that the settings do not name.
+    #[error(
+        "walpost has followed {0} by this slot, and the settings do not name it any more: its rows would be passed over"
+    )]
+    TableForgotten(String),
     /// It is something else than an ordinary table.
     #[error("{table} is {what}: walpost follows an ordinary table, whose rows come under its own name")]
     TableKind {
@@ -124,6 +132,11 @@ pub enum Unsafe {
     /// No such slot.
     #[error("the replication slot `{0}` does not exist")]
     SlotMissing(String),
+    /// Nobody has used it, so nobody can have published what came before.
+    #[error(
+        "there is no replication slot `{0}` to take over, so nothing says which rows another tool has published"
+    )]
+    NothingToTakeOver(String),
     /// The slot is of another kind.
     #[error("the replication slot `{slot}` has the plugin `{plugin}`, walpost needs pgoutput")]
     SlotForeignPlugin {
@@ -165,8 +178,20 @@ pub enum Unsafe {
     /// The schema is of an older version, and this role may not change it.
     #[error("the schema walpost is of an older version, and this role may not bring it up to date")]
     LedgerOld,
+    /// The schema is of a newer version.
+    #[error(
+        "the schema walpost is of version {found}, which a newer walpost made: this one knows versions up to {known}"
+    )]
+    LedgerNew {
+        /// The version.
+        found: i32,
+        /// The newest that is known.
+        known: i32,
+    },
     /// This role may not write into the schema.
-    #[error("the role {0} may not read and write walpost.slot, where walpost keeps what it must remember")]
+    #[error(
+        "the role {0} may not read and write the tables of the schema walpost, where walpost keeps what it must remember"
+    )]
     LedgerDenied(String),
     /// The slot was moved, or made anew.
     #[error(
@@ -214,6 +239,23 @@ impl Unsafe {
             )
     }
 
+    /// Whether it is about what all tables have in common.
+    #[must_use]
+    pub fn is_of_every_table(&self) -> bool {
+        matches!(self, Self::PublicationMissing(_) | Self::PublicationLacksInserts(_) | Self::WalLevel(_))
+    }
+
+    /// The table at fault, where it is one that the catalogue's rows of the publication say nothing of.
+    #[must_use]
+    pub fn table_at_fault(&self) -> Option<&str> {
+        match self {
+            Self::TableKind { table, .. }
+            | Self::TableHasChildren { table, .. }
+            | Self::TableUnlogged(table) => Some(table),
+            _ => None,
+        }
+    }
+
     /// Whether it means that rows may be missing in the stream, also when all is well again: then the ledger must know of
     /// it, and only the publishing of the table takes it back.
     ///
@@ -238,17 +280,21 @@ impl Unsafe {
             | Self::PublicationFilters { .. } => true,
             Self::WalLevel(_)
             | Self::TableMissing(_)
+            | Self::TableTwice(_)
+            | Self::TableForgotten(_)
             | Self::TableKind { .. }
             | Self::RowSecurity { .. }
             | Self::Outbox(_)
             | Self::RowsMayBeMissing(_)
             | Self::SlotMissing(_)
+            | Self::NothingToTakeOver(_)
             | Self::SlotForeignPlugin { .. }
             | Self::SlotForeignDatabase { .. }
             | Self::SlotLost { .. }
             | Self::SlotActive { .. }
             | Self::SlotUnknown(_)
             | Self::LedgerOld
+            | Self::LedgerNew { .. }
             | Self::LedgerDenied(_)
             | Self::SlotAhead { .. }
             | Self::SystemChanged { .. } => false,
@@ -263,6 +309,12 @@ impl Unsafe {
             Self::TableMissing(table) => format!(
                 "apply the migrations that make {table}, or name the table \
                 with --table"
+            ),
+            Self::TableTwice(table) => format!("let one of them stand for {table}: name another table, or a narrower pattern"),
+            Self::TableForgotten(tables) => format!(
+                "name it again; or, where it is to be published no more: once a relay that names it has published its last \
+                 rows, run `alter publication … drop table {tables}` and `delete from walpost.outbox where table_oid = \
+                 '{tables}'::regclass`"
             ),
             Self::TableKind { .. } => "name an ordinary table with --table, or a partitioned one whose partitions are \
                 ordinary tables (one partition's rows are not all)"
@@ -295,8 +347,8 @@ impl Unsafe {
             }
             Self::PublicationFilters { publication, table, .. } => {
                 format!(
-                    "run `alter publication {publication} set table {table}`, with the filter that --where has, or without \
-                     one (`set table {table} where (…)`); {RECOVER}"
+                    "run `alter publication {publication} drop table {table}` and `alter publication {publication} add table \
+                     {table}`, with the filter that --where has, or without one (`add table {table} where (…)`); {RECOVER}"
                 )
             }
             Self::PublicationByPartitions { publication, .. } => format!(
@@ -315,6 +367,10 @@ impl Unsafe {
             Self::SlotMissing(_) => "if the slot was never made: run `walpost init`; if it was dropped: run \
                 `walpost recover`, which makes it, publishes what the table holds and Kafka may lack, and goes on"
                 .into(),
+            Self::NothingToTakeOver(_) => "name the other tool's slot with --slot (`select slot_name, plugin from \
+                pg_replication_slots`); without `--rows-before published` init makes a new one, and the rows of the table are \
+                published from it"
+                .into(),
             Self::SlotForeignPlugin { .. } | Self::SlotForeignDatabase { .. } => "name another slot with \
                 --slot, and run `walpost init`"
                 .into(),
@@ -327,9 +383,10 @@ impl Unsafe {
                 walpost again"
                 .into(),
             Self::LedgerDenied(role) => format!(
-                "run `grant usage on schema walpost to {role}; grant select, insert, update on walpost.slot to {role}` as its \
-                 owner"
+                "run `grant usage on schema walpost to {role}; grant select, insert, update, delete on all tables in schema \
+                 walpost to {role}` as its owner"
             ),
+            Self::LedgerNew { .. } => "run the newer walpost; this one must not write there".into(),
             Self::SystemChanged { .. } => "check --database-url; if this server is meant (a restored copy), \
                 run `walpost recover`"
                 .into(),

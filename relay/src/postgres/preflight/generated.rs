@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Unsafe;
-use crate::config::SourceSettings;
+use crate::config::TableSource;
 use crate::postgres::{DatabaseError, Session};
 
 /// The version from which on a publication may hold stored generated columns (`publish_generated_columns`).
@@ -13,7 +13,7 @@ const PUBLISHES_GENERATED: i32 = 180_000;
 /// names that it does not leave out; up to 15 Postgres does not say, and it never holds generated ones.
 pub(super) async fn left_out(
     session: &Session,
-    source: &SourceSettings,
+    source: &TableSource,
     needed: &[&str],
     published: Option<&[Value]>,
 ) -> Result<Option<Unsafe>, DatabaseError> {

@@ -3,14 +3,17 @@
 use serde_json::Value;
 
 use super::{PreflightError, Unsafe, generated};
-use crate::config::SourceSettings;
-use crate::postgres::ledger::Memory;
+use crate::config::TableSource;
+use crate::postgres::ledger::{Memory, TableMemory};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::pgoutput::{Oid, Relation};
 
 /// From this version on the catalogue leaves generated columns out of those that a publication holds; 15 names them with
 /// the others, and 14 names none at all.
 const TELLS_GENERATED: i32 = 160_000;
+
+/// From this version on `pg_get_publication_tables` says of each table what it publishes.
+const SETS_OF_TABLES: i32 = 160_000;
 
 /// Which publication it is, and which entry of the table in it: both are new when either was made anew
 /// (`pg_publication.oid`, `pg_publication_rel.oid`).
@@ -68,7 +71,7 @@ pub async fn publication_exists(session: &Session, publication: &str) -> Result<
 /// The first thing that is not as it must be.
 pub async fn check_publication(
     session: &Session,
-    source: &SourceSettings,
+    source: &TableSource,
     outbox: &Relation,
 ) -> Result<PublicationId, PreflightError> {
     let publication = &source.publication;
@@ -91,9 +94,19 @@ pub async fn check_publication(
     let rows: Option<String> = row.get(3);
     let rows = rows.ok_or_else(|| Unsafe::TableMissing(source.table.name()))?;
     let found = PublicationId { publication: row.get(1), table: row.get(2), rows };
-    let sql = "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
-        on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
-        and c.oid = $2";
+    // The view looks at every table of the publication for each that is asked for; the table's own entry says the same.
+    let sql = match session.version() >= SETS_OF_TABLES {
+        true => {
+            "select jsonb_build_object('rowfilter', pg_get_expr(t.qual, t.relid), 'attnames', (select jsonb_agg(a.attname) \
+             from pg_attribute a where a.attrelid = t.relid and a.attnum = any(t.attrs))) \
+             from pg_get_publication_tables(variadic array[$1::text]) t where t.relid = $2"
+        }
+        false => {
+            "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
+             on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
+             and c.oid = $2"
+        }
+    };
     let rows = session.client().query(sql, &[publication, &outbox.id]).await;
     let rows = rows.map_err(session.error("read pg_publication_tables"))?;
     if rows.is_empty() {
@@ -106,22 +119,36 @@ pub async fn check_publication(
     Ok(found)
 }
 
-/// Checks that the publication is the one that is remembered, if one is, and that no rows may be missing in the stream.
+/// Checks that the publication is the one that is remembered of the table, and that no rows may be missing in the stream.
+/// One of which nothing is remembered has appeared; unless another had its name, which was not one of many.
 ///
 /// # Errors
 /// When it is not: what was inserted while it was away is not in the stream.
-pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memory) -> Result<(), Unsafe> {
+pub fn check_kept(
+    source: &TableSource,
+    found: &PublicationId,
+    known: Option<&TableMemory>,
+    memory: &Memory,
+) -> Result<(), Unsafe> {
+    let name = source.table.name();
+    let changed = || {
+        let publication = source.publication.clone();
+        Err(Unsafe::PublicationChanged { publication, table: name.clone() })
+    };
+    let Some(known) = known else {
+        let is_made_anew = memory.tables.iter().any(|other| other.name == name);
+        return if is_made_anew && source.table.found_by.is_none() { changed() } else { Ok(()) };
+    };
     let oids = Some((found.publication, found.table));
-    let is_kept = memory.publication.is_none_or(|_| memory.publication == oids)
-        && memory.publication_rows.as_ref().is_none_or(|rows| *rows == found.rows);
+    let is_kept = known.publication.is_none_or(|_| known.publication == oids)
+        && known.publication_rows.as_ref().is_none_or(|rows| *rows == found.rows);
     if !is_kept {
-        let (publication, table) = (source.publication.clone(), source.table.name());
-        return Err(Unsafe::PublicationChanged { publication, table });
+        return changed();
     }
-    source.table.check_filter(&memory.guesses)?;
-    match &memory.republish_why {
+    source.table.check_filter(&known.guesses)?;
+    match &known.republish_why {
         // While the table is being published, that is what it is published for.
-        Some(why) if memory.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
+        Some(why) if known.backfilled => Err(Unsafe::RowsMayBeMissing(why.clone())),
         _ => Ok(()),
     }
 }
@@ -129,7 +156,7 @@ pub fn check_kept(source: &SourceSettings, found: &PublicationId, memory: &Memor
 /// Row filters and column lists came with 15.
 async fn check_rows_and_columns(
     session: &Session,
-    source: &SourceSettings,
+    source: &TableSource,
     outbox: &Relation,
     row: &Value,
 ) -> Result<(), PreflightError> {

@@ -144,21 +144,7 @@ mod tests {
     }
 
     fn memory(timeline: Option<u32>) -> Memory {
-        Memory {
-            system: "7".into(),
-            confirmed: Lsn(0x100),
-            backfilled: true,
-            epoch: 1,
-            publication: None,
-            publication_rows: None,
-            republish_why: None,
-            timeline,
-            copy_through: None,
-            copied_through: None,
-            copy_order: None,
-            guesses: walpost_core::event::mapping::Guesses::new(),
-            streamed_from: None,
-        }
+        Memory { system: "7".into(), confirmed: Lsn(0x100), epoch: 1, timeline, tables: Vec::new() }
     }
 
     fn server(timeline: u32, ended: Vec<(u32, Lsn)>) -> Server {

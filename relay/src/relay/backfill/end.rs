@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::config::SourceSettings;
-use crate::postgres::ledger;
+use crate::config::TableSource;
+use crate::postgres::ledger::{self, TableMemory};
 use crate::postgres::{DatabaseError, Session};
+use walpost_core::pgoutput::Oid;
 
 /// How often it is asked whether the earlier transactions have ended.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -25,13 +26,37 @@ pub(crate) const HOLDERS: &str = "select who from ( \
 ///
 /// # Errors
 /// When the database refuses, or transactions that were open before do not end within `timeout`; they are named.
-pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) -> Result<(), DatabaseError> {
-    let deadline = Instant::now() + timeout;
+pub async fn fix(
+    session: &Session,
+    source: &TableSource,
+    table: Oid,
+    timeout: Duration,
+) -> Result<(), DatabaseError> {
     let reading = ledger::load(session, &source.slot);
-    let memory = session.within("read walpost.slot", reading).await?;
-    let Some(memory) = memory.filter(|memory| !memory.backfilled && memory.copy().is_none()) else {
+    let Some(memory) = session.within("read walpost.slot", reading).await? else { return Ok(()) };
+    let is_due = |table: &&TableMemory| !table.backfilled && table.copy().is_none();
+    let Some(known) = memory.table(table).filter(is_due) else { return Ok(()) };
+    if !wait(session, timeout).await? {
+        return Err(held_up(session, "fix which rows come from the table", timeout).await);
+    }
+    let fixing = ledger::fix_copy(session, &source.slot, known, memory.epoch, &source.table);
+    session.within("fix which rows come from the table", fixing).await
+}
+
+/// Waits until whatever was committed by now is visible.
+///
+/// # Errors
+/// When the database refuses, or transactions that were open before do not end within `timeout`; they are named.
+pub async fn wait_for_earlier(session: &Session, timeout: Duration) -> Result<(), DatabaseError> {
+    if wait(session, timeout).await? {
         return Ok(());
-    };
+    }
+    Err(held_up(session, "look for tables that have appeared", timeout).await)
+}
+
+/// Waits for every transaction that runs now; `false` when one does not end within `timeout`.
+async fn wait(session: &Session, timeout: Duration) -> Result<bool, DatabaseError> {
+    let deadline = Instant::now() + timeout;
     // A number of one's own is above every number that was given before. The snapshot's upper end is not: it is above
     // those that have ended.
     let sql = "select pg_current_xact_id()::text::bigint";
@@ -43,17 +68,16 @@ pub async fn fix(session: &Session, source: &SourceSettings, timeout: Duration) 
     let own = session.within("take a transaction number", asking).await?;
     while !session.within("wait for earlier transactions", have_ended(session, own)).await? {
         if Instant::now() >= deadline {
-            return Err(held_up(session, timeout).await);
+            return Ok(false);
         }
         sleep(ASK_EVERY).await;
     }
-    let fixing = ledger::fix_copy(session, &source.slot, memory.epoch, &source.table);
-    session.within("fix which rows come from the table", fixing).await
+    Ok(true)
 }
 
 /// Fixes it where that takes no time; where it does, `run` does it. Nothing rests on it.
-pub async fn try_to_fix(session: &Session, source: &SourceSettings, timeout: Duration) {
-    if let Err(error) = fix(session, source, timeout.min(TRIED_FOR)).await {
+pub async fn try_to_fix(session: &Session, source: &TableSource, table: Oid, timeout: Duration) {
+    if let Err(error) = fix(session, source, table, timeout.min(TRIED_FOR)).await {
         tracing::debug!(%error, "which rows come from the table is left to `walpost run` to fix");
     }
 }
@@ -65,10 +89,10 @@ async fn have_ended(session: &Session, own: i64) -> Result<bool, DatabaseError> 
     Ok(row.map_err(session.error("read the oldest transaction"))?.get(0))
 }
 
-async fn held_up(session: &Session, timeout: Duration) -> DatabaseError {
+async fn held_up(session: &Session, doing: &'static str, timeout: Duration) -> DatabaseError {
     let asking = async { Ok::<_, DatabaseError>(holders(session).await) };
     let open = session.within("name the open transactions", asking).await.unwrap_or_default();
-    DatabaseError::no_answer("fix which rows come from the table", session.place(), timeout).with_detail(format!(
+    DatabaseError::no_answer(doing, session.place(), timeout).with_detail(format!(
         "transactions that were open before have not ended within {} ms (--slot-timeout-ms), and their rows may be in the \
             table only: {open}; end them (pg_terminate_backend(pid), `rollback prepared` or `commit prepared`) or wait: it \
             is tried again",

@@ -36,21 +36,22 @@
 pub mod end;
 pub mod table;
 
-use crate::config::SourceSettings;
+use crate::config::TableSource;
 use crate::postgres::checkpoint::IS_PUBLISHED;
 use crate::postgres::names::events;
 use crate::postgres::{DatabaseError, Session};
+use walpost_core::pgoutput::Oid;
 
 /// How many rows are to be published.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn count(session: &Session, source: &SourceSettings) -> Result<i64, DatabaseError> {
+pub async fn count(session: &Session, source: &TableSource, table: Oid) -> Result<i64, DatabaseError> {
     let sql = format!(
-        "select count(*) from {}, walpost.slot memory where memory.slot_name = $1 \
-         and not {IS_PUBLISHED}",
+        "select count(*) from {} left join walpost.outbox memory on memory.slot_name = $1 and memory.table_oid = $2 \
+         where not {IS_PUBLISHED}",
         events(&source.table)
     );
-    let row = session.client().query_one(&sql, &[&source.slot]).await;
+    let row = session.client().query_one(&sql, &[&source.slot, &table]).await;
     Ok(row.map_err(session.error("count the rows to publish"))?.get(0))
 }

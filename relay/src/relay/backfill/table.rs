@@ -14,11 +14,11 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Row, RowStream};
 
 use super::end;
-use crate::config::SourceSettings;
+use crate::config::TableSource;
 use crate::error::Error;
 use crate::postgres::checkpoint::{IS_BEFORE_THE_COPY, IS_PUBLISHED};
-use crate::postgres::ledger;
-use crate::postgres::names::{events, order_by, quoted, table_name};
+use crate::postgres::ledger::{self, TableMemory};
+use crate::postgres::names::{events, literal, order_by, quoted, table_name};
 use crate::postgres::preflight::Unsafe;
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::Types;
@@ -69,7 +69,7 @@ pub struct Table<'a> {
     /// A connection that is used for nothing else.
     pub session: &'a Session,
     /// What is followed.
-    pub source: &'a SourceSettings,
+    pub source: &'a TableSource,
     /// The columns that make an event, and no other.
     pub columns: &'a Relation,
     /// What is known of their types.
@@ -92,7 +92,7 @@ impl<'a> Table<'a> {
         let reader = Reader {
             rows: FIRST_ROWS.min(self.rows_max),
             table: self,
-            copy: CopyId { through: i64::MIN, streamed_from: 0 },
+            copy: CopyId { table: 0, through: i64::MIN, streamed_from: 0 },
             ids_may_be_null: false,
             types: None,
             saved: (Instant::now(), None),
@@ -166,19 +166,18 @@ impl<'a> Reader<'a> {
     async fn begin(&mut self) -> Result<Option<i64>, Error> {
         let Table { session, source, slot_timeout, .. } = self.table;
         session.within("lift the limits of statements", lift_limits(session)).await?;
-        let load = || session.within("read walpost.slot", ledger::load(session, &source.slot));
-        let unknown = || Unsafe::SlotUnknown(source.slot.clone());
-        let mut memory = load().await?.ok_or_else(unknown)?;
+        let id = self.table.columns.id;
+        let mut memory = self.load().await?;
         let order = source.table.order.as_deref().unwrap_or_default();
         if memory.copy().is_some() && memory.copy_order.as_deref() != Some(order) {
             // Numbers of another column say nothing; those rows come once more at the worst.
-            let forgetting = ledger::forget_copy(session, &source.slot, self.table.epoch);
+            let forgetting = ledger::forget_copy(session, &source.slot, id, self.table.epoch);
             session.within("forget which rows come from the table", forgetting).await?;
-            memory = load().await?.ok_or_else(unknown)?;
+            memory = self.load().await?;
         }
         if memory.copy().is_none() {
-            end::fix(session, source, slot_timeout).await?;
-            memory = load().await?.ok_or_else(unknown)?;
+            end::fix(session, source, id, slot_timeout).await?;
+            memory = self.load().await?;
         }
         // Forgotten in this moment: something was found, and the next look says what.
         self.copy = memory.copy().ok_or(Error::Superseded)?;
@@ -186,6 +185,14 @@ impl<'a> Reader<'a> {
         self.saved = (Instant::now(), memory.copied_through);
         let earlier = self.table.earlier.filter(|(copy, _)| *copy == self.copy).map(|(_, given)| given);
         Ok(memory.copied_through.max(earlier))
+    }
+
+    /// What is remembered of the table.
+    async fn load(&self) -> Result<TableMemory, Error> {
+        let Table { session, source, columns, .. } = &self.table;
+        let loaded = session.within("read walpost.slot", ledger::load(session, &source.slot)).await?;
+        let known = loaded.and_then(|memory| memory.table(columns.id).cloned());
+        Ok(known.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?)
     }
 
     async fn open(&self, behind: Option<i64>, is_rest: bool) -> Result<Page, DatabaseError> {
@@ -236,12 +243,21 @@ impl<'a> Reader<'a> {
                 (id, which, limit)
             }
         };
+        // Another table may have its name by now, and that it has no more rows would be taken for the end of this one: an error
+        // ends the copy, which then looks again. While a statement reads a table, nobody can rename it.
+        let is_it = format!(
+            "case when to_regclass({name})::oid = {oid} then 1 else (to_regclass({name})::oid::text || ' is another table')::int \
+             end = 1",
+            name = literal(&table_name(&source.table)),
+            oid = columns.id,
+        );
         // The first words are what pg_stat_activity shows of it.
         format!(
             "/* walpost: copy */ select {values}, {id}::bigint, {IS_PUBLISHED}, {is_old} \
-             from {events}, walpost.slot memory where memory.slot_name = '{slot}' and {which} \
-             order by {order} {limit}",
+             from {events}, walpost.outbox memory \
+             where memory.slot_name = '{slot}' and memory.table_oid = {oid} and {is_it} and {which} order by {order} {limit}",
             slot = source.slot,
+            oid = columns.id,
             order = order_by(&source.table),
         )
     }
@@ -351,7 +367,7 @@ async fn lift_limits(session: &Session) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-async fn ids_may_be_null(session: &Session, source: &SourceSettings) -> Result<bool, DatabaseError> {
+async fn ids_may_be_null(session: &Session, source: &TableSource) -> Result<bool, DatabaseError> {
     // From 18 on a constraint may be there that was not checked for the rows from before it.
     let sql = "select not a.attnotnull or exists (select from pg_constraint c where c.conrelid = a.attrelid \
                and c.contype = 'n' and not c.convalidated and a.attnum = any(c.conkey)) \
