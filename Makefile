@@ -88,8 +88,8 @@ up: ## the whole system in containers
 down: ## stop the containers; volumes stay
 	docker compose --profile bot down
 
-docker: ## the three images
-	@for name in walpost logistic-package-api package-facade; do \
+docker: ## the images
+	@for name in walpost logistic-package-api package-bot package-facade; do \
 		docker build --file deploy/docker/Dockerfile --target $$name --tag $$name \
 			--build-arg COMMIT_HASH="$$(git rev-parse HEAD)" . || exit 1; \
 	done

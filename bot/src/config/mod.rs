@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use settings::{Mistakes, Values};
 
@@ -150,15 +152,26 @@ fn grpc(values: &mut Values) -> Option<GrpcSettings> {
     });
     let ca = match values.text("grpc-ca") {
         None => Some(None),
-        Some(_) => values.parse_with("grpc-ca", |path| {
-            std::fs::read(path).map(Some).map_err(|error| format!("cannot be read: {error}"))
-        }),
+        Some(_) => values.parse_with("grpc-ca", |path| certificate(path).map(Some)),
     };
     let timeout = values.number("call-timeout-ms", 100..=60_000).map(Duration::from_millis);
     if token.is_some() {
         token_is_one?;
     }
-    Some(GrpcSettings { url: url?, token, ca: ca?, timeout: timeout? })
+    let settings = GrpcSettings { url: url?, token, ca: ca?, timeout: timeout? };
+    if let Err(reason) = settings.check() {
+        values.mistake(format!("grpc-url, grpc-ca: {reason}"));
+    }
+    Some(settings)
+}
+
+/// A file with a certificate in it at least. One without would let no server in.
+fn certificate(path: &str) -> Result<Vec<u8>, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(pem),
+        _ => Err("expected a certificate, PEM".to_owned()),
+    }
 }
 
 fn kafka(values: &mut Values) -> Option<KafkaSettings> {
@@ -166,14 +179,18 @@ fn kafka(values: &mut Values) -> Option<KafkaSettings> {
     for name in properties.keys().filter(|name| OWN_PROPERTIES.contains(&name.as_str())) {
         values.mistake(format!("kafka-property {name}: the bot sets it itself"));
     }
-    Some(KafkaSettings {
+    let settings = KafkaSettings {
         brokers: values.text("kafka-brokers")?,
         commands_topic: values.text("commands-topic")?,
         cache_events_topic: values.text("cache-events-topic")?,
         package_events_topic: values.text("package-events-topic")?,
         group: values.text("kafka-group")?,
         properties,
-    })
+    };
+    if let Err(reason) = settings.check() {
+        values.mistake(format!("kafka-property: {reason}"));
+    }
+    Some(settings)
 }
 
 fn cache(values: &mut Values) -> Option<CacheSettings> {

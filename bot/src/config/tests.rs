@@ -49,6 +49,16 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
+fn what_a_library_would_refuse_later_is_refused_at_once() {
+    let property = load(&["--kafka-property", "no.such=1"], &[TOKEN]).unwrap_err().to_string();
+    assert!(property.contains("kafka-property") && property.contains("no.such"), "{property}");
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let no_root =
+        load(&["--grpc-url", "https://h:1", "--grpc-ca", "Cargo.toml"], &[TOKEN]).unwrap_err().to_string();
+    assert!(no_root.contains("grpc-ca"), "{no_root}");
+}
+
+#[test]
 fn secrets_are_neither_shown_nor_taken_from_the_command_line() {
     let redis = ("PACKAGE_BOT_REDIS_URL", "redis://:hunter2@redis:6379/0");
     let settings = load(&[], &[TOKEN, redis, ("PACKAGE_BOT_GRPC_AUTH_TOKEN", "hunter3")]).unwrap();

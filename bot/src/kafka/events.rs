@@ -30,15 +30,16 @@ pub async fn follow(
     stop: CancellationToken,
 ) -> Result<(), String> {
     let consumer: StreamConsumer = settings
-        .client()
-        .set("group.id", &settings.group)
-        // After a crash the next process waits for the end of the last one's session.
-        .set("session.timeout.ms", "10000")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        // A group without a past forgets every package that has ever changed: what an older bot left in the cache may be
-        // stale, and a removal costs little.
-        .set("auto.offset.reset", "earliest")
+        .client(&[
+            ("group.id", settings.group.as_str()),
+            // After a crash the next process waits for the end of the last one's session.
+            ("session.timeout.ms", "10000"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            // A group without a past forgets every package that has ever changed: what an older bot left in the cache may
+            // be stale, and a removal costs little.
+            ("auto.offset.reset", "earliest"),
+        ])
         .create()
         .map_err(|error| format!("kafka-property: {error}"))?;
     consumer

@@ -29,12 +29,21 @@ pub struct KafkaSettings {
 }
 
 impl KafkaSettings {
-    fn client(&self) -> ClientConfig {
+    /// # Errors
+    /// When a property is none of librdkafka's, or its value is none of the property's.
+    pub fn check(&self) -> Result<(), String> {
+        self.client(&[]).create_native_config().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What a client is made of: its own defaults, and over them what the operator says. What a promise rests on was
+    /// refused when the settings were read.
+    fn client(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", "logistic-package-api-bot");
         // A broker that is back is noticed soon.
         config.set("reconnect.backoff.max.ms", "2000");
-        for (name, value) in &self.properties {
+        let given = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in defaults.iter().copied().chain(given) {
             config.set(name, value);
         }
         config

@@ -48,15 +48,15 @@ impl KafkaWriter {
     /// # Errors
     /// When a property is none of librdkafka's.
     pub fn new(settings: &KafkaSettings, metrics: Metrics) -> Result<Self, String> {
-        let mut config = settings.client();
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "5")
+        let config = settings.client(&[
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("linger.ms", "5"),
             // Java consumers find the partition of a key by it.
-            .set("partitioner", "murmur2_random")
-            .set("queue.buffering.max.messages", QUEUE_MAX)
-            .set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
+            ("partitioner", "murmur2_random"),
+            ("queue.buffering.max.messages", QUEUE_MAX),
+            ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
+        ]);
         let producer = config.create_with_context(Reports(metrics.clone()));
         Ok(Self {
             producer: producer.map_err(|error| format!("kafka-property: {error}"))?,

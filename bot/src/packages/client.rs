@@ -46,6 +46,14 @@ pub struct Client {
     refused: Arc<AtomicBool>,
 }
 
+impl GrpcSettings {
+    /// # Errors
+    /// When the URL leads nowhere, or the root is none.
+    pub fn check(&self) -> Result<(), String> {
+        endpoint(self).map(drop).map_err(|error| crate::telegram::chain(&error))
+    }
+}
+
 impl Client {
     /// Needs no server yet.
     ///

@@ -228,7 +228,7 @@ fn is_local(url: &str) -> bool {
 }
 
 /// An error with its reasons, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(reason) = source {

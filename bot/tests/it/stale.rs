@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::wait_until;
 use harness::writer::Written;
+use harness::{PrivateRedis, wait_until};
 use logistic_package_proto::package_event::{EventType, PackageEvent};
+use package_bot::cache::{Cache, CacheSettings, RedisCache};
 use prost::Message as _;
 use serde_json::json;
 
@@ -97,6 +98,27 @@ async fn a_redis_that_hangs_or_holds_junk_keeps_nobody_waiting() -> Result<()> {
         Ok(world.redis.get("package1").await?.is_some())
     })
     .await
+}
+
+/// The cache alone, without what cleans it beside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_could_not_be_removed_is_not_read_before_it_is() -> Result<()> {
+    let redis = PrivateRedis::start().await?;
+    let settings = CacheSettings { client: redis::Client::open(redis.url())?, ttl_s: 60 };
+    let cache = RedisCache::new(&settings, Duration::from_secs(1));
+    redis.set("package8", &cached(8, "old")).await?;
+    assert_eq!(cache.read(8).await.0.unwrap().title, "old");
+    redis.proxy().refuse();
+    assert!(!cache.forget(8).await && cache.is_dirty());
+    redis.proxy().heal();
+    wait_until("Redis is reached again", DEADLINE, async || {
+        let found = cache.read(8).await.0;
+        anyhow::ensure!(found.is_none(), "it was read before it was removed: {found:?}");
+        Ok(!cache.is_dirty())
+    })
+    .await?;
+    assert_eq!(redis.get("package8").await?, None);
+    Ok(())
 }
 
 fn rand_id() -> i64 {

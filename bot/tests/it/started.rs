@@ -26,6 +26,20 @@ async fn without_redis_kafka_and_the_service_it_starts_and_says_what_is_missing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_kafka_does_not_take_are_counted_and_no_answer_waits_for_them() -> Result<()> {
+    let mut world = World::new().await?;
+    world.set("PACKAGE_BOT_KAFKA_BROKERS", port::free()?.to_string());
+    world.set("PACKAGE_BOT_KAFKA_PROPERTY_MESSAGE_TIMEOUT_MS", "1000");
+    let bot = world.bot().await?;
+    world.reply(message(1, "/start")).await?;
+    wait_until("the record is dropped, and counted", DEADLINE, async || {
+        Ok(bot.metric("package_bot_records_dropped_total{topic=\"commands\"}").await? == 1.0)
+    })
+    .await?;
+    world.telegram.wait_until_confirmed(DEADLINE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_and_confirms_what_was_taken() -> Result<()> {
     let world = World::new().await?;
     let mut bot = world.bot().await?;

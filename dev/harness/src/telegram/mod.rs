@@ -155,6 +155,12 @@ impl FakeTelegram {
         self.shared.lock().polls
     }
 
+    /// Whether anybody has ever polled.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.shared.lock().has_begun()
+    }
+
     /// Updates that wait, or were given and are not confirmed.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<i64> {
@@ -189,3 +195,6 @@ impl Drop for FakeTelegram {
         self.task.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,6 +111,10 @@ impl Shared {
 }
 
 impl State {
+    pub(super) fn has_begun(&self) -> bool {
+        self.last_poll.is_some()
+    }
+
     pub(super) fn is_latest_poll(&self, poll: u64) -> bool {
         self.poll == poll
     }
