@@ -4,7 +4,7 @@
 .PHONY: help demo run test fuzz lint chaos bench micro matrix proto dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
-BINARIES := -p logistic-package-api -p walpost -p demo
+BINARIES := -p logistic-package-api -p walpost -p package-bot -p package-facade -p demo
 BUF := npx --yes @bufbuild/buf@1.75.0
 
 help: ## list the tasks

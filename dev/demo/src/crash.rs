@@ -1,4 +1,4 @@
-//! Second part: SIGKILL under load, and the audit.
+//! Third part: SIGKILL under load, and the audit.
 
 use std::time::{Duration, Instant};
 

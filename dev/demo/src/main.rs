@@ -1,7 +1,7 @@
 //! The README's first command: the whole system, from a package that changes to its event in Kafka.
 //!
-//! `demo` tells the story and ends: it changes packages through gRPC, shows each event as it arrives, kills the relay
-//! under load, and counts what arrived. `demo run` leaves the same system up for a person to play with.
+//! `demo` tells the story and ends: it changes packages through gRPC and by the Telegram bot, shows each event as it arrives,
+//! kills the relay under load, and counts what arrived. `demo run` leaves the same system up for a person to play with.
 //!
 //! Whatever is started is owned by a value and stopped in its `drop`, so an error, a panic and Ctrl-C all leave nothing
 //! behind. With `DATABASE_URL` or `KAFKA_BROKERS` set, the demo stays within a database, a slot and a topic of its own.
@@ -21,7 +21,10 @@ mod arrivals;
 /// First part: a few changes, and the event of each.
 mod story;
 
-/// Second part: SIGKILL under load, and the audit.
+/// Second part: a person talks to the bot, and the facade prints the event.
+mod person;
+
+/// Third part: SIGKILL under load, and the audit.
 mod crash;
 
 /// Concurrent writers through gRPC.
@@ -84,6 +87,7 @@ async fn demo(screen: &Screen) -> Result<()> {
     let servers = servers::Servers::up(screen).await?;
     let mut system = system::System::start(screen, &servers, &system::Ports::free()?).await?;
     story::tell(screen, &system).await?;
+    person::talks(screen, &system).await?;
     let audit = crash::survive(screen, &mut system).await?;
     slot::show(screen, &system).await?;
 

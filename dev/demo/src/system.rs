@@ -57,6 +57,8 @@ pub(crate) struct System {
     pub(crate) relay: RelayProcess,
     server: Process,
     pub(crate) settings: Relay,
+    /// Where the service listens.
+    pub(crate) grpc: SocketAddr,
     pub(crate) client: Client,
     pub(crate) arrivals: Arrivals,
     pub(crate) topic: Topic,
@@ -90,7 +92,7 @@ impl System {
         let relay = settings.run_ready().await?;
         screen.line(&format!("walpost run streams, {} after init began", human(started.elapsed())));
         let arrivals = Arrivals::of(&topic)?;
-        Ok(Self { relay, server, settings, client, arrivals, topic, database })
+        Ok(Self { relay, server, settings, grpc: ports.grpc, client, arrivals, topic, database })
     }
 
     /// Starts the relay anew after its death.

@@ -188,6 +188,8 @@ async fn rows_that_the_filter_hides_are_never_removed() -> Result<()> {
     let case =
         Case::new().await?.with("WALPOST_WHERE", "package_id < 100").with("WALPOST_APPEND_ONLY", "true");
     let case = cleaning_at_once(case).with("WALPOST_CLEAN", "count").with("WALPOST_CLEAN_KEEP_ROWS", "10");
+    let publication = "create publication filtered for table package_event where (package_id < 100) with (publish = 'insert')";
+    case.database.execute(publication).await?;
     let _relay = case.relay.init_and_run().await?;
     case.commit(30, 3, 1).await?;
     let hidden = "insert into package_event (package_id, event_type) select 100 + n, 'Removed' from generate_series(1, 20) n";
