@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use harness::{Audit, Database, Received, Relay, Stack, Topic, events, wait_until};
 use tokio_postgres::Client;
 use tokio_postgres::types::PgLsn;
@@ -140,6 +140,16 @@ impl Case {
     pub(crate) async fn confirmed_to(&self, lsn: u64) -> Result<()> {
         wait_until("the slot is confirmed", SOON, async || Ok(self.confirmed().await? >= lsn)).await
     }
+}
+
+/// Where the transaction of a record committed. The end of the WAL may lie far behind it: other tests write there, too.
+pub(crate) fn committed_at(record: &Received) -> Result<u64> {
+    let lsn: PgLsn = record
+        .header("wal-lsn")
+        .context("a record has its position")?
+        .parse()
+        .map_err(|_| anyhow!("no LSN"))?;
+    Ok(u64::from(lsn))
 }
 
 /// One event in a transaction of its own.

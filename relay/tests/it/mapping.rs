@@ -1,7 +1,7 @@
 use anyhow::{Context, Result, ensure};
 use harness::{Database, Received, Stack, Topic, wait_until};
 
-use crate::case::{Case, SOON};
+use crate::case::{Case, SOON, committed_at};
 use crate::halt::halts;
 
 /// A case around a table of somebody's own, without a preset.
@@ -93,7 +93,7 @@ async fn a_topic_that_is_missing_is_waited_for_and_what_came_before_is_confirmed
         format!("insert into outbox (topic, key, payload) values ('{topic}', 'k', '{value}')")
     };
     case.database.execute(&insert(&case.topic.name, "first")).await?;
-    let behind_the_first = case.wal_end().await?;
+    let first = case.topic.read(1, SOON).await?;
     case.database.execute(&insert(&missing, "waits")).await?;
     case.database.execute(&insert(&case.topic.name, "behind")).await?;
     let waits = wait_until("it says which topic is missing", SOON, async || {
@@ -101,7 +101,7 @@ async fn a_topic_that_is_missing_is_waited_for_and_what_came_before_is_confirmed
         Ok(ready.status == 503 && ready.body.contains(&missing))
     });
     waits.await.with_context(|| relay.log_tail())?;
-    case.confirmed_to(behind_the_first).await.context("the row before it is confirmed")?;
+    case.confirmed_to(committed_at(&first[0])?).await.context("the row before it is confirmed")?;
     ensure!(values(&case.topic, 1).await? == ["first"]);
     // A stop meanwhile loses nothing, and neither does another start.
     relay.terminate(SOON).await?;
