@@ -106,6 +106,17 @@ pub async fn have_ended(session: &Session, checkpoint: Checkpoint) -> Result<boo
     Ok(running(session).await?.0 >= checkpoint.running_below)
 }
 
+/// Up to where the WAL is flushed: what was committed before is visible by now, but for the blink of an eye. (A transaction that
+/// waits for a synchronous standby is not.)
+///
+/// # Errors
+/// When the database refuses.
+pub async fn wal_flushed(session: &Session) -> Result<Lsn, DatabaseError> {
+    let end = session.client().query_one("select pg_current_wal_flush_lsn()", &[]).await;
+    let end: PgLsn = end.map_err(session.error("read the end of the log"))?.get(0);
+    Ok(Lsn(end.into()))
+}
+
 /// When a checkpoint is taken, and when it is proven.
 #[derive(Debug, Default)]
 pub struct Checkpoints {

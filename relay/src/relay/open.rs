@@ -35,7 +35,7 @@ impl Relay {
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
-        let asking = checkpoint::wal_end(&session);
+        let asking = checkpoint::wal_flushed(&session);
         let looked_at = session.within("read the end of the log", asking).await;
         let checking = self.preflight(&session, &server);
         let (mut found, types) = session.within("check the database", checking).await?;

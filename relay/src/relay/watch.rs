@@ -40,7 +40,7 @@ pub(super) struct Looked {
     pub unpublished: Vec<Unpublished>,
     /// A table that is to be followed from the next session on.
     pub appeared: Option<String>,
-    /// The end of the WAL when it began: what was committed before was looked at.
+    /// Up to where the WAL was flushed when it began: what was committed before was looked at.
     pub wal_end: Lsn,
 }
 
@@ -179,7 +179,7 @@ impl Watch {
     async fn look(&mut self, acknowledged: u64, asked: u64) -> Result<GuardEvent, Error> {
         let Self { session, watched, checkpoints, .. } = self;
         let looking = async {
-            let wal_end = checkpoint::wal_end(session).await?;
+            let wal_end = checkpoint::wal_flushed(session).await?;
             let Found { slot, unpublished, tables, .. } = check(session, watched).await?;
             let is_new = |table: &&FoundTable| !watched.holder.outboxes.contains(&table.relation.id);
             let appeared = tables.iter().find(is_new).map(|table| table.table.name());
