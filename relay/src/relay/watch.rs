@@ -110,6 +110,14 @@ pub(super) struct Watched {
     pub holder: Holder,
 }
 
+impl Watched {
+    /// A table that is to be followed from the next session on.
+    fn appeared_of(&self, tables: &[FoundTable]) -> Option<String> {
+        let is_new = |table: &&FoundTable| !self.holder.outboxes.contains(&table.relation.id);
+        tables.iter().find(is_new).map(|table| table.table.name())
+    }
+}
+
 struct Watch {
     session: Session,
     watched: Watched,
@@ -181,8 +189,7 @@ impl Watch {
         let looking = async {
             let wal_end = checkpoint::wal_flushed(session).await?;
             let Found { slot, unpublished, tables, .. } = check(session, watched).await?;
-            let is_new = |table: &&FoundTable| !watched.holder.outboxes.contains(&table.relation.id);
-            let appeared = tables.iter().find(is_new).map(|table| table.table.name());
+            let appeared = watched.appeared_of(&tables);
             let reached = slot.confirmed().and_then(|confirmed| checkpoints.reached(confirmed));
             if let Some(reached) = reached
                 && checkpoint::have_ended(session, reached).await?
@@ -220,9 +227,8 @@ async fn check(session: &Session, watched: &Watched) -> Result<Found, Error> {
 async fn why_not(session: &Session, watched: &Watched) -> Result<Error, Error> {
     let ground = check(session, watched).await?;
     // `init` has brought a table in.
-    let is_new = |table: &&FoundTable| !watched.holder.outboxes.contains(&table.relation.id);
-    if let Some(table) = ground.tables.iter().find(is_new) {
-        return Ok(Error::Appeared(table.table.name()));
+    if let Some(table) = watched.appeared_of(&ground.tables) {
+        return Ok(Error::Appeared(table));
     }
     // Whatever it was has passed between the two statements.
     Ok(Error::Superseded)

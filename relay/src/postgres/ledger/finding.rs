@@ -2,6 +2,7 @@
 
 use tokio_postgres::types::{PgLsn, ToSql};
 
+use super::entry::{COLUMNS, Columns, GUESSES, PUBLISHED_BY, SAME_FILTER, enter};
 use super::exists;
 use crate::postgres::preflight::{FoundTable, Unsafe, catalogue_rows};
 use crate::postgres::{DatabaseError, Session};
@@ -76,25 +77,23 @@ pub async fn begin(
 ) -> Result<(), DatabaseError> {
     // On another server transactions have other numbers, and those that are remembered say nothing; by another condition
     // other rows were published. What is read of walpost.slot is as it was before this statement.
-    let sql = "with begun as (insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn) \
-                   values ($1, $2, $3) \
-               on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
-                   confirmed_lsn = excluded.confirmed_lsn, timeline = null, epoch = old.epoch + 1, \
-                   updated_at = clock_timestamp()), \
-               gone as (delete from walpost.outbox where slot_name = $1 and table_oid <> all($4)) \
-               insert into walpost.outbox as old (slot_name, table_oid, table_name, pattern, publication_oid, \
-                   publication_table_oid, publication_rows, guesses, backfilled_at) \
-               select $1, t.*, case when $11 then clock_timestamp() end \
-               from unnest($4::oid[], $5::text[], $6::text[], $7::oid[], $8::oid[], $9::text[], $10::jsonb[]) t \
-               on conflict (slot_name, table_oid) do update set table_name = excluded.table_name, \
-                   pattern = excluded.pattern, publication_oid = excluded.publication_oid, \
-                   publication_table_oid = excluded.publication_table_oid, publication_rows = excluded.publication_rows, \
-                   published_below = case when (select system_identifier from walpost.slot where slot_name = $1) = $2 \
-                       and old.guesses ->> 'where' is not distinct from excluded.guesses ->> 'where' then old.published_below end, \
-                   guesses = excluded.guesses || coalesce(old.guesses, '{}') \
-                       || jsonb_build_object('where', excluded.guesses -> 'where'), \
-                   streamed_from = null, backfilled_at = excluded.backfilled_at, copy_through = null, \
-                   copied_through = null, updated_at = clock_timestamp()";
+    let sql = format!(
+        "with begun as (insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn) \
+             values ($1, $2, $3) \
+         on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
+             confirmed_lsn = excluded.confirmed_lsn, timeline = null, epoch = old.epoch + 1, \
+             updated_at = clock_timestamp()), \
+         gone as (delete from walpost.outbox where slot_name = $1 and table_oid <> all($4)) \
+         insert into walpost.outbox as old ({COLUMNS}, backfilled_at) \
+         select $1, t.*, case when $11 then clock_timestamp() end \
+         from unnest($4::oid[], $5::text[], $6::text[], $7::oid[], $8::oid[], $9::text[], $10::jsonb[]) t \
+         on conflict (slot_name, table_oid) do update set table_name = excluded.table_name, pattern = excluded.pattern, \
+             {PUBLISHED_BY}, \
+             published_below = case when (select system_identifier from walpost.slot where slot_name = $1) = $2 \
+                 and {SAME_FILTER} then old.published_below end, \
+             guesses = {GUESSES}, streamed_from = null, backfilled_at = excluded.backfilled_at, copy_through = null, \
+             copied_through = null, updated_at = clock_timestamp()"
+    );
     let columns = Columns::of(tables);
     let confirmed = PgLsn::from(confirmed.0);
     let values: [&(dyn ToSql + Sync); 11] = [
@@ -110,37 +109,9 @@ pub async fn begin(
         &columns.guesses,
         &is_published,
     ];
-    let written = session.client().execute(sql, &values).await;
+    let written = session.client().execute(&sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;
     Ok(())
-}
-
-/// What is remembered of tables, a column each.
-#[derive(Default)]
-struct Columns {
-    oids: Vec<u32>,
-    names: Vec<String>,
-    patterns: Vec<Option<String>>,
-    publications: Vec<u32>,
-    entries: Vec<u32>,
-    rows: Vec<String>,
-    guesses: Vec<serde_json::Value>,
-}
-
-impl Columns {
-    fn of(tables: &[FoundTable]) -> Self {
-        let mut columns = Self::default();
-        for FoundTable { relation, table, publication, .. } in tables {
-            columns.oids.push(relation.id);
-            columns.names.push(table.name());
-            columns.patterns.push(table.found_by.as_ref().map(ToString::to_string));
-            columns.publications.push(publication.publication);
-            columns.entries.push(publication.table);
-            columns.rows.push(publication.rows.clone());
-            columns.guesses.push(serde_json::to_value(&table.guesses).unwrap_or_default());
-        }
-        columns
-    }
 }
 
 /// Remembers that what a table holds is to be published again, as far as it is not known to be in Kafka: rows may be missing
@@ -152,32 +123,12 @@ impl Columns {
 /// # Errors
 /// When the database refuses.
 pub async fn republish(session: &Session, slot: &str, found: &FoundTable) -> Result<(), DatabaseError> {
-    let sql = "with begun as (update walpost.slot set epoch = epoch + 1, updated_at = clock_timestamp() where slot_name = $1), \
-               replaced as (delete from walpost.outbox where slot_name = $1 and table_name = $3 and table_oid <> $2) \
-               insert into walpost.outbox as old (slot_name, table_oid, table_name, pattern, publication_oid, \
-                   publication_table_oid, publication_rows, guesses) values ($1, $2, $3, $4, $5, $6, $7, $8) \
-               on conflict (slot_name, table_oid) do update set table_name = excluded.table_name, \
-                   pattern = excluded.pattern, publication_oid = excluded.publication_oid, \
-                   publication_table_oid = excluded.publication_table_oid, publication_rows = excluded.publication_rows, \
-                   published_below = case when old.guesses ->> 'where' is not distinct from excluded.guesses ->> 'where' \
-                       then old.published_below end, \
-                   guesses = excluded.guesses || coalesce(old.guesses, '{}') \
-                       || jsonb_build_object('where', excluded.guesses -> 'where'), \
-                   backfilled_at = null, streamed_from = null, copy_through = null, copied_through = null, \
-                   updated_at = clock_timestamp()";
-    let FoundTable { relation, table, publication, .. } = found;
-    let guesses = serde_json::to_value(&table.guesses).unwrap_or_default();
-    let pattern = table.found_by.as_ref().map(ToString::to_string);
-    let values: [&(dyn ToSql + Sync); 8] = [
-        &slot,
-        &relation.id,
-        &table.name(),
-        &pattern,
-        &publication.publication,
-        &publication.table,
-        &publication.rows,
-        &guesses,
-    ];
-    session.client().execute(sql, &values).await.map_err(session.error("write walpost.outbox"))?;
-    Ok(())
+    let with = "with begun as (update walpost.slot set epoch = epoch + 1, updated_at = clock_timestamp() where slot_name = $1), \
+                replaced as (delete from walpost.outbox where slot_name = $1 and table_name = $3 and table_oid <> $2)";
+    let update = format!(
+        "{PUBLISHED_BY}, published_below = case when {SAME_FILTER} then old.published_below end, guesses = {GUESSES}, \
+         backfilled_at = null, streamed_from = null, copy_through = null, copied_through = null, \
+         updated_at = clock_timestamp()"
+    );
+    enter(session, slot, found, with, &update).await
 }

@@ -3,6 +3,7 @@
 use tokio_postgres::types::{PgLsn, ToSql};
 
 use super::TableMemory;
+use super::entry::{GUESSES, enter};
 use crate::config::SourceSettings;
 use crate::postgres::names::{own_rows, quoted, table_name};
 use crate::postgres::preflight::{FoundTable, catalogue_rows};
@@ -158,33 +159,14 @@ pub async fn follow(
 /// # Errors
 /// When the database refuses.
 pub async fn add(session: &Session, slot: &str, found: &FoundTable) -> Result<(), DatabaseError> {
-    // The filter is that of the publication, which was looked at.
-    let sql = "insert into walpost.outbox as old (slot_name, table_oid, table_name, pattern, publication_oid, \
-                   publication_table_oid, publication_rows, guesses) values ($1, $2, $3, $4, $5, $6, $7, $8) \
-               on conflict (slot_name, table_oid) do update set table_name = excluded.table_name, pattern = excluded.pattern, \
-                   publication_oid = coalesce(old.publication_oid, excluded.publication_oid), \
-                   publication_table_oid = coalesce(old.publication_table_oid, excluded.publication_table_oid), \
-                   publication_rows = coalesce(old.publication_rows, excluded.publication_rows), \
-                   guesses = excluded.guesses || coalesce(old.guesses, '{}') \
-                       || jsonb_build_object('where', excluded.guesses -> 'where') \
-               where row(old.table_name, old.pattern, old.publication_rows is null, old.guesses) is distinct from \
-                   row(excluded.table_name, excluded.pattern, false, excluded.guesses || coalesce(old.guesses, '{}') \
-                       || jsonb_build_object('where', excluded.guesses -> 'where'))";
-    let FoundTable { relation, table, publication, .. } = found;
-    let guesses = serde_json::to_value(&table.guesses).unwrap_or_default();
-    let pattern = table.found_by.as_ref().map(ToString::to_string);
-    let values: [&(dyn ToSql + Sync); 8] = [
-        &slot,
-        &relation.id,
-        &table.name(),
-        &pattern,
-        &publication.publication,
-        &publication.table,
-        &publication.rows,
-        &guesses,
-    ];
-    session.client().execute(sql, &values).await.map_err(session.error("write walpost.outbox"))?;
-    Ok(())
+    let update = format!(
+        "publication_oid = coalesce(old.publication_oid, excluded.publication_oid), \
+         publication_table_oid = coalesce(old.publication_table_oid, excluded.publication_table_oid), \
+         publication_rows = coalesce(old.publication_rows, excluded.publication_rows), guesses = {GUESSES} \
+         where row(old.table_name, old.pattern, old.publication_rows is null, old.guesses) is distinct from \
+             row(excluded.table_name, excluded.pattern, false, {GUESSES})"
+    );
+    enter(session, slot, found, "", &update).await
 }
 
 /// Makes what is written on this connection last, where the database is set not to wait for that: a crash that took a

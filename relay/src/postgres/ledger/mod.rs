@@ -12,6 +12,7 @@
 //! What means that rows may be missing in the stream is written here before anything else happens ([`find`]), and only the
 //! publishing of the table takes it back ([`Holder::finish_backfill`]).
 
+mod entry;
 mod finding;
 mod holder;
 mod schema;
