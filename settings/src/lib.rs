@@ -16,12 +16,14 @@ mod collector;
 mod document;
 mod entries;
 mod load;
+mod log;
 mod tables;
 mod values;
 
 pub use collector::Collector;
 pub use document::{markdown, sample_file};
 pub use load::read_secret;
+pub use log::{LogFormat, LogLevel};
 pub use values::{Mistakes, Values};
 
 /// One setting: its name in all its forms, its default and its meaning.

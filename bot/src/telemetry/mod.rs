@@ -3,9 +3,8 @@
 pub mod traces;
 
 use std::io::{self, IsTerminal};
-use std::str::FromStr;
 
-use settings::Collector;
+use settings::{Collector, LogFormat, LogLevel};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -19,41 +18,6 @@ pub use traces::Exporting;
 const CHATTY: [&str; 8] =
     ["h2", "opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp", "rdkafka", "rustls", "tonic", "tower"];
 const OFF: [&str; 3] = ["hyper", "hyper_util", "reqwest"];
-
-/// What is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogLevel(LevelFilter);
-
-impl FromStr for LogLevel {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // LevelFilter reads digits as well, which nobody would understand in a settings file.
-        let level = text.parse().ok().filter(|_| text.chars().all(char::is_alphabetic) && !text.is_empty());
-        level.map(Self).ok_or("expected off, error, warn, info, debug or trace")
-    }
-}
-
-/// How it is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line, for machines.
-    Json,
-    /// One line of text an event, for a terminal.
-    Pretty,
-}
-
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "json" => Ok(Self::Json),
-            "pretty" => Ok(Self::Pretty),
-            _ => Err("expected json or pretty"),
-        }
-    }
-}
 
 /// Logs and spans.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Filter};
 
-use super::LogLevel;
+use settings::LogLevel;
 
 /// The metadata, or the REST header, that asks for a level.
 pub(crate) const METADATA: &str = "log_level";
