@@ -66,11 +66,11 @@ async fn a_stop_while_kafka_is_away_ends_in_time_and_loses_nothing() -> Result<(
     ensure!(ended.code() == Some(1) && facade.process.log().contains("drain-timeout-ms"), "{ended}");
     kafka.resume().await?;
 
-    // What the broker finds in its connection when it goes on may be a commit.
-    let committed = usize::try_from(case.committed_now(&case.commands)?)?;
     write_numbered(&case.commands, 1..2).await?;
     let mut next = case.start()?;
     next.prints("\"n\": 1\n").await?;
-    ensure!(numbers_in(&next.printed()) == (committed..2).collect::<Vec<_>>(), "{}", next.printed());
+    // What the broker found in its connection when it went on may have been a commit.
+    let printed = numbers_in(&next.printed());
+    ensure!(printed == [0, 1] || printed == [1], "{printed:?}");
     next.stop().await
 }

@@ -84,20 +84,31 @@ impl Case {
     /// Waits until the offset up to which `topic` is committed is `offset`.
     pub(crate) async fn committed(&self, topic: &Topic, offset: i64) -> Result<()> {
         let what = format!("{offset} is committed for {}", topic.name);
-        wait_until(&what, SOON, async || Ok(self.committed_now(topic)? == offset)).await
+        wait_until(&what, SOON, async || Ok(self.ask_committed(topic).is_ok_and(|now| now == offset))).await
     }
 
     /// The offset up to which partition 0 of `topic` is committed; 0 where nothing is.
-    pub(crate) fn committed_now(&self, topic: &Topic) -> Result<i64> {
+    pub(crate) async fn committed_now(&self, topic: &Topic) -> Result<i64> {
+        // A broker that has just come back is not yet the coordinator of its groups.
+        wait_for("the coordinator says what is committed", SOON, async || Ok(self.ask_committed(topic).ok()))
+            .await
+    }
+
+    /// How many members the group has.
+    pub(crate) async fn members(&self) -> Result<usize> {
+        wait_for("the coordinator says who is in the group", SOON, async || Ok(self.ask_members().ok())).await
+    }
+
+    fn ask_committed(&self, topic: &Topic) -> Result<i64> {
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(&topic.name, 0);
         let committed = self.asker()?.committed_offsets(partitions, Duration::from_secs(5))?;
         let found = committed.find_partition(&topic.name, 0).context("the partition")?;
+        found.error()?;
         Ok(if let Offset::Offset(offset) = found.offset() { offset } else { 0 })
     }
 
-    /// How many members the group has.
-    pub(crate) fn members(&self) -> Result<usize> {
+    fn ask_members(&self) -> Result<usize> {
         let groups = self.asker()?.fetch_group_list(Some(&self.group), Duration::from_secs(5))?;
         Ok(groups.groups().first().map_or(0, |group| group.members().len()))
     }

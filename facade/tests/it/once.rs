@@ -30,7 +30,7 @@ async fn a_record_is_committed_only_when_it_was_written() -> Result<()> {
 
     // The pipe has all of the first and a part of the second.
     case.committed(&case.commands, 1).await?;
-    let stands = async || Ok(case.committed_now(&case.commands)? == 1);
+    let stands = async || Ok(case.committed_now(&case.commands).await? == 1);
     holds_for("what is not written is not committed", TWO_COMMITS, stands).await?;
     facade.answers(503, "standard output has taken nothing").await?;
 
@@ -55,7 +55,7 @@ async fn a_kill_repeats_what_was_not_committed_and_loses_nothing() -> Result<()>
     wait_until("some are printed", crate::case::SOON, async || Ok(!numbers_in(&facade.printed()).is_empty()))
         .await?;
     facade.process.kill()?;
-    let committed = usize::try_from(case.committed_now(&case.commands)?)?;
+    let committed = usize::try_from(case.committed_now(&case.commands).await?)?;
     let before = numbers_in(&facade.printed());
     ensure!(before.len() >= committed, "{committed} are committed, {} printed", before.len());
     ensure!(before == (0..before.len()).collect::<Vec<_>>());

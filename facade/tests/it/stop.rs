@@ -17,9 +17,9 @@ async fn a_stop_commits_what_was_printed_and_leaves_the_group() -> Result<()> {
         facade.process.signal(signal).await?;
         let ended = facade.process.exit(SOON).await?;
         ensure!(ended.success(), "{ended}\n{}", facade.process.log_tail());
-        ensure!(case.committed_now(&case.commands)? == 100, "SIG{signal}");
+        ensure!(case.committed_now(&case.commands).await? == 100, "SIG{signal}");
         ensure!(
-            case.members()? == 0,
+            case.members().await? == 0,
             "the group is left: the next start need not wait for the session to end"
         );
 
@@ -44,7 +44,7 @@ async fn a_stop_under_load_prints_nothing_that_it_does_not_commit() -> Result<()
     // Of either topic, whichever is fetched first.
     facade.prints("\"n\": ").await?;
     facade.stop().await?;
-    let committed = case.committed_now(&case.commands)? + case.committed_now(&case.cache)?;
+    let committed = case.committed_now(&case.commands).await? + case.committed_now(&case.cache).await?;
     let printed = numbers_in(&facade.printed()).len();
     ensure!(usize::try_from(committed)? == printed, "{committed} are committed, {printed} printed");
     Ok(())
@@ -65,7 +65,7 @@ async fn a_stop_that_standard_output_holds_up_ends_in_time_and_says_so() -> Resu
     let ended = facade.process.terminate(SOON).await?;
     ensure!(ended.code() == Some(1), "{ended}");
     ensure!(facade.process.log().contains("drain-timeout-ms"), "{}", facade.process.log_tail());
-    ensure!(case.committed_now(&case.commands)? == 1);
+    ensure!(case.committed_now(&case.commands).await? == 1);
     Ok(())
 }
 
