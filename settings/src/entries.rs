@@ -76,7 +76,14 @@ fn one(
     for (key, text) in flat {
         if let Some(setting) = setting(key) {
             let (text, origin) = (text.clone(), format!("{key} in {place}"));
-            let typed = Typed { text, origin, secret: setting.secret, file: None, is_default: false };
+            let typed = Typed {
+                text,
+                origin,
+                secret: setting.secret,
+                file: None,
+                is_default: false,
+                is_preset: false,
+            };
             entry.typed.insert(setting.name, typed);
         } else if let Some(map) = map(key) {
             let own = key[map.section.len() + 1..].to_owned();

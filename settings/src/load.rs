@@ -127,6 +127,7 @@ fn from_flag(setting: &Setting, matches: &ArgMatches) -> Option<Typed> {
         secret: setting.secret,
         file: None,
         is_default: false,
+        is_preset: false,
     })
 }
 
@@ -144,6 +145,7 @@ fn from_env(
             secret: setting.secret,
             file: None,
             is_default: false,
+            is_preset: false,
         })
     };
     direct(&own)
@@ -160,6 +162,7 @@ fn from_secret_file(variable: &str, env: &Environment<'_>, mistakes: &mut Vec<St
             secret: true,
             file: Some(PathBuf::from(path)),
             is_default: false,
+            is_preset: false,
         }),
         Err(error) => {
             mistakes.push(format!("{variable}: cannot read `{path}`: {error}"));
@@ -185,6 +188,7 @@ fn from_default(setting: &Setting) -> Option<Typed> {
         secret: setting.secret,
         file: None,
         is_default: true,
+        is_preset: false,
     })
 }
 
@@ -280,6 +284,7 @@ impl File {
             secret: setting.secret,
             file: None,
             is_default: false,
+            is_preset: false,
         })
     }
 

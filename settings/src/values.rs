@@ -36,6 +36,8 @@ pub(crate) struct Typed {
     pub(crate) file: Option<PathBuf>,
     /// Nobody gave it.
     pub(crate) is_default: bool,
+    /// A preset gave it.
+    pub(crate) is_preset: bool,
 }
 
 /// What was typed: a value and its origin for each setting that has one.
@@ -87,6 +89,12 @@ impl Values {
         self.typed.get(name).is_some_and(|typed| typed.origin.starts_with(prefix))
     }
 
+    /// Whether somebody gave the setting: neither a default nor a preset.
+    #[must_use]
+    pub fn is_said(&self, name: &str) -> bool {
+        self.typed.get(name).is_some_and(|typed| !typed.is_default && !typed.is_preset)
+    }
+
     /// Whether the setting came from the command line, where other users of the machine can read it.
     #[must_use]
     pub fn from_flag(&self, name: &str) -> bool {
@@ -106,8 +114,8 @@ impl Values {
             let Some(setting) = table.settings.iter().find(|setting| setting.key() == *key) else { continue };
             if self.typed.get(setting.name).is_none_or(|typed| typed.is_default) {
                 let origin = format!("{key} of the preset {preset}");
-                let typed =
-                    Typed { text: (*text).to_owned(), origin, secret: false, file: None, is_default: false };
+                let (text, secret, file) = ((*text).to_owned(), false, None);
+                let typed = Typed { text, origin, secret, file, is_default: false, is_preset: true };
                 self.typed.insert(setting.name, typed);
             }
         }

@@ -81,6 +81,12 @@ pub fn command() -> Command {
                         .help("Leave the slot that is there, too: its stream holds what cannot be read"),
                 )
                 .arg(
+                    Arg::new("messages-lost")
+                        .long("messages-lost")
+                        .action(ArgAction::SetTrue)
+                        .help("Go on without the logical messages that the slot held and Kafka lacks: they are nowhere else"),
+                )
+                .arg(
                     Arg::new("dry-run")
                         .long("dry-run")
                         .action(ArgAction::SetTrue)

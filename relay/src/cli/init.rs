@@ -51,11 +51,18 @@ pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error
     steps.push(format!("schema walpost: {}", if existed { "there" } else { "made" }));
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.extend(slot(&session, source, settings.timing.slot_timeout, &server, &tables, before).await?);
+    ledger::add_messages(&session, source).await?;
     for FoundTable { table, relation, .. } in &tables {
         let source = source.of(table.clone());
         try_to_fix(&session, &source, relation.id, settings.timing.slot_timeout).await;
     }
     steps.extend(tables.iter().filter_map(|found| warning(&found.table)));
+    steps.extend(source.messages.iter().map(|messages| {
+        format!(
+            "messages `{}`: events from the slot's position on; there is no second copy: what a lost slot has not sent is lost",
+            messages.prefix()
+        )
+    }));
     Ok(steps)
 }
 
@@ -134,6 +141,7 @@ fn is_new(memory: &Memory, relation: &Relation, table: &OutboxTable) -> bool {
 async fn make_publication(session: &Session, name: &str, outboxes: &[Outbox]) -> Result<String, Error> {
     let entries: Vec<_> = outboxes.iter().map(|outbox| entry(&outbox.table)).collect();
     let tables = match entries.is_empty() {
+        // There are patterns, or messages, which belong to no publication; Postgres demands one all the same.
         true => String::new(),
         false => format!(" for table {}", entries.join(", ")),
     };
@@ -142,7 +150,10 @@ async fn make_publication(session: &Session, name: &str, outboxes: &[Outbox]) ->
     let sql = format!("create publication {}{tables} with (publish = 'insert'{via_root})", quoted(name));
     session.client().batch_execute(&sql).await.map_err(session.error("make the publication"))?;
     let names: Vec<_> = outboxes.iter().map(|outbox| outbox.table.name()).collect();
-    Ok(format!("publication {name}: made, inserts of {} only", names.join(", ")))
+    Ok(match names.is_empty() {
+        true => format!("publication {name}: made, without a table"),
+        false => format!("publication {name}: made, inserts of {} only", names.join(", ")),
+    })
 }
 
 /// The table as a publication has it.
@@ -182,6 +193,7 @@ async fn slot(
                 let is_published = before == RowsBefore::Published;
                 ledger::begin(session, &source.slot, &server.system, at, tables, is_published).await?;
                 let then = match before {
+                    _ if tables.is_empty() => "`walpost run` goes on from there",
                     RowsBefore::Unpublished => "`walpost run` first publishes the rows of the table",
                     RowsBefore::Published => "what was committed before is taken for published, as you say",
                 };
@@ -191,13 +203,15 @@ async fn slot(
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             if let Some(memory) = ledger::load(session, &source.slot).await? {
                 preflight::check_none_forgotten(session, tables, &memory).await?;
+                preflight::check_messages(source, &memory)?;
             }
             let at = make_slot(session, &source.slot, timeout).await?;
             ledger::begin(session, &source.slot, &server.system, at, tables, false).await?;
-            Ok(vec![format!(
-                "slot {}: made at {at}; `walpost run` first publishes the rows that are in the table now",
-                source.slot
-            )])
+            let then = match tables.is_empty() {
+                true => "`walpost run` goes on from there",
+                false => "`walpost run` first publishes the rows that are in the table now",
+            };
+            Ok(vec![format!("slot {}: made at {at}; {then}", source.slot)])
         }
         Err(error) => Err(error.into()),
     }
@@ -210,6 +224,9 @@ async fn keep(
     tables: &[FoundTable],
     memory: &Memory,
 ) -> Result<Steps, Error> {
+    // Before anything is remembered: what is refused changes nothing.
+    preflight::check_none_forgotten(session, tables, memory).await?;
+    preflight::check_messages(source, memory)?;
     let mut steps = Vec::new();
     for found in tables {
         let known = memory.table(found.relation.id);
@@ -222,7 +239,6 @@ async fn keep(
             ));
         }
     }
-    preflight::check_none_forgotten(session, tables, memory).await?;
     Ok(steps)
 }
 

@@ -216,6 +216,12 @@ async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Resul
     if matches.get_flag("dry-run") || !plan.is_needed() {
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(lost) = plan.lost_messages().filter(|_| !matches.get_flag("messages-lost")) {
+        anyhow::bail!(
+            "nothing was changed: {lost}, and no table holds them; where the application can emit them again, have it do so \
+             afterwards; to go on without them run this with --messages-lost"
+        );
+    }
     recover::prepare(&settings, &plan).await.map_err(with_remedy)?;
     print("ready    publishing; it then goes on as `walpost run` does, until it is stopped")?;
     relay(settings, Serving::WhereFree).await

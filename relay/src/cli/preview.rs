@@ -122,7 +122,7 @@ impl Preview {
     #[must_use]
     pub fn render(&self) -> String {
         match self.0.as_slice() {
-            [] => "The pattern stands for no table yet.".to_owned(),
+            [] => "There is no table to show rows of: messages are in none, and a pattern may stand for none yet.".to_owned(),
             tables => tables.iter().map(TablePreview::render).collect::<Vec<_>>().join("\n\n"),
         }
     }

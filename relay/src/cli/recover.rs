@@ -32,6 +32,8 @@ pub struct Plan {
     system: String,
     /// The tables, with all that was guessed.
     tables: Vec<FoundTable>,
+    /// The prefixes of messages that are followed.
+    messages: Vec<String>,
 }
 
 /// What is to be done before the rows are published.
@@ -56,6 +58,17 @@ impl Plan {
     pub fn is_needed(&self) -> bool {
         self.steps != Steps::Nothing
     }
+
+    /// What goes with the slot, in words: messages that it held and Kafka lacks.
+    #[must_use]
+    pub fn lost_messages(&self) -> Option<String> {
+        let loses_slot = matches!(self.steps, Steps::MakeSlot | Steps::ReplaceSlot);
+        let prefixes =
+            || self.messages.iter().map(|prefix| format!("`{prefix}`")).collect::<Vec<_>>().join(", ");
+        (loses_slot && !self.messages.is_empty()).then(|| {
+            format!("messages with the prefix {} that the slot held and Kafka lacks are lost", prefixes())
+        })
+    }
 }
 
 impl fmt::Display for Plan {
@@ -74,6 +87,9 @@ impl fmt::Display for Plan {
             Steps::ReplaceSlot => {
                 writeln!(f, "steps    drop the slot {slot}, make it anew, publish the rows of the table")?;
             }
+        }
+        if let Some(lost) = self.lost_messages() {
+            writeln!(f, "lost     {lost}")?;
         }
         match self.rows {
             Some(rows) => write!(f, "rows     {rows} that Kafka may lack, in the order of their ids"),
@@ -98,6 +114,9 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
     let tables = tables(&session, published, memory.as_ref()).await?;
+    if let Some(memory) = &memory {
+        preflight::check_messages(source, memory)?;
+    }
     let (steps, finding) = judge(source, found, memory.as_ref(), &tables, &server)?;
     let steps = if steps == Steps::Republish && !preflight::decodes_alterations(session.version()) {
         Steps::ReplaceSlot
@@ -124,7 +143,7 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let (slot, system) = (source.slot.clone(), server.system);
     let asked = || anew.then(|| "the stream is to be left, as --anew says".to_owned());
     let finding = finding.map(|finding| finding.to_string()).or_else(asked);
-    Ok(Plan { finding, rows, steps, slot, system, tables })
+    Ok(Plan { finding, rows, steps, slot, system, tables, messages: source.prefixes() })
 }
 
 /// The tables that the publication holds, with what is remembered of each.
@@ -244,6 +263,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
     }
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
     ledger::begin(&session, &source.slot, &plan.system, at, &plan.tables, false).await?;
+    ledger::add_messages(&session, source).await?;
     fix_ends(&session, settings, plan).await;
     Ok(())
 }

@@ -29,18 +29,35 @@ pub(super) fn read_preset(values: &mut Values) -> Option<&'static Preset> {
 pub(super) fn entries(values: &Values) -> Vec<(Values, bool)> {
     let mut entries = Vec::new();
     for (index, mut entry) in values.entries().into_iter().enumerate() {
-        if entry.text("table").is_none() && entry.text("preset").is_none() {
+        if ["table", "preset", "messages"].iter().all(|name| entry.text(name).is_none()) {
             entry.mistake(format!(
                 "[[outbox]] {}: table is not set: name its table, as in `sales.outbox`",
                 index + 1
             ));
         }
+        if values.text("messages").is_some() {
+            entry
+                .mistake("messages: among several outboxes they are one: say it in an [[outbox]] of its own");
+        }
+        refuse_with_messages(&mut entry);
         read_preset(&mut entry);
         entry.inherit(values);
         let is_preset = entry.text("preset").is_some();
         entries.push((entry, is_preset));
     }
     entries
+}
+
+/// What is said of tables, and of messages is nothing.
+pub(super) fn refuse_with_messages(values: &mut Values) {
+    if values.text("messages").is_none() {
+        return;
+    }
+    let of_tables = ["table", "table-was", "where", "order", "append-only"];
+    let said: Vec<_> = of_tables.into_iter().filter(|name| values.is_said(name)).collect();
+    for name in said {
+        values.mistake(format!("messages and {name} do not go together: messages are in no table"));
+    }
 }
 
 /// The mapping; the preset is in `values` by now.

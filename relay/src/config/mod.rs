@@ -20,7 +20,7 @@ pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
 pub use topics::{MissingTopics, NewTopic, UnknownTopic};
-use walpost_core::event::OutboxTable;
+use walpost_core::event::{OutboxMessages, OutboxTable};
 use walpost_core::pgoutput::Oid;
 
 /// What the settings mean.
@@ -63,6 +63,8 @@ pub struct SourceSettings {
     pub publication: String,
     /// The outboxes, in the order in which they were named; one of them may stand for many tables.
     pub tables: Vec<OutboxTable>,
+    /// Logical messages that are events, by their prefixes.
+    pub messages: Vec<OutboxMessages>,
 }
 
 /// One of the tables that are followed.
@@ -86,13 +88,21 @@ impl SourceSettings {
     /// Their names, as people read them.
     #[must_use]
     pub fn shown_tables(&self) -> String {
-        shown(self.tables.iter().map(OutboxTable::name))
+        let messages = self.messages.iter().map(|messages| format!("messages `{}`", messages.prefix()));
+        shown(self.tables.iter().map(OutboxTable::name).chain(messages))
     }
 
     /// Their topics, as people read them.
     #[must_use]
     pub fn shown_topics(&self) -> String {
-        shown(self.tables.iter().map(OutboxTable::shown_topic))
+        let messages = self.messages.iter().map(OutboxMessages::shown_topic);
+        shown(self.tables.iter().map(OutboxTable::shown_topic).chain(messages))
+    }
+
+    /// The prefixes of messages that are events.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        self.messages.iter().map(|messages| messages.prefix().to_owned()).collect()
     }
 }
 
@@ -169,12 +179,13 @@ impl Settings {
         let timing = TimingSettings::read(&mut values);
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
         let database = DatabaseSettings::read(&mut values, env, peer_timeout);
+        let database_name = database.as_ref().map_or("", |database| &database.conninfo.database).to_owned();
         let monitor_database = match values.text("monitor-database-url") {
             Some(_) => DatabaseSettings::read_monitor(&mut values, env, peer_timeout),
             None => database.clone(),
         };
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
-        let source = SourceSettings::read(&mut values, preset.is_some());
+        let source = SourceSettings::read(&mut values, preset.is_some(), &database_name);
         let clean = CleanSettings::read(&mut values);
         let may_be_updated = |table: &OutboxTable| table.filter.is_some() && !table.append_only;
         let filters = source.as_ref().is_some_and(|source| source.tables.iter().any(may_be_updated));
@@ -183,6 +194,10 @@ impl Settings {
                 "clean and where do not go together: a row that is updated into the condition was never published, and would \
                  be removed; where rows are never updated, say so by append_only",
             );
+        }
+        let has_table = source.as_ref().is_none_or(|source| !source.tables.is_empty());
+        if !has_table && clean.is_some_and(|clean| clean.is_some()) {
+            values.mistake("clean: messages are in no table, so there is nothing to remove");
         }
         let window = WindowSettings::read(&mut values);
         let http_addr = values.parse_with("http-addr", address);
@@ -214,40 +229,82 @@ impl Settings {
 }
 
 impl SourceSettings {
-    fn read(values: &mut Values, is_preset: bool) -> Option<Self> {
+    fn read(values: &mut Values, is_preset: bool, database: &str) -> Option<Self> {
         let slot = values.parse_with("slot", slot_name);
         let publication = values.parse_with("publication", identifier);
         let entries = mapping::entries(values);
-        let tables = match entries.is_empty() {
-            true => vec![outbox(values, is_preset)],
+        let outboxes = match entries.is_empty() {
+            true => {
+                mapping::refuse_with_messages(values);
+                vec![outbox(values, is_preset, database)]
+            }
             false => entries
                 .into_iter()
                 .map(|(mut entry, is_preset)| {
-                    let read = outbox(&mut entry, is_preset);
+                    let read = outbox(&mut entry, is_preset, database);
                     values.note(entry);
                     read
                 })
                 .collect(),
         };
         let (slot, publication) = (slot?, publication?);
-        let tables: Option<Vec<_>> = tables.into_iter().collect();
-        let mut tables = tables?;
-        tables.iter_mut().for_each(|table| table.slot.clone_from(&slot));
-        for (index, table) in tables.iter().enumerate() {
-            if tables[..index].iter().any(|other| other.name() == table.name()) {
-                values.mistake(format!(
-                    "[[outbox]] {}: the table {} is named twice",
-                    index + 1,
-                    table.name()
-                ));
+        let outboxes = outboxes.into_iter().collect::<Option<Vec<_>>>()?;
+        for (index, outbox) in outboxes.iter().enumerate() {
+            if outboxes[..index].iter().any(|other| other.name() == outbox.name()) {
+                values.mistake(format!("[[outbox]] {}: {} is named twice", index + 1, outbox.name()));
             }
         }
-        Some(Self { slot, publication, tables })
+        let mut source = Self { slot: slot.clone(), publication, tables: Vec::new(), messages: Vec::new() };
+        for outbox in outboxes {
+            match outbox {
+                Outbox::Table(table) => source.tables.push(OutboxTable { slot: slot.clone(), ..*table }),
+                Outbox::Messages(messages) => source.messages.push(messages),
+            }
+        }
+        Some(source)
+    }
+}
+
+/// What one outbox is.
+enum Outbox {
+    Table(Box<OutboxTable>),
+    Messages(OutboxMessages),
+}
+
+impl Outbox {
+    fn name(&self) -> String {
+        match self {
+            Self::Table(table) => format!("the table {}", table.name()),
+            Self::Messages(messages) => format!("the prefix `{}`", messages.prefix()),
+        }
     }
 }
 
 /// One outbox.
-fn outbox(values: &mut Values, is_preset: bool) -> Option<OutboxTable> {
+fn outbox(values: &mut Values, is_preset: bool, database: &str) -> Option<Outbox> {
+    match values.text("messages") {
+        Some(_) => messages(values, is_preset, database).map(Outbox::Messages),
+        None => table(values, is_preset).map(|table| Outbox::Table(Box::new(table))),
+    }
+}
+
+fn messages(values: &mut Values, is_preset: bool, database: &str) -> Option<OutboxMessages> {
+    let prefix = values.parse_with("messages", |prefix| match prefix {
+        "" => Err("expected the prefix that `pg_logical_emit_message` is called with".into()),
+        _ => Ok(prefix.to_owned()),
+    });
+    let mapping = mapping::read(values, is_preset);
+    let messages = OutboxMessages::new(&prefix?, mapping?).of_database(database);
+    // Of a table that is known only where it is.
+    if let Err(mistakes) = messages.plan() {
+        for mistake in mistakes {
+            values.mistake(format!("messages `{}`: {mistake}", messages.prefix()));
+        }
+    }
+    Some(messages)
+}
+
+fn table(values: &mut Values, is_preset: bool) -> Option<OutboxTable> {
     let table = values.parse_with("table", table_name);
     let predecessors = values.parse_with("table-was", oids);
     let order = match values.text("order") {

@@ -3,9 +3,10 @@
 use settings::{MapSetting, Repeated, Setting, Table};
 
 /// What each of several outboxes may say for itself.
-const OF_AN_OUTBOX: [&str; 24] = [
+const OF_AN_OUTBOX: [&str; 25] = [
     "preset",
     "table",
+    "messages",
     "where",
     "append-only",
     "table-was",
@@ -86,6 +87,13 @@ pub const TABLE: Table = Table {
             "public.outbox",
             "The outbox table; in the case in which it is stored, or, where there is no such table, without regard to case. `*` \
             stands for any text: `tenant_*.outbox` are many tables, those that appear later among them.",
+        ),
+        Setting::optional(
+            "messages",
+            "PREFIX",
+            "Instead of a table: logical messages with this prefix, which the application writes by \
+            `pg_logical_emit_message(true, PREFIX, CONTENT)`. The content is a JSON object, whose members take the place of \
+            columns. There is no second copy: what a lost slot has not sent is lost.",
         ),
         Setting::optional(
             "where",

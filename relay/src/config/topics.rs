@@ -47,6 +47,12 @@ const PARTITIONS_MAX: i32 = 100_000;
 const REPLICATION_MAX: i32 = i16::MAX as i32;
 
 impl MissingTopics {
+    /// Whether some are made.
+    #[must_use]
+    pub fn makes_any(&self) -> bool {
+        !self.made.is_empty()
+    }
+
     pub(super) fn read(values: &mut Values, has_dead_letters: bool) -> Option<Self> {
         let unknown = values.parse_with("unknown-topic", |text| match text {
             "wait" => Ok(UnknownTopic::Wait),

@@ -1,5 +1,6 @@
 //! One session: open, publish what stood there before, follow the stream, drain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -20,7 +21,7 @@ use crate::postgres::preflight::{FoundTable, Unpublished, Unsafe};
 use crate::relay::cleaner::Cleaner;
 use crate::relay::watch::{Guard, GuardEvent, Looked, Watched};
 use crate::replication::{Stream, StreamEvent};
-use walpost_core::event::{OutboxError, OutboxTable};
+use walpost_core::event::{OutboxError, OutboxMessages, OutboxTable};
 use walpost_core::lsn::Lsn;
 use walpost_core::publish::sink::Sink;
 use walpost_core::publish::{PublishError, Publisher};
@@ -115,12 +116,16 @@ impl Relay {
     /// Whose rows are events in this session.
     fn outboxes(&self, tables: Vec<FoundTable>, memory: &Memory) -> Outboxes {
         let database = &self.settings.database.conninfo.database;
+        // That the settings fit was found when they were read.
+        let plan =
+            |messages: &OutboxMessages| Some((messages.prefix().to_owned(), Arc::new(messages.plan().ok()?)));
         let patterns = self.settings.source.tables.iter().filter(|table| table.pattern().is_some());
         Outboxes {
             tables: tables.into_iter().map(|found| (found.table, found.relation.id)).collect(),
             patterns: patterns.map(|all| OutboxTable { database: database.clone(), ..all.clone() }).collect(),
             gone: self.gone.clone(),
             remembered: memory.tables.iter().map(|table| table.oid).collect(),
+            messages: self.settings.source.messages.iter().filter_map(plan).collect(),
         }
     }
 

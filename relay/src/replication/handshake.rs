@@ -347,9 +347,11 @@ fn column(row: &[u8]) -> Option<(&str, &[u8])> {
 /// Takes the slot, and streams from its own position.
 pub(super) async fn start(socket: &mut Socket, source: &SourceSettings) -> Result<(), PgWireError> {
     let publication = source.publication.replace('"', "\"\"").replace('\'', "''");
+    // Otherwise messages of every prefix would come for nothing.
+    let messages = if source.messages.is_empty() { "" } else { ", messages 'true'" };
     let command = format!(
         "START_REPLICATION SLOT \"{}\" LOGICAL 0/0 \
-         (proto_version '1', publication_names '\"{publication}\"', binary 'true')",
+         (proto_version '1', publication_names '\"{publication}\"', binary 'true'{messages})",
         source.slot
     );
     write_query(socket, &command).await?;

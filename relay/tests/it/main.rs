@@ -27,6 +27,7 @@ mod passing;
 
 /// Tables of others: what is guessed, topics that rows name, rows that do not fit.
 mod mapping;
+mod messages;
 
 /// Topics that do not exist: rows that name them, and those that walpost makes.
 mod topics;

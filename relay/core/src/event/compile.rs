@@ -12,6 +12,9 @@ use super::value::Kind;
 use super::{Types, topic};
 use crate::pgoutput::Relation;
 
+/// Where the content of a message stands in its row.
+const CONTENT: usize = 0;
+
 /// Begins of names that headers of the user's own may not have.
 const RESERVED: [&str; 2] = ["wal-", "walpost-"];
 
@@ -26,7 +29,9 @@ pub(super) struct Members {
 /// Compiles the templates of one description, and notes what does not fit.
 pub(super) struct Compiler<'a> {
     relation: &'a Relation,
-    types: &'a Types,
+    /// Names are of members of the one column that there is, and not of columns.
+    reads_members: bool,
+    pub(super) types: &'a Types,
     pub(super) mistakes: Vec<Mistake>,
     /// A type that nothing explains.
     pub(super) unknown: Option<OutboxError>,
@@ -35,7 +40,13 @@ pub(super) struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(relation: &'a Relation, types: &'a Types, mistakes: Vec<Mistake>) -> Self {
-        Self { relation, types, mistakes, unknown: None, members: Members::default() }
+        let members = Members::default();
+        Self { relation, reads_members: false, types, mistakes, unknown: None, members }
+    }
+
+    /// For the messages of a prefix: what stands for columns are the members of their content.
+    pub(super) fn of_messages(relation: &'a Relation, types: &'a Types, mistakes: Vec<Mistake>) -> Self {
+        Self { reads_members: true, ..Self::new(relation, types, mistakes) }
     }
 
     /// How the values of each column are laid out; what is not known is of no kind.
@@ -68,6 +79,12 @@ impl<'a> Compiler<'a> {
         let mut operands = Vec::new();
         for operand in &expression.operands {
             match operand {
+                template::Operand::About(About::Row) if self.reads_members => {
+                    operands.push(Operand::Column { index: CONTENT, kind: Kind::Json });
+                }
+                template::Operand::Column { name, members } if self.reads_members => {
+                    operands.extend(self.field(setting, &shown, name, members));
+                }
                 template::Operand::About(about) => {
                     if *about == About::Row {
                         self.check_row(setting);
@@ -102,6 +119,15 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// A member of the content, which stands for a column, or a member of such a one.
+    fn field(&mut self, setting: &str, shown: &str, name: &str, members: &[String]) -> Option<Operand> {
+        let path: Vec<_> = std::iter::once(name.to_owned()).chain(members.iter().cloned()).collect();
+        match self.column(setting, shown, CONTENT, &path)? {
+            Operand::Member { slot } if members.is_empty() => Some(Operand::Field { slot }),
+            operand => Some(operand),
+        }
+    }
+
     fn column(&mut self, setting: &str, shown: &str, index: usize, members: &[String]) -> Option<Operand> {
         let kind = self.kind(setting, index)?;
         if members.is_empty() {
@@ -119,7 +145,9 @@ impl<'a> Compiler<'a> {
         }
         let known = self.members.columns.iter().position(|known| known.index == index).unwrap_or_else(|| {
             let (setting, shown) = (setting.to_owned(), shown.to_owned());
-            self.members.columns.push(Column { index, kind, setting, shown, branches: Vec::new() });
+            let must_be_object = self.reads_members;
+            let branches = Vec::new();
+            self.members.columns.push(Column { index, kind, setting, shown, branches, must_be_object });
             self.members.columns.len() - 1
         });
         let Members { columns, slots } = &mut self.members;
@@ -181,6 +209,7 @@ impl<'a> Compiler<'a> {
                 }
                 value.map(raw)
             }
+            Format::Json if texts.is_empty() && self.reads_members => Some(Content::Text(whole_content())),
             Format::Json if texts.is_empty() => {
                 self.check_row("value");
                 Some(Content::Json(Node::Row))
@@ -290,7 +319,23 @@ impl<'a> Compiler<'a> {
     }
 
     /// The content type that follows from the type of the value.
-    pub(super) fn content_type(&self, mapping: &Mapping) -> &'static str {
+    pub(super) fn content_type(&mut self, mapping: &Mapping) -> Text {
+        const SETTING: &str = "content-type";
+        match mapping.value.given().and_then(lone_column) {
+            Some(name)
+                if self.reads_members && matches!(mapping.format, Format::Raw | Format::CloudEvents) =>
+            {
+                let field = self.field(SETTING, name, name, &[]);
+                let Some(Operand::Field { slot }) = field else { return Text::constant(SETTING, "") };
+                let operands = vec![Operand::TypeOfField { slot }];
+                let expression = Expression { shown: format!("{{{name}}}"), operands, filters: Vec::new() };
+                Text { setting: SETTING.into(), parts: vec![Part::Expression(expression)] }
+            }
+            _ => Text::constant(SETTING, self.type_of_value(mapping)),
+        }
+    }
+
+    fn type_of_value(&self, mapping: &Mapping) -> &'static str {
         match &mapping.format {
             Format::Json => return "application/json",
             Format::Protobuf(_) | Format::ProtobufJson(_) => return "application/protobuf",
@@ -437,6 +482,13 @@ fn lone_operand(expression: &Expression) -> Option<(usize, Kind)> {
         ([Operand::Column { index, kind }], []) => Some((*index, *kind)),
         _ => None,
     }
+}
+
+/// The content of a message, which is JSON.
+fn whole_content() -> Text {
+    let operands = vec![Operand::Column { index: CONTENT, kind: Kind::Json }];
+    let expression = Expression { shown: "{@row}".into(), operands, filters: vec![Filter::Json] };
+    Text { setting: "value".into(), parts: vec![Part::Expression(expression)] }
 }
 
 /// A value that goes on as it is needs no copy.

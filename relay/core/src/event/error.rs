@@ -114,6 +114,12 @@ pub enum OutboxError {
         /// Its object id.
         oid: Oid,
     },
+    /// A logical message that is no part of a transaction.
+    #[error(
+        "it is not transactional, so it is in the stream whether or not its transaction has committed: call \
+            pg_logical_emit_message(true, …)"
+    )]
+    NotTransactional,
     /// A value is not what its setting needs.
     #[error("{setting}: {expression}: {reason}")]
     Value {
@@ -169,7 +175,7 @@ impl OutboxError {
                  {oid}`; then start walpost again"
             ),
             Self::Appeared { .. } => "start walpost again, which looks for it".into(),
-            Self::Value { .. } => REMEDY_FOR_A_ROW.into(),
+            Self::Value { .. } | Self::NotTransactional => REMEDY_FOR_A_ROW.into(),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::mapping::{Choice, CloudEvents, Format, Mapping};
 use super::position::{PlacedRow, Position};
 use super::protobuf::Message;
 use super::template::Template;
-use super::{Kind, OutboxTable, Plan, TypeFact, Types, presets};
+use super::{Kind, OutboxMessages, OutboxTable, Plan, TypeFact, Types, presets};
 use crate::pgoutput::{Column, Relation, Tuple};
 
 /// The table's object id.
@@ -107,6 +107,28 @@ pub fn table() -> OutboxTable {
 #[allow(clippy::expect_used)]
 pub fn plan() -> Plan {
     Plan::new(&table(), &Arc::new(relation()), &types()).expect("the preset fits")
+}
+
+/// The prefix of logical messages that are events.
+pub const PREFIX: &str = "outbox";
+
+/// How its messages become records: as Debezium's documentation has them.
+///
+/// # Panics
+/// Never: the settings fit.
+#[must_use]
+#[allow(clippy::expect_used)]
+pub fn messages_plan() -> Plan {
+    let column = |text: &str| Choice::Given(Template::column(text).expect("a member"));
+    let mapping = Mapping {
+        topic: Choice::Given(Template::text("{aggregateType|lower}.events").expect("a template")),
+        key: column("aggregateId"),
+        value: column("payload"),
+        id: column("id"),
+        kind: column("type"),
+        ..Mapping::default()
+    };
+    OutboxMessages::new(PREFIX, mapping).of_database("shop").plan().expect("the settings fit")
 }
 
 /// A row of it; `kind` is one of the enum's labels, or another.

@@ -65,6 +65,34 @@ pub(super) fn complete(mapping: &Mapping, relation: &Relation, mistakes: &mut Ve
     complete
 }
 
+/// Guesses nothing; `mistakes` has what must be said.
+pub(super) fn nothing(mapping: &Mapping, mistakes: &mut Vec<Mistake>) -> Mapping {
+    let mut said = mapping.clone();
+    for part in [&mut said.headers_from, &mut said.traceparent, &mut said.id, &mut said.kind, &mut said.time]
+    {
+        forget(part);
+    }
+    if !said.format.has_value() {
+        forget(&mut said.value);
+    }
+    let parts = [
+        (
+            "topic",
+            &mut said.topic,
+            "the topic's name, or text with members, such as `{aggregateType|lower}.events`",
+        ),
+        ("key", &mut said.key, "the member whose events are to stay in order, or an empty key"),
+        ("value", &mut said.value, "the member that is the value, or `{@row}` for all of the content"),
+    ];
+    for (setting, part, what) in parts {
+        if *part == Choice::Guess {
+            mistakes.push(Mistake::new(setting, format!("nothing is guessed of messages: give {what}")));
+        }
+    }
+    demand(&said, mistakes);
+    said
+}
+
 fn forget(part: &mut Choice) {
     if *part == Choice::Guess {
         *part = Choice::Absent;
@@ -81,6 +109,7 @@ fn demand(mapping: &Mapping, mistakes: &mut Vec<Mistake>) {
         }
     };
     if mapping.topic.given().is_none() {
+        // Also where it is said that there is none.
         let what = "no column's name says that it is the topic (topic, destination, destination_topic): give the topic's \
             name, or text with columns, such as `{aggregate_type}.events`";
         missing("topic", what, mistakes);

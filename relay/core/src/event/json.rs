@@ -18,6 +18,8 @@ pub(super) struct Column {
     pub(super) setting: String,
     pub(super) shown: String,
     pub(super) branches: Vec<Branch>,
+    /// What is no object has no members, and that is an error.
+    pub(super) must_be_object: bool,
 }
 
 /// A member that is read, or that has members which are.
@@ -62,6 +64,9 @@ impl Column {
     fn find_in(&self, bytes: &[u8], slots: &mut [Slot]) -> Result<(), Reason> {
         let json = json_of(self.kind, bytes)?;
         let json = std::str::from_utf8(json).map_err(|_| "it is not JSON: it is not text")?;
+        if self.must_be_object && !json.trim_start().starts_with('{') {
+            return Err("it is no JSON object".into());
+        }
         let mut found = Found { base: bytes.as_ptr().addr(), column: self.index, slots };
         found.collect(json, &self.branches).map_err(|error| format!("it is not JSON: {error}").into())
     }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `template` | `{column\|filter}`, parsed |
 //! | `mapping`, `guess`, `presets` | what the settings say, and what follows from names |
+//! | `table`, `messages` | which rows they are |
 //! | `plan`, `compile` | columns by their number, types checked |
 //! | `render`, `headers`, `cloudevent` | a row's record |
 //! | `text`, `json`, `protobuf` | what a template says of a row, by format |
@@ -24,6 +25,7 @@ mod guess;
 mod headers;
 mod json;
 pub mod mapping;
+mod messages;
 pub mod pattern;
 mod plan;
 pub mod position;
@@ -42,6 +44,7 @@ mod write;
 
 pub use error::{BadRow, Mistake, Mistakes, OutboxError, REMEDY_FOR_A_ROW};
 pub use mapping::Mapping;
+pub use messages::OutboxMessages;
 pub use pattern::Pattern;
 pub use plan::Plan;
 pub use table::OutboxTable;

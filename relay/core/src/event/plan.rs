@@ -9,6 +9,7 @@ use super::error::Mistakes;
 use super::guess;
 use super::json::Node;
 use super::mapping::{Choice, CloudEvents, Format, Mapping, Tombstone};
+use super::messages::NO_TABLE;
 use super::protobuf::Encoding;
 use super::protobuf_json::FromJson;
 use super::template::Template;
@@ -20,7 +21,7 @@ use crate::pgoutput::Relation;
 /// How rows become records.
 #[derive(Debug)]
 pub struct Plan {
-    /// `schema.table`, as messages show it.
+    /// `schema.table`, as messages show it; the prefix of logical messages.
     pub(super) table: String,
     pub(super) relation: Arc<Relation>,
     /// How the values of each column are laid out.
@@ -90,8 +91,24 @@ impl Plan {
         let mut mistakes = Vec::new();
         let mapping = named(&table.mapping, relation);
         let mapping = guess::complete(&mapping, relation, &mut mistakes);
-        let mut compiler = Compiler::new(relation, types, mistakes);
-        let plan = compile(&mut compiler, table, &mapping, relation);
+        Self::compiled(Compiler::new(relation, types, mistakes), table, &mapping, relation)
+    }
+
+    /// Compiles the settings of a prefix: of its messages nothing is known in advance, so nothing is guessed.
+    pub(super) fn of_messages(messages: &OutboxTable, relation: &Arc<Relation>) -> Result<Self, OutboxError> {
+        let mut mistakes = Vec::new();
+        let mapping = guess::nothing(&messages.mapping, &mut mistakes);
+        let types = Types::default();
+        Self::compiled(Compiler::of_messages(relation, &types, mistakes), messages, &mapping, relation)
+    }
+
+    fn compiled(
+        mut compiler: Compiler<'_>,
+        table: &OutboxTable,
+        mapping: &Mapping,
+        relation: &Arc<Relation>,
+    ) -> Result<Self, OutboxError> {
+        let plan = compile(&mut compiler, table, mapping, relation);
         if let Some(unknown) = compiler.unknown.take() {
             return Err(unknown);
         }
@@ -102,7 +119,7 @@ impl Plan {
         }
         Err(OutboxError::Mistakes(Box::new(Mistakes {
             table: relation.full_name(),
-            columns: columns(relation, types),
+            columns: columns(relation, compiler.types),
             mistakes: compiler.mistakes,
         })))
     }
@@ -111,6 +128,12 @@ impl Plan {
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
+    }
+
+    /// Whether it is for logical messages, which have no table.
+    #[must_use]
+    pub fn is_of_messages(&self) -> bool {
+        self.relation.id == NO_TABLE
     }
 
     /// The table as it was described.
@@ -182,7 +205,7 @@ fn compile(
     };
     let content_type = match &mapping.content_type {
         Some(template) => compiler.text("content-type", template),
-        None => Text::constant("content-type", compiler.content_type(mapping)),
+        None => compiler.content_type(mapping),
     };
     let source = match &mapping.ce_source {
         Some(template) => compiler.text("ce-source", template),

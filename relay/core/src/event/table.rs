@@ -87,7 +87,7 @@ impl OutboxTable {
     /// they were written, so that a row that comes again has the same.
     #[must_use]
     pub fn source(&self, relation: &Relation) -> String {
-        format!("/{}/{}.{}", self.database, relation.namespace, relation.name)
+        format!("/{}/{}", self.database, relation.full_name())
     }
 
     /// The same table with all that is guessed of it, as far as `kept` does not have it from before.

@@ -45,6 +45,14 @@ pub(super) enum Operand {
     Member {
         slot: usize,
     },
+    /// The same for what stands for a column: a text is without its quotes wherever it goes.
+    Field {
+        slot: usize,
+    },
+    /// The content type of such a part.
+    TypeOfField {
+        slot: usize,
+    },
     Constant(String),
     Row,
     Topic,
@@ -277,6 +285,11 @@ impl Operand {
         let value = match self {
             Self::Column { index, kind } => row.column(*index, *kind)?,
             Self::Member { slot } => row.member(*slot),
+            Self::Field { slot } => return field(row.member(*slot), into),
+            Self::TypeOfField { slot } => Some(Value::Text(match row.member(*slot) {
+                Some(Value::Member(json)) if json.starts_with('"') => "text/plain",
+                _ => "application/json",
+            })),
             Self::Constant(text) => Some(Value::Text(text)),
             Self::Topic => Some(Value::Text(row.topic)),
             Self::Row => return Ok(Said::Row),
@@ -288,6 +301,19 @@ impl Operand {
             Self::Ordinal => Some(Value::Integer(i64::try_from(row.position.ordinal).unwrap_or(i64::MAX))),
         };
         Ok(value.map_or(Said::Null, Said::Value))
+    }
+}
+
+/// What a member is that stands for a column.
+fn field<'a>(member: Option<Value<'a>>, into: &mut Vec<u8>) -> Result<Said<'a>, Reason> {
+    let Some(Value::Member(json)) = member else { return Ok(Said::Null) };
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) if !text.contains('\\') => Ok(Said::Value(Value::Text(text))),
+        Some(_) => {
+            write::member(json, into)?;
+            Ok(Said::Written)
+        }
+        None => Ok(Said::Value(Value::Member(json))),
     }
 }
 

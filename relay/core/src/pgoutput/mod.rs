@@ -32,9 +32,11 @@ pub enum Message {
     Type(TypeName),
     /// A row was inserted.
     Insert(Insert),
+    /// A message that was written into the WAL itself, by `pg_logical_emit_message`.
+    Logical(LogicalMessage),
     /// The transaction is complete.
     Commit(Commit),
-    /// What an insert-only outbox has no use for: updates, deletes, truncates, origins, logical messages.
+    /// What an insert-only outbox has no use for: updates, deletes, truncates, origins.
     Ignored(u8),
 }
 
@@ -90,10 +92,13 @@ impl Relation {
         self.columns.iter().any(|column| column.name == name)
     }
 
-    /// The table as it is shown, with its schema.
+    /// The table as it is shown, with its schema, where it has one.
     #[must_use]
     pub fn full_name(&self) -> String {
-        format!("{}.{}", self.namespace, self.name)
+        match self.namespace.as_str() {
+            "" => self.name.clone(),
+            schema => format!("{schema}.{}", self.name),
+        }
     }
 }
 
@@ -113,6 +118,20 @@ pub struct Insert {
     pub relation: Oid,
     /// Its values.
     pub row: Tuple,
+}
+
+/// A message that was written into the WAL itself.
+#[derive(Debug, Clone)]
+pub struct LogicalMessage {
+    /// Whether it is part of the transaction around it. One that is not is in the stream as soon as it was written, whatever
+    /// becomes of the transaction that wrote it, and outside of every transaction.
+    pub is_transactional: bool,
+    /// Where its record in the WAL begins.
+    pub lsn: Lsn,
+    /// Whose message it is.
+    pub prefix: Bytes,
+    /// Its content, as the one value of a row.
+    pub content: Tuple,
 }
 
 /// The bytes are not what the protocol promises.
@@ -170,7 +189,8 @@ impl Decoder {
             b'R' => Message::Relation(self.relation(&mut reader)?),
             b'I' => Message::Insert(self.insert(&mut reader)?),
             b'Y' => Message::Type(type_name(&mut reader)?),
-            b'U' | b'D' | b'T' | b'O' | b'M' => return Ok(Message::Ignored(kind)),
+            b'M' => Message::Logical(logical(&mut reader)?),
+            b'U' | b'D' | b'T' | b'O' => return Ok(Message::Ignored(kind)),
             _ => return Err(DecodeError::UnknownKind { what: "message", kind }),
         };
         reader.finish()?;
@@ -233,6 +253,13 @@ fn type_name(reader: &mut Reader<'_>) -> Result<TypeName, DecodeError> {
     let namespace = reader.text("the type's schema")?;
     let name = reader.text("the type's name")?;
     Ok(TypeName { oid, namespace: schema(namespace), name })
+}
+
+fn logical(reader: &mut Reader<'_>) -> Result<LogicalMessage, DecodeError> {
+    let is_transactional = reader.u8("the message's flags")? & 1 == 1;
+    let lsn = reader.lsn("the message's LSN")?;
+    let prefix = reader.until_zero("the message's prefix")?;
+    Ok(LogicalMessage { is_transactional, lsn, prefix, content: Tuple::read_content(reader)? })
 }
 
 /// An empty name stands for `pg_catalog`.

@@ -44,6 +44,14 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
+    /// Bytes before a zero byte, as a view; the zero is what is read next.
+    pub(super) fn until_zero(&mut self, what: &'static str) -> Result<Bytes, DecodeError> {
+        let end = self.rest.iter().position(|&byte| byte == 0).ok_or(DecodeError::Truncated(what))?;
+        let (bytes, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Ok(self.message.slice_ref(bytes))
+    }
+
     pub(super) fn bytes(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
         let (bytes, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Truncated(what))?;
         self.rest = rest;

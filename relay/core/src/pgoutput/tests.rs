@@ -42,6 +42,38 @@ mod wire {
     }
 }
 
+fn logical(flags: u8, lsn: u64, prefix: &[u8], content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&[b'M', flags], &lsn.to_be_bytes()[..], prefix, b"\0", &length, content].concat()
+}
+
+#[test]
+fn a_logical_message_is_a_row_of_one_value() {
+    let decode = |bytes: Vec<u8>| Decoder::default().decode(&bytes.into());
+    for (flags, content) in [(1, b"{\"a\":1}".as_slice()), (0, b""), (1, b"\0\0")] {
+        let decoded = decode(logical(flags, 0x10, b"outbox", content)).unwrap();
+        let Message::Logical(message) = decoded else { panic!("{decoded:?}") };
+        assert_eq!((message.is_transactional, message.lsn), (flags == 1, Lsn(0x10)));
+        assert_eq!(message.prefix, b"outbox".as_slice());
+        assert_eq!(message.content.iter().collect::<Vec<_>>(), [Datum::Binary(content)]);
+        let mut places = Vec::new();
+        message.content.detached().find(&mut places);
+        assert_eq!(message.content.datum(&places[0]), Datum::Binary(content));
+    }
+    let whole = logical(1, 0x10, b"outbox", b"content");
+    for length in 0..whole.len() {
+        assert!(decode(whole[..length].to_vec()).is_err(), "{length}");
+    }
+    assert_eq!(decode([whole, vec![0]].concat()).unwrap_err(), DecodeError::Trailing(1));
+}
+
+#[test]
+fn the_mark_of_a_content_is_no_kind_of_a_value() {
+    let row = [b"I".as_slice(), &7_u32.to_be_bytes(), b"N", &1_u16.to_be_bytes(), &[0; 5]].concat();
+    let refused = described(1).decode(&row.into()).unwrap_err();
+    assert_eq!(refused, DecodeError::UnknownKind { what: "value", kind: 0 });
+}
+
 fn described(columns: usize) -> Decoder {
     let mut decoder = Decoder::default();
     let columns: Vec<_> = (0..columns).map(|_| ("c", 25)).collect();
@@ -85,7 +117,7 @@ fn bytes_behind_a_message_are_an_error() {
 
 #[test]
 fn messages_an_outbox_has_no_use_for_are_passed_over() {
-    for kind in *b"UDTOM" {
+    for kind in *b"UDTO" {
         assert!(
             matches!(Decoder::default().decode(&vec![kind].into()), Ok(Message::Ignored(seen)) if seen == kind)
         );

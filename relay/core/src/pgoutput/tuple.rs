@@ -29,6 +29,9 @@ impl<'a> Datum<'a> {
     }
 }
 
+/// What stands in front of the content of a logical message in the place of a value's kind. No value of a row has it.
+const CONTENT: u8 = 0;
+
 /// Where a value stands in its row, so that it is found again without passing over those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -53,6 +56,15 @@ impl Tuple {
             datum(reader)?;
         }
         Ok(Self { columns, data })
+    }
+
+    /// Reads the content of a logical message as a row of one value. In front of a length, where a value has its kind, it has
+    /// the zero that ends the prefix: so it is a view, too.
+    pub(super) fn read_content(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let data = reader.view();
+        reader.u8("the end of the message's prefix")?;
+        sized(reader)?;
+        Ok(Self { columns: 1, data })
     }
 
     /// A row of values in binary form, read from elsewhere than the stream; `None` is NULL.
@@ -101,7 +113,10 @@ impl Tuple {
     /// Its values, in the order of the table's columns.
     pub fn iter(&self) -> impl Iterator<Item = Datum<'_>> {
         let mut reader = Reader::new(&self.data);
-        (0..self.columns).map_while(move |_| datum(&mut reader).ok())
+        (0..self.columns).map_while(move |_| match reader.u8("a value's kind").ok()? {
+            CONTENT => sized(&mut reader).map(Datum::Binary).ok(),
+            kind => datum_of(kind, &mut reader).ok(),
+        })
     }
 
     /// Finds its values; `into` has one place for each column then.
@@ -112,7 +127,7 @@ impl Tuple {
         for _ in 0..self.columns {
             let Some(&kind) = data.get(at) else { return };
             let length = match kind {
-                b't' | b'b' => data.get(at + 1..at + 5).and_then(|length| length.try_into().ok()),
+                b't' | b'b' | CONTENT => data.get(at + 1..at + 5).and_then(|length| length.try_into().ok()),
                 _ => None,
             };
             let start = at + if length.is_some() { 5 } else { 1 };
@@ -130,7 +145,7 @@ impl Tuple {
         let value = self.data.get(place.start as usize..place.end as usize).unwrap_or_default();
         match place.kind {
             b't' => Datum::Text(value),
-            b'b' => Datum::Binary(value),
+            b'b' | CONTENT => Datum::Binary(value),
             b'u' => Datum::Unchanged,
             _ => Datum::Null,
         }
@@ -138,7 +153,12 @@ impl Tuple {
 }
 
 fn datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, DecodeError> {
-    match reader.u8("a value's kind")? {
+    let kind = reader.u8("a value's kind")?;
+    datum_of(kind, reader)
+}
+
+fn datum_of<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Datum<'a>, DecodeError> {
+    match kind {
         b'n' => Ok(Datum::Null),
         b'u' => Ok(Datum::Unchanged),
         b't' => sized(reader).map(Datum::Text),

@@ -124,6 +124,7 @@ struct Reader {
     plan: Option<Arc<Plan>>,
     renderer: Renderer,
     types: Types,
+    messages: Arc<Plan>,
 }
 
 impl Reader {
@@ -133,6 +134,7 @@ impl Reader {
             plan: None,
             renderer: Renderer::default(),
             types: fixture::types(),
+            messages: Arc::new(fixture::messages_plan()),
         }
     }
 
@@ -141,6 +143,10 @@ impl Reader {
             Ok(Message::Begin(begin)) => Read::Begin(begin),
             Ok(Message::Commit(commit)) => Read::Commit(commit),
             Ok(Message::Ignored(kind)) => Read::Ignored(kind),
+            Ok(Message::Logical(message)) if message.prefix == fixture::PREFIX => {
+                Read::Event(Box::new(self.event(Arc::clone(&self.messages), message.content)))
+            }
+            Ok(Message::Logical(_)) => Read::Ignored(b'M'),
             Ok(Message::Insert(insert)) => {
                 assert_eq!(write(&insert), message[..], "a row is not what its message holds");
                 let plan = self.plan.as_ref().filter(|plan| plan.relation().id == insert.relation);

@@ -10,11 +10,11 @@ use super::outboxes::Outboxes;
 use super::progress::{Progress, ProgressError};
 use super::transaction::Transaction;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::position::{Entry, PlacedRow};
+use crate::event::position::{Entry, PlacedRow, Position};
 use crate::event::render::Renderer;
 use crate::event::{BadRow, OutboxError, Plan, Types};
 use crate::lsn::Lsn;
-use crate::pgoutput::{DecodeError, Decoder, Insert, Message, Oid, Relation};
+use crate::pgoutput::{DecodeError, Decoder, Insert, LogicalMessage, Message, Oid, Relation, Tuple};
 use crate::time::from_postgres;
 
 /// A row is a view into what was read with it, and keeps that in memory: where more than this lies between two rows,
@@ -110,6 +110,7 @@ impl Intake {
             Message::Relation(relation) => self.describe(&relation)?,
             Message::Type(name) => self.types.named(name),
             Message::Insert(insert) => return self.insert(insert, window),
+            Message::Logical(message) => return self.logical(message, window),
             Message::Commit(commit) => {
                 for entry in self.transaction.commit(commit.end_lsn) {
                     push(window, entry)?;
@@ -133,18 +134,54 @@ impl Intake {
         Ok(())
     }
 
-    fn insert(&mut self, mut insert: Insert, window: &mut Progress<Entry>) -> Result<Taken, IntakeError> {
+    fn insert(&mut self, insert: Insert, window: &mut Progress<Entry>) -> Result<Taken, IntakeError> {
         let Some(plan) = self.plans.get(&insert.relation) else { return Ok(Taken::Quietly) };
-        let bytes = insert.row.bytes();
+        let plan = Arc::clone(plan);
+        self.admit(insert.row, &plan, Ok(()), window)
+    }
+
+    /// A message that is not transactional comes as soon as it is written: also when the transaction that wrote it is taken
+    /// back, and in front of what that transaction and others wrote before. So it is no event. Where there is a topic of dead
+    /// letters it takes its turn as a transaction of its own, which ends inside its record.
+    fn logical(
+        &mut self,
+        message: LogicalMessage,
+        window: &mut Progress<Entry>,
+    ) -> Result<Taken, IntakeError> {
+        let Some(plan) = self.outboxes.messages_of(&message.prefix) else { return Ok(Taken::Quietly) };
+        let plan = Arc::clone(plan);
+        if message.is_transactional {
+            return self.admit(message.content, &plan, Ok(()), window);
+        }
+        let end = Lsn(message.lsn.0 + 1);
+        window.begin(message.lsn)?;
+        self.transaction.begin(message.lsn, Position::UNKNOWN_TIME);
+        let taken = self.admit(message.content, &plan, Err(OutboxError::NotTransactional), window)?;
+        for entry in self.transaction.commit(end) {
+            push(window, entry)?;
+        }
+        window.commit(end)?;
+        Ok(taken)
+    }
+
+    /// Takes a row into its transaction, unless it was published before or is `known` to be no event.
+    fn admit(
+        &mut self,
+        mut row: Tuple,
+        plan: &Arc<Plan>,
+        known: Result<(), OutboxError>,
+        window: &mut Progress<Entry>,
+    ) -> Result<Taken, IntakeError> {
+        let bytes = row.bytes();
         if std::mem::take(&mut self.passed_over).saturating_sub(bytes) > PASSED_OVER_MAX {
-            insert.row = insert.row.detached();
+            row = row.detached();
         }
         self.transaction.count(bytes);
         let taken = match window.admit()? {
             None => Taken::Repeated(bytes),
             Some(ordinal) => {
-                let placed = self.transaction.place(insert.row, plan, ordinal);
-                match self.renderer.check(&placed) {
+                let placed = self.transaction.place(row, plan, ordinal);
+                match known.and_then(|()| self.renderer.check(&placed)) {
                     Ok(()) => {
                         self.transaction.hold(placed);
                         Taken::Quietly
@@ -166,12 +203,16 @@ impl Intake {
 
     /// A row that is not an event: a dead letter, or the end.
     fn refuse(&self, placed: &PlacedRow, error: OutboxError) -> Result<DeadLetter, Box<BadRow>> {
-        let place = format!(
-            "row {} of the transaction that committed at {}",
-            placed.position.ordinal,
-            self.transaction.commit_lsn()
-        );
-        let bad = Box::new(BadRow { place, table: placed.plan.table().to_owned(), error });
+        let (ordinal, commit) = (placed.position.ordinal, self.transaction.commit_lsn());
+        let (what, table) = match placed.plan.is_of_messages() {
+            true => ("message", format!("the prefix `{}`", placed.plan.table())),
+            false => ("row", placed.plan.table().to_owned()),
+        };
+        let place = match &error {
+            OutboxError::NotTransactional => format!("the message at {commit}"),
+            _ => format!("{what} {ordinal} of the transaction that committed at {commit}"),
+        };
+        let bad = Box::new(BadRow { place, table, error });
         if !self.takes_dead_letters {
             return Err(bad);
         }
@@ -184,3 +225,6 @@ fn push(window: &mut Progress<Entry>, entry: Entry) -> Result<(), ProgressError>
     window.push_event(ordinal, entry, weight)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

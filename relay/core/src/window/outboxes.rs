@@ -1,8 +1,9 @@
 //! Whose rows are events, of all that the stream describes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::event::{OutboxError, OutboxTable};
+use crate::event::{OutboxError, OutboxTable, Plan};
 use crate::lsn::Lsn;
 use crate::pgoutput::{Oid, Relation};
 
@@ -18,6 +19,8 @@ pub struct Outboxes {
     pub gone: BTreeMap<Oid, Lsn>,
     /// Tables that were followed once.
     pub remembered: Vec<Oid>,
+    /// Whose logical messages are events, each by its prefix.
+    pub messages: Vec<(String, Arc<Plan>)>,
 }
 
 impl Outboxes {
@@ -54,6 +57,12 @@ impl Outboxes {
             true => Err(OutboxError::Forgotten { table: relation.full_name(), oid }),
             false => Ok(None),
         }
+    }
+
+    /// How the messages of a prefix become records; `None`: they are no events.
+    #[must_use]
+    pub fn messages_of(&self, prefix: &[u8]) -> Option<&Arc<Plan>> {
+        self.messages.iter().find(|(known, _)| known.as_bytes() == prefix).map(|(_, plan)| plan)
     }
 
     /// The table by its object id; then one that it was before, by the name first: two may have been told of the same one.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Side, times};
-use crate::config::Settings;
+use crate::config::{Settings, UnknownTopic};
 use crate::error::{Error, Verdict};
 use crate::kafka::facts::{TopicFacts, brokers, may_write, topic_facts};
 use crate::kafka::making::would_be_made;
@@ -18,11 +18,16 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     let dead_letters = settings.kafka.dead_letter_topic.iter().map(|topic| ("dead letters", topic));
     let topics: Vec<_> = events.chain(dead_letters).collect();
     for table in settings.source.tables.iter().filter(|table| table.topic().is_none()) {
-        side.unknown(
-            "topic",
-            format!("each row names its own ({})", table.shown_topic()),
-            "`walpost preview` shows those of the newest rows; create the ones that rows will name: walpost waits for one \
-             that is missing",
+        let create = "`walpost preview` shows those of the newest rows; create the ones that rows will name";
+        named_by_each(settings, side, "row", &table.shown_topic(), create);
+    }
+    for messages in settings.source.messages.iter().filter(|messages| messages.topic().is_none()) {
+        named_by_each(
+            settings,
+            side,
+            "message",
+            &messages.shown_topic(),
+            "create those that messages will name",
         );
     }
     if topics.is_empty() {
@@ -43,6 +48,20 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
             Err(error) => failed(side, name, error),
         }
     }
+}
+
+/// Topics that only the events themselves name.
+fn named_by_each(settings: &Settings, side: &mut Side<'_>, what: &str, shown: &str, create: &str) {
+    let then = match &settings.kafka.missing {
+        missing if missing.makes_any() => {
+            "one that is missing is made where [create_topics] has a name like it"
+        }
+        missing if missing.unknown == UnknownTopic::DeadLetter => {
+            "an event of one that is missing becomes a dead letter"
+        }
+        _ => "walpost waits for one that is missing",
+    };
+    side.unknown("topic", format!("each {what} names its own ({shown})"), format!("{create}: {then}"));
 }
 
 /// Whether it is going to be made; here nothing is.

@@ -100,6 +100,14 @@ impl Asked<'_> {
                 side.warn("table", format!("{pattern} stands for no table"), "make one, or correct --table");
             }
         }
+        for messages in &source.messages {
+            side.warn(
+                "messages",
+                format!("`{}`: there is no second copy of what a lost slot has not sent", messages.prefix()),
+                "watch the slot's margin (walpost_slot_safe_bytes) and give max_slot_wal_keep_size room, or keep events in a \
+                 table, from which `walpost recover` publishes them",
+            );
+        }
         let mut tables = Vec::new();
         for table in named {
             let looked = match catalogue::look(&self.session, &table).await {

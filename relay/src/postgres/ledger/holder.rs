@@ -145,12 +145,25 @@ pub async fn follow(
     for table in tables {
         add(session, &holder.slot, table).await?;
     }
+    add_messages(session, source).await?;
     let sql = "delete from walpost.outbox where slot_name = $1 and pattern = any($3) and table_oid <> all($2) \
                and not exists (select from pg_class where oid = table_oid)";
     let patterns: Vec<_> =
         source.tables.iter().filter_map(OutboxTable::pattern).map(|all| all.to_string()).collect();
     let forgotten = session.client().execute(sql, &[&holder.slot, &holder.outboxes, &patterns]).await;
     forgotten.map_err(session.error("forget tables that were dropped"))?;
+    Ok(())
+}
+
+/// Remembers the prefixes of messages that are followed: those that are remembered are among them.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn add_messages(session: &Session, source: &SourceSettings) -> Result<(), DatabaseError> {
+    let sql = "update walpost.slot set messages = $2, updated_at = clock_timestamp() \
+               where slot_name = $1 and not messages @> $2";
+    let written = session.client().execute(sql, &[&source.slot, &source.prefixes()]).await;
+    written.map_err(session.error("remember the messages that are followed"))?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio_postgres::types::PgLsn;
 
 pub use finding::{begin, find, note_replacement, republish};
-pub use holder::{Holder, add, fix_copy, follow, forget_copy, make_durable, save_copy, take};
+pub use holder::{Holder, add, add_messages, fix_copy, follow, forget_copy, make_durable, save_copy, take};
 pub use schema::{check_rights, check_version, create, exists, make, upgrade};
 
 use crate::postgres::{DatabaseError, Session};
@@ -44,6 +44,8 @@ pub struct Memory {
     pub timeline: Option<u32>,
     /// The tables that are followed by it.
     pub tables: Vec<TableMemory>,
+    /// The prefixes of logical messages that are.
+    pub messages: Vec<String>,
 }
 
 /// What is remembered about a table.
@@ -122,7 +124,7 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
     }
     let sql = "select system_identifier, confirmed_lsn, epoch, timeline, \
                    (select coalesce(jsonb_agg(to_jsonb(o) order by o.table_name), '[]') from walpost.outbox o \
-                    where o.slot_name = s.slot_name) \
+                    where o.slot_name = s.slot_name), messages \
                from walpost.slot s where slot_name = $1";
     let row = session.client().query_opt(sql, &[&slot]).await.map_err(session.error("read walpost.slot"))?;
     Ok(row.map(|row| {
@@ -133,6 +135,7 @@ pub async fn load(session: &Session, slot: &str) -> Result<Option<Memory>, Datab
             epoch: row.get(2),
             timeline: row.get::<_, Option<i32>>(3).and_then(|timeline| u32::try_from(timeline).ok()),
             tables: tables.as_array().into_iter().flatten().map(TableMemory::read).collect(),
+            messages: row.get(5),
         }
     }))
 }

@@ -18,6 +18,7 @@ create table if not exists walpost.slot (
     confirmed_lsn pg_lsn not null,
     epoch bigint not null default 0,
     timeline integer,
+    messages text[] not null default '{}',
     updated_at timestamptz not null default clock_timestamp()
 );
 create table if not exists walpost.outbox (
@@ -40,7 +41,7 @@ create table if not exists walpost.outbox (
     primary key (slot_name, table_oid)
 );
 comment on schema walpost is 'What walpost remembers; see its documentation before changing anything here.';
-comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost.';
+comment on table walpost.slot is 'A row for each slot that walpost follows. confirmed_lsn is written before the slot is moved, so a slot ahead of it was not moved by walpost. messages are the prefixes of logical messages that are events.';
 comment on table walpost.outbox is 'A row for each table that walpost publishes by a slot. Every transaction from streamed_from on is in the slot''s stream; every row that a transaction below published_below wrote to the table is in Kafka.';
 create or replace function walpost.follow(outbox regclass, publication name default null) returns void
 language plpgsql as $follow$
@@ -69,6 +70,7 @@ begin
         return;
     end if;
     alter table walpost.slot
+        add column if not exists messages text[] not null default '{}',
         add column if not exists publication_rows text,
         add column if not exists republish_why text,
         add column if not exists timeline integer,

@@ -1,6 +1,7 @@
 //! What may be found, and what mends it.
 
 use crate::postgres::DatabaseError;
+use crate::postgres::names::literal;
 use walpost_core::event::OutboxError;
 use walpost_core::lsn::Lsn;
 
@@ -21,6 +22,12 @@ pub enum Unsafe {
         "walpost has followed {0} by this slot, and the settings do not name it any more: its rows would be passed over"
     )]
     TableForgotten(String),
+    /// Messages are followed that the settings do not name.
+    #[error(
+        "walpost has followed messages with the prefix `{0}` by this slot, and the settings do not name it any more: they \
+            would be passed over"
+    )]
+    MessagesForgotten(String),
     /// It is something else than an ordinary table.
     #[error("{table} is {what}: walpost follows an ordinary table, whose rows come under its own name")]
     TableKind {
@@ -282,6 +289,7 @@ impl Unsafe {
             | Self::TableMissing(_)
             | Self::TableTwice(_)
             | Self::TableForgotten(_)
+            | Self::MessagesForgotten(_)
             | Self::TableKind { .. }
             | Self::RowSecurity { .. }
             | Self::Outbox(_)
@@ -316,6 +324,13 @@ impl Unsafe {
                  rows, run `alter publication … drop table {tables}` and `delete from walpost.outbox where table_oid = \
                  '{tables}'::regclass`"
             ),
+            Self::MessagesForgotten(prefix) => {
+                let prefix = literal(prefix);
+                format!(
+                    "name it again; or, where they are to be published no more: once a relay that names it has published the \
+                     last ones, run `update walpost.slot set messages = array_remove(messages, {prefix})`"
+                )
+            }
             Self::TableKind { .. } => "name an ordinary table with --table, or a partitioned one whose partitions are \
                 ordinary tables (one partition's rows are not all)"
                 .into(),

@@ -128,6 +128,7 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
     let remembered = check_memory(&slot, &memory, server)?;
     let (tables, unpublished) = check_all_kept(source, published, &memory)?;
+    check_messages(source, &memory)?;
     check_none_forgotten(session, &tables, &memory).await?;
     Ok(Found { tables, unpublished, slot, memory, remembered })
 }
@@ -210,6 +211,16 @@ fn check_all_kept(
         tables.push(FoundTable { relation, table: source.table, publication, memory });
     }
     Ok((tables, unpublished))
+}
+
+/// Checks that the settings name every prefix whose messages are followed: they would be passed over.
+///
+/// # Errors
+/// When there is one that they do not name.
+pub fn check_messages(source: &SourceSettings, memory: &Memory) -> Result<(), Unsafe> {
+    let prefixes = source.prefixes();
+    let forgotten = memory.messages.iter().find(|known| !prefixes.contains(known));
+    forgotten.map_or(Ok(()), |prefix| Err(Unsafe::MessagesForgotten(prefix.clone())))
 }
 
 /// Checks that the settings name every table that is followed: it would be passed over.

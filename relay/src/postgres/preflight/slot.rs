@@ -144,7 +144,14 @@ mod tests {
     }
 
     fn memory(timeline: Option<u32>) -> Memory {
-        Memory { system: "7".into(), confirmed: Lsn(0x100), epoch: 1, timeline, tables: Vec::new() }
+        Memory {
+            system: "7".into(),
+            confirmed: Lsn(0x100),
+            epoch: 1,
+            timeline,
+            tables: Vec::new(),
+            messages: Vec::new(),
+        }
     }
 
     fn server(timeline: u32, ended: Vec<(u32, Lsn)>) -> Server {

@@ -24,8 +24,7 @@ mod trial;
 
 /// Folders whose settings walpost does not know yet, and the setting that it lacks. They are skipped aloud; what is
 /// built goes from this list.
-const NOT_YET: &[(&str, &str)] =
-    &[("avro-from-json", "registry"), ("logical-messages", "messages"), ("registry-json", "registry")];
+const NOT_YET: &[(&str, &str)] = &[("avro-from-json", "registry"), ("registry-json", "registry")];
 
 /// Folders that need a newer PostgreSQL than the oldest, and which: row filters of publications came with 15.
 const NEEDS: &[(&str, i32)] = &[("partitioned-by-status", 15), ("spring-modulith", 15)];
