@@ -257,7 +257,7 @@ impl SourceSettings {
         let mut source = Self { slot: slot.clone(), publication, tables: Vec::new(), messages: Vec::new() };
         for outbox in outboxes {
             match outbox {
-                Outbox::Table(table) => source.tables.push(OutboxTable { slot: slot.clone(), ..*table }),
+                Outbox::Table(table) => source.tables.push(OutboxTable { slot: slot.clone(), ..table }),
                 Outbox::Messages(messages) => source.messages.push(messages),
             }
         }
@@ -267,7 +267,7 @@ impl SourceSettings {
 
 /// What one outbox is.
 enum Outbox {
-    Table(Box<OutboxTable>),
+    Table(OutboxTable),
     Messages(OutboxMessages),
 }
 
@@ -284,7 +284,7 @@ impl Outbox {
 fn outbox(values: &mut Values, is_preset: bool, database: &str) -> Option<Outbox> {
     match values.text("messages") {
         Some(_) => messages(values, is_preset, database).map(Outbox::Messages),
-        None => table(values, is_preset).map(|table| Outbox::Table(Box::new(table))),
+        None => table(values, is_preset).map(Outbox::Table),
     }
 }
 
