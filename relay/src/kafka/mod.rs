@@ -38,6 +38,7 @@ mod readiness;
 mod stall;
 pub mod statistics;
 mod suspicion;
+pub mod tally;
 mod topic;
 mod topics;
 pub mod traced;
@@ -62,6 +63,7 @@ use failure::{failure, is_about_the_producer, is_denied, of_code};
 use lanes::{from_opaque, opaque};
 use making::Maker;
 use stall::Stall;
+use tally::TallyCell;
 use topics::Topics;
 use witnesses::Looks;
 
@@ -104,6 +106,7 @@ pub struct KafkaSink {
     /// What the client last said was wrong: the answer to a question says only that there was none.
     complaint: Complaint,
     statistics: StatisticsCell,
+    tally: TallyCell,
     stall: Stall,
     /// Whether Kafka answers, while a stuck producer is suspected.
     probe: Option<JoinHandle<bool>>,
@@ -143,6 +146,7 @@ impl KafkaSink {
             refresh: Refresh::new(),
             complaint,
             statistics,
+            tally: TallyCell::default(),
             stall: Stall::new(kafka.peer_timeout, Instant::now()),
             probe: None,
             maker: Arc::new(Maker::new(kafka)),
@@ -158,6 +162,18 @@ impl KafkaSink {
     #[must_use]
     pub fn statistics(&self) -> StatisticsCell {
         self.statistics.clone()
+    }
+
+    /// Where it says what became of records, by topic.
+    #[must_use]
+    pub fn tally(&self) -> TallyCell {
+        self.tally.clone()
+    }
+
+    /// Says it.
+    fn tell(&mut self) {
+        let topics = &mut self.topics;
+        self.tally.update(|tally| topics.tell(tally));
     }
 }
 
@@ -198,6 +214,45 @@ impl KafkaSink {
                 SinkError::Refused { what: Refusal::Size, reason }
             }
             other => other,
+        }
+    }
+
+    /// Waits for what comes next: see [`Sink::reports`].
+    async fn next(&mut self, into: &mut Vec<Report>) {
+        loop {
+            let due = self.stall.due().filter(|_| self.probe.is_none());
+            let look = self.looks.due().filter(|_| self.topics.are_suspected());
+            tokio::select! {
+                biased;
+                // Never closed: this side holds the producer, and with it the sender.
+                _ = self.reports.recv_many(&mut self.deliveries, REPORTS_MAX) => {
+                    self.probe = None;
+                    return self.take(into);
+                }
+                // Behind reports, which came first; what waits for it is sent again now.
+                answered = Question::answer(&mut self.question), if self.question.is_some() => {
+                    return self.answered(answered);
+                }
+                found = self.looks.found(), if self.looks.is_looking() => return self.looked(found),
+                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => self.look(),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let topics = self.topics.in_flight();
+                    self.probe = Some(probe(&self.config, topics, self.peer_timeout));
+                }
+                answers = probed(&mut self.probe), if self.probe.is_some() => {
+                    self.probe = None;
+                    if answers {
+                        self.stuck = true;
+                        return Self::report_broken("it acknowledges nothing, although Kafka answers", into);
+                    }
+                    self.stall.excused(Instant::now());
+                }
+                found = self.refresh.next(&self.producer, &self.topics, self.peer_timeout) => {
+                    if let Some(reason) = self.refreshed(&found) {
+                        return Self::report_broken(reason, into);
+                    }
+                }
+            }
         }
     }
 
@@ -265,41 +320,8 @@ impl Sink for KafkaSink {
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
-        loop {
-            let due = self.stall.due().filter(|_| self.probe.is_none());
-            let look = self.looks.due().filter(|_| self.topics.are_suspected());
-            tokio::select! {
-                biased;
-                // Never closed: this side holds the producer, and with it the sender.
-                _ = self.reports.recv_many(&mut self.deliveries, REPORTS_MAX) => {
-                    self.probe = None;
-                    return self.take(into);
-                }
-                // Behind reports, which came first; what waits for it is sent again now.
-                answered = Question::answer(&mut self.question), if self.question.is_some() => {
-                    return self.answered(answered);
-                }
-                found = self.looks.found(), if self.looks.is_looking() => return self.looked(found),
-                () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => self.look(),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    let topics = self.topics.in_flight();
-                    self.probe = Some(probe(&self.config, topics, self.peer_timeout));
-                }
-                answers = probed(&mut self.probe), if self.probe.is_some() => {
-                    self.probe = None;
-                    if answers {
-                        self.stuck = true;
-                        return Self::report_broken("it acknowledges nothing, although Kafka answers", into);
-                    }
-                    self.stall.excused(Instant::now());
-                }
-                found = self.refresh.next(&self.producer, &self.topics, self.peer_timeout) => {
-                    if let Some(reason) = self.refreshed(&found) {
-                        return Self::report_broken(reason, into);
-                    }
-                }
-            }
-        }
+        self.next(into).await;
+        self.tell();
     }
 
     async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {

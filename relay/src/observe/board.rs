@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Settings, WindowSettings};
 use crate::kafka::statistics::{KafkaNumbers, StatisticsCell};
+use crate::kafka::tally::{Tally, TallyCell};
 use crate::observe::health::{Health, Reached, Reads};
 use crate::observe::sampler::Sample;
 use crate::observe::state::{Doing, Peer, State, StateCell};
@@ -32,6 +33,7 @@ struct Inner {
     board: Mutex<Board>,
     sample: Mutex<Option<(Instant, Sample)>>,
     kafka: Mutex<Option<StatisticsCell>>,
+    topics: Mutex<TallyCell>,
     rare: Rare,
 }
 
@@ -135,6 +137,8 @@ pub struct View {
     pub sample: Option<Sample>,
     /// What librdkafka says.
     pub kafka: Option<KafkaNumbers>,
+    /// What became of records, by topic.
+    pub topics: Tally,
     /// The preset that the settings began with.
     pub preset: Option<&'static str>,
 }
@@ -156,6 +160,7 @@ impl Vitals {
             board: Mutex::new(board),
             sample: Mutex::new(None),
             kafka: Mutex::new(None),
+            topics: Mutex::default(),
             rare: Rare::default(),
         }))
     }
@@ -227,9 +232,10 @@ impl Vitals {
         self.0.rare.partitions.store(partitions as u64, Ordering::Relaxed);
     }
 
-    /// Reads what librdkafka says from here on.
-    pub fn watch_kafka(&self, statistics: StatisticsCell) {
+    /// Reads what librdkafka says from here on, and what became of records, by topic.
+    pub fn watch_kafka(&self, statistics: StatisticsCell, topics: TallyCell) {
         *lock(&self.0.kafka) = Some(statistics);
+        *lock(&self.0.topics) = topics;
     }
 
     /// Shows how many rows are past the retention and stay, since nothing proves that they are in Kafka.
@@ -319,6 +325,7 @@ impl Vitals {
             partitions: Some(load(&inner.rare.partitions)).filter(|partitions| *partitions > 0),
             sample,
             kafka: lock(&inner.kafka).as_ref().and_then(StatisticsCell::latest),
+            topics: lock(&inner.topics).now(),
             preset: inner.limits.preset,
         }
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::kafka::tally::{Tally, TopicNumbers};
 use crate::observe::board::View;
 use crate::observe::metrics;
 use crate::observe::sampler::Sample;
@@ -173,10 +174,14 @@ pub struct RelayFacts {
 pub struct KafkaFacts {
     /// The brokers that are asked first.
     pub brokers: String,
-    /// The topic of events.
+    /// The topic of events, as the settings have it.
     pub topic: String,
-    /// Its partitions.
+    /// Its partitions, where the settings name it.
     pub partitions: Option<u64>,
+    /// Topics that records were written to: those that a record waits for, then those with the most records.
+    pub topics: Vec<TopicFacts>,
+    /// How many more there are.
+    pub more_topics: u64,
     /// Records in the producer's queue.
     pub queue_messages: Option<u64>,
     /// Brokers that are connected, of those that are needed.
@@ -188,6 +193,36 @@ pub struct KafkaFacts {
     /// The same, for 99 of 100 requests.
     pub rtt_p99_ms: Option<f64>,
 }
+
+/// A topic.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TopicFacts {
+    /// Its name.
+    pub name: String,
+    /// Its partitions, once they are known.
+    pub partitions: Option<u64>,
+    /// Records that Kafka has stored since the process began, repeats among them.
+    pub records: u64,
+    /// When the last one was stored.
+    pub stored_ms: Option<i64>,
+    /// Whether it is not there and a record waits for it.
+    pub awaited: bool,
+}
+
+impl TopicFacts {
+    fn of(topic: &TopicNumbers) -> Self {
+        Self {
+            name: topic.name.clone(),
+            partitions: Some(topic.partitions as u64).filter(|partitions| *partitions > 0),
+            records: topic.stored,
+            stored_ms: Some(topic.stored_ms).filter(|at| *at > 0),
+            awaited: topic.is_awaited,
+        }
+    }
+}
+
+/// So many topics are shown: a person reads no more.
+const TOPICS_SHOWN: usize = 8;
 
 /// An event: which it was, never what was in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -312,6 +347,8 @@ impl Places {
             brokers: self.brokers.clone(),
             topic: self.topic.clone(),
             partitions: view.partitions,
+            more_topics: (view.topics.topics.len().saturating_sub(TOPICS_SHOWN) + view.topics.others) as u64,
+            topics: topics(&view.topics),
             queue_messages: kafka.map(|kafka| kafka.queue_messages),
             brokers_up: kafka.map(|_| count(|up| up)),
             brokers_known: kafka.map(|_| count(|_| true)),
@@ -349,6 +386,12 @@ impl Snapshot {
             sample_interval_ms: places.sample_interval_ms,
         }
     }
+}
+
+fn topics(tally: &Tally) -> Vec<TopicFacts> {
+    let mut topics: Vec<_> = tally.topics.iter().collect();
+    topics.sort_by_key(|topic| (!topic.is_awaited, std::cmp::Reverse(topic.stored)));
+    topics.into_iter().take(TOPICS_SHOWN).map(TopicFacts::of).collect()
 }
 
 fn window(view: &View) -> WindowFacts {

@@ -99,7 +99,7 @@ impl Relay {
     pub fn new(settings: Settings, vitals: Vitals, tracer: Option<SdkTracer>) -> Result<Self, SinkError> {
         let tracing = tracer.map(|tracer| Tracing { tracer });
         let sink = KafkaSink::new(&settings.kafka, settings.window)?;
-        vitals.watch_kafka(sink.statistics());
+        vitals.watch_kafka(sink.statistics(), sink.tally());
         let sink = Traced::new(sink, tracing);
         let patience = Patience::new(settings.timing.peer_timeout);
         let dead_letter_topic = settings.kafka.dead_letter_topic.clone();

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 
 use super::Status;
-use crate::observe::snapshot::{RelayFacts, SlotView, Snapshot};
+use crate::observe::snapshot::{KafkaFacts, RelayFacts, SlotView, Snapshot};
 
 /// Whether colours are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,11 +168,38 @@ impl Screen {
             let rtt = kafka.rtt_p99_ms.map(|rtt| format!(", answer in {rtt:.1} ms at 99 %"));
             self.more("brokers", format!("{up} of {all} connected{}", rtt.unwrap_or_default()));
         }
+        self.topics(&relay.kafka, relay.now_ms);
         self.events(&relay.relay);
         if let Some(error) = &relay.last_error {
             let at = DateTime::from_timestamp_millis(error.at_ms);
             let at = at.map_or_else(String::new, |at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
             self.add("last error", format!("{at} {}", error.text));
+        }
+    }
+
+    /// Where there is more than one, or one that is not there.
+    fn topics(&mut self, kafka: &KafkaFacts, now_ms: i64) {
+        if kafka.topics.len() < 2 && !kafka.topics.iter().any(|topic| topic.awaited) {
+            return;
+        }
+        for topic in &kafka.topics {
+            let what = match topic.stored_ms {
+                _ if topic.awaited => self.colours.paint(RED, "is not there, and records wait for it"),
+                Some(at) => {
+                    let partitions =
+                        topic.partitions.map(|count| format!(" in {count} partitions")).unwrap_or_default();
+                    format!(
+                        "{} records{partitions}, the last {} ago",
+                        count(topic.records),
+                        duration(ago(at, now_ms))
+                    )
+                }
+                None => "no records yet".to_owned(),
+            };
+            self.more("topic", format!("{} {what}", printable(&topic.name)));
+        }
+        if kafka.more_topics > 0 {
+            self.more("", format!("and {} more", count(kafka.more_topics)));
         }
     }
 

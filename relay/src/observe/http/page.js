@@ -282,6 +282,19 @@ function drawPath(s, disk) {
   drawLink("link-sent", ["sent", known(relay.events_per_second) ? `${number(relay.events_per_second)} events/s` : UNKNOWN], ["acknowledged", relay.acknowledged_lsn ?? "no stream"]);
 }
 
+// Where there is more than one topic, or one that is not there.
+function drawTopics({ kafka: { topics, more_topics: more }, now_ms: now }) {
+  byId("topics-section").hidden = topics.length < 2 && !topics.some((topic) => topic.awaited);
+  fill(byId("topics").tBodies[0], topics.length, () => Object.assign(make("tr"), { role: "row" }), (row, i) => {
+    const t = topics[i];
+    const last = t.awaited ? "is not there: records wait for it" : t.stored_ms ? `${age(t.stored_ms, now)} ago` : "–";
+    const cells = [t.name, number(t.partitions), number(t.records), last];
+    row.classList.toggle("bad", t.awaited);
+    fill(row, cells.length, () => Object.assign(make("td"), { role: "cell" }), (cell, column) => setText(cell, cells[column]));
+  });
+  setText(byId("topics-more"), more > 0 ? `and ${number(more)} more` : "");
+}
+
 function drawHistory({ last_error: error, relay, outbox, started_ms: started, now_ms: now }) {
   const [text, remedy, when] = byId("last-error").children;
   drawQuoted(text, error ? error.text : "None since the start.");
@@ -316,6 +329,7 @@ function drawSnapshot(s) {
   drawState(s, disk);
   drawFigures(s, disk);
   drawPath(s, disk);
+  drawTopics(s);
   drawHistory(s);
   drawRecent(s);
   setWalLimit(s.slot.wal_keep_max_bytes);

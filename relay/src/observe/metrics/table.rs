@@ -222,6 +222,22 @@ pub const TABLE: &[Metric] = &[
         "When the row with the lowest number was written; absent when there is none, or it may not be read.",
         |view| of_sample(view, |sample| sample.outbox.oldest_row_ms.map(seconds)),
     ),
+    counter(
+        "walpost_topic_records_total",
+        "Records that Kafka has stored, by topic, dead letters and repeats among them: the first 100 topics that records \
+            were written to; all others are `(others)`.",
+        |view| {
+            let told = view.topics.topics.iter().map(|topic| (vec![topic.name.clone()], number(topic.stored)));
+            let others = (view.topics.others > 0).then(|| (vec!["(others)".to_owned()], number(view.topics.others_stored)));
+            many(told.chain(others))
+        },
+    )
+    .by(&["topic"]),
+    gauge("walpost_topic_awaited", "1 for a topic that is not there and that a record waits for.", |view| {
+        let awaited = view.topics.topics.iter().filter(|topic| topic.is_awaited);
+        many(awaited.map(|topic| (vec![topic.name.clone()], 1.0)))
+    })
+    .by(&["topic"]),
     gauge("walpost_kafka_queue_messages", "Records in librdkafka's queue, those under way among them.", |view| {
         many(view.kafka.iter().map(|kafka| (vec![], number(kafka.queue_messages))))
     }),

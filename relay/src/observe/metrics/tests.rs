@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::WindowSettings;
 use crate::kafka::statistics::{BrokerNumbers, KafkaNumbers};
+use crate::kafka::tally::{Tally, TopicNumbers};
 use crate::observe::board::{Limits, Vitals};
 use crate::observe::sampler::{OutboxSample, Sample};
 use crate::observe::state::State;
@@ -47,6 +48,8 @@ fn full_view() -> View {
         outbox: OutboxSample { rows: Some(7), oldest_row_ms: Some(1_600_000_000_000) },
     });
     let broker = BrokerNumbers { id: 1, up: Some(true), rtt_p50: Some(0.001), rtt_p99: Some(0.002) };
+    let topic = TopicNumbers { name: "t".into(), stored: 3, is_awaited: true, ..TopicNumbers::default() };
+    view.topics = Tally { topics: vec![topic], others: 2, others_stored: 5 };
     view.kafka = Some(KafkaNumbers { brokers: vec![broker], ..KafkaNumbers::default() });
     view
 }

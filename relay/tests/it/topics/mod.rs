@@ -5,6 +5,7 @@ use harness::{Received, RelayProcess, Topic};
 use crate::case::Case;
 use crate::mapping::around;
 
+mod facts;
 mod made;
 mod unknown;
 
