@@ -42,6 +42,7 @@ pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error
     if before == RowsBefore::Published {
         check_takeover(&session, &source.slot).await?;
     }
+    preflight::check_encoding(&session, source).await?;
     let (outboxes, mut steps) = look_at_tables(&session, source).await?;
     steps.extend(publications(&session, source, &outboxes).await?);
     let tables = published(&session, source).await?;
@@ -204,6 +205,10 @@ async fn slot(
             if let Some(memory) = ledger::load(session, &source.slot).await? {
                 preflight::check_none_forgotten(session, tables, &memory).await?;
                 preflight::check_messages(source, &memory)?;
+                if !memory.messages.is_empty() {
+                    let (slot, prefixes) = (source.slot.clone(), memory.messages.join(", "));
+                    return Err(Unsafe::MessagesLost { slot, prefixes }.into());
+                }
             }
             let at = make_slot(session, &source.slot, timeout).await?;
             ledger::begin(session, &source.slot, &server.system, at, tables, false).await?;

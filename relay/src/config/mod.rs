@@ -88,7 +88,8 @@ impl SourceSettings {
     /// Their names, as people read them.
     #[must_use]
     pub fn shown_tables(&self) -> String {
-        let messages = self.messages.iter().map(|messages| format!("messages `{}`", messages.prefix()));
+        let messages =
+            self.messages.iter().map(|messages| format!("messages `{}` (no second copy)", messages.prefix()));
         shown(self.tables.iter().map(OutboxTable::name).chain(messages))
     }
 

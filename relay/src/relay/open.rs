@@ -143,7 +143,7 @@ impl Relay {
         }
         let (slot, publication) = (source.slot.clone(), source.publication.clone());
         let outboxes = found.tables.iter().map(|table| table.relation.id).collect();
-        let holder = Holder { slot, epoch, publication, outboxes };
+        let holder = Holder { slot, epoch, publication, outboxes, messages: source.prefixes() };
         ledger::follow(session, &holder, source, &found.tables).await?;
         for table in found.tables.iter_mut().filter(|table| table.memory.is_none()) {
             tracing::info!(table = table.table.name(), "following a table that has appeared");

@@ -221,7 +221,7 @@ impl Stream {
         Ok(Some(match frame {
             None => return Ok(None),
             Some(Frame::Data(data)) => {
-                if let Some(end) = commit_end(&data) {
+                if let Some(end) = end_of(&data) {
                     self.reached(end);
                 }
                 StreamEvent::Data(data)
@@ -249,8 +249,27 @@ impl Stream {
     }
 }
 
-/// Where the transaction ends, if this is its Commit message: its kind, flags, and two positions.
-fn commit_end(data: &[u8]) -> Option<Lsn> {
-    let (b'C', rest) = data.split_first()? else { return None };
-    Some(Lsn(u64::from_be_bytes(*rest.get(9..)?.first_chunk::<8>()?)))
+/// Up to where all was sent with this message: a transaction, if it is its Commit (kind, flags, and two positions), or a
+/// logical message that is in none (kind, flags without the first bit, and where it ends).
+fn end_of(data: &[u8]) -> Option<Lsn> {
+    let position = |rest: &[u8]| Some(Lsn(u64::from_be_bytes(*rest.first_chunk::<8>()?)));
+    match data {
+        [b'C', _, rest @ ..] => position(rest.get(8..)?),
+        [b'M', flags, rest @ ..] if flags & 1 == 0 => position(rest),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_and_a_message_outside_of_transactions_say_how_far_the_stream_is() {
+        let (one, two) = (0x10_u64.to_be_bytes(), 0x20_u64.to_be_bytes());
+        assert_eq!(end_of(&[&b"C\0"[..], &one, &two, &one].concat()), Some(Lsn(0x20)));
+        assert_eq!(end_of(&[&b"M\0"[..], &one, b"p\0", &[0; 4]].concat()), Some(Lsn(0x10)));
+        assert_eq!(end_of(&[&b"M\x01"[..], &one, b"p\0", &[0; 4]].concat()), None, "its commit is to come");
+        assert_eq!((end_of(b"C\0\0"), end_of(b"M\0\0"), end_of(b"I")), (None, None, None));
+    }
 }

@@ -286,7 +286,7 @@ async fn a_checkpoint_proves_nothing_while_an_alteration_waits_to_be_seen() -> R
 
 /// As the first version left it: one table, without the columns that came later.
 const OLDER: &str = "alter table walpost.slot add streamed_from xid8, add backfilled_at timestamptz, \
-        add published_below xid8, add publication_oid oid, add publication_table_oid oid, drop timeline; \
+        add published_below xid8, add publication_oid oid, add publication_table_oid oid, drop timeline, drop messages; \
     update walpost.slot s set streamed_from = o.streamed_from, backfilled_at = o.backfilled_at, \
         published_below = o.published_below, publication_oid = o.publication_oid, \
         publication_table_oid = o.publication_table_oid from walpost.outbox o where o.slot_name = s.slot_name; \
@@ -299,6 +299,9 @@ const OLD: &str = "alter table walpost.slot add publication_rows text, add repub
         copied_through = o.copied_through, published_of = o.table_oid, copy_order = o.copy_order, guesses = o.guesses \
         from walpost.outbox o where o.slot_name = s.slot_name";
 
+/// As version 2 was.
+const VERSION_2: &str = "alter table walpost.slot drop messages; update walpost.version set version = 2";
+
 /// What had not come yet.
 const WITHOUT_OUTBOX: &str = "drop table walpost.outbox";
 
@@ -309,8 +312,8 @@ async fn a_ledger_of_an_older_version_is_brought_up_to_date_by_run() -> Result<(
     case.commit(5, 3, 1).await?;
     case.audit().await?;
     relay.terminate(SOON).await?;
-    for of_version_1 in [[OLDER, WITHOUT_OUTBOX].as_slice(), &[OLDER, OLD, WITHOUT_OUTBOX]] {
-        for step in of_version_1 {
+    for older in [[VERSION_2].as_slice(), &[OLDER, WITHOUT_OUTBOX], &[OLDER, OLD, WITHOUT_OUTBOX]] {
+        for step in older {
             case.database.execute(step).await?;
         }
         // Those that only read say so.

@@ -149,9 +149,9 @@ async fn a_message_that_is_not_transactional_halts_and_takes_its_turn_among_the_
     let mut relay = case.relay.init_and_run().await?;
     let client = case.client().await?;
     client.batch_execute(&emit(true, "k", "1")).await?;
-    // Its transaction is taken back, and it is in the WAL all the same.
-    client.batch_execute(&["begin".into(), emit(false, "k", "never"), "rollback".into()].join(";")).await?;
-    client.batch_execute(&emit(true, "k", "2")).await?;
+    // In the WAL its commit record begins where the message ends.
+    let last = ["begin".into(), emit(true, "k", "2"), emit(false, "k", "never"), "commit".into()];
+    client.batch_execute(&last.join(";")).await?;
     halts(&mut relay, &["not transactional", "pg_logical_emit_message(true", "--poison=dead-letter"]).await?;
     has(&case.topic, &["1"]).await?;
     relay.terminate(SOON).await?;
@@ -160,19 +160,58 @@ async fn a_message_that_is_not_transactional_halts_and_takes_its_turn_among_the_
     let as_told = ["run", "--poison=dead-letter", &format!("--dead-letter-topic={}", letters.name)];
     let mut relay = case.relay.run_with(&as_told[1..])?;
     has(&case.topic, &["1", "2"]).await?;
-    let found = letters.read(1, SOON).await?;
+    // Nothing is behind it, and its transaction is taken back.
+    client.batch_execute(&["begin".into(), emit(false, "k", "never"), "rollback".into()].join(";")).await?;
+    let found = letters.read(2, SOON).await?;
     ensure!(found[0].header("walpost-table") == Some("outbox"));
     ensure!(found[0].header("ce_id") == Some("never"));
     let row: serde_json::Value = serde_json::from_slice(&found[0].value)?;
     ensure!(row["content"].as_str().is_some_and(|content| content.contains("never")), "{row}");
-    // It is confirmed like any other: it does not come again.
-    relay.terminate(SOON).await?;
+    // They are confirmed like any other: they do not come again.
+    let ended = relay.terminate(SOON).await?;
+    ensure!(ended.success(), "{ended}\n{}", relay.log_tail());
     let mut relay = case.relay.run_with(&as_told[1..])?;
     relay.ready().await?;
     client.batch_execute(&emit(true, "k", "3")).await?;
     has(&case.topic, &["1", "2", "3"]).await?;
-    ensure!(letters.read_all().await?.len() == 1);
+    ensure!(letters.read_all().await?.len() == 2);
     relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_prefix_that_is_brought_in_beside_a_running_relay_is_not_passed_over() -> Result<()> {
+    let case = messages().await?.with("WALPOST_WATCH_INTERVAL_MS", "3600000");
+    let mut relay = case.relay.init_and_run().await?;
+    let path = std::env::temp_dir().join(format!("walpost-{}.toml", case.database.name()));
+    std::fs::write(&path, "[[outbox]]\nmessages = \"outbox\"\n[[outbox]]\nmessages = \"second\"\n")?;
+    let both = case.relay.beside()?.without_env("WALPOST_MESSAGES").env("WALPOST_CONFIG", path);
+    both.command(&["init"]).await?.success()?;
+    let client = case.client().await?;
+    client.batch_execute(&emit(true, "k", "1").replace("'outbox'", "'second'")).await?;
+    // Of a prefix that it knows: with this it would confirm what is before.
+    client.batch_execute(&emit(true, "k", "2")).await?;
+    halts(&mut relay, &["`second`", "passed over"]).await?;
+    relay.terminate(SOON).await?;
+    let mut relay = both.run_ready().await?;
+    wait_until("both have arrived", SOON, async || {
+        Ok(values(&case.topic.read_all().await?).contains(&"1".into()))
+    })
+    .await?;
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_database_whose_messages_are_not_in_utf_8_is_refused() -> Result<()> {
+    let case = messages().await?;
+    let (name, client) = (format!("{}_latin1", case.database.name()), case.client().await?);
+    client
+        .batch_execute(&format!("create database {name} encoding 'LATIN1' locale 'C' template template0"))
+        .await?;
+    let there = harness::database::with_database(&case.database.url, &name)?;
+    let refused = case.relay.beside()?.env("WALPOST_DATABASE_URL", there).command(&["init"]).await?;
+    client.batch_execute(&format!("drop database {name} with (force)")).await?;
+    ensure!(refused.code() != 0 && refused.stderr.contains("LATIN1"), "{}", refused.stderr);
+    Ok(())
 }
 
 #[tokio::test]
@@ -195,7 +234,8 @@ async fn messages_that_the_settings_do_not_name_any_more_are_not_passed_over() -
     client.batch_execute("alter publication walpost add table outbox").await?;
     let other = case.relay.beside()?.without_env("WALPOST_MESSAGES");
     let mut relay = other.run()?;
-    halts(&mut relay, &["`outbox`", "passed over", "array_remove(messages, 'outbox')"]).await?;
+    halts(&mut relay, &["`outbox`", "passed over", "array_remove(messages, 'outbox') where slot_name"])
+        .await?;
     relay.terminate(SOON).await?;
     let refused = other.command(&["init"]).await?;
     ensure!(refused.code() != 0 && refused.stderr.contains("passed over"), "{}", refused.stderr);
@@ -232,6 +272,8 @@ async fn a_slot_that_is_lost_takes_messages_with_it_and_recovery_does_not_hide_t
         .await?
         .get(0);
     ensure!(slots == 0, "nothing was changed");
+    let refused = case.relay.command(&["init"]).await?;
+    ensure!(refused.code() != 0 && refused.stderr.contains("--messages-lost"), "{}", refused.stderr);
     let mut relay = case.relay.recover_with(&["--messages-lost"])?;
     relay.ready().await?;
     client.batch_execute(&emit(true, "k", "next")).await?;

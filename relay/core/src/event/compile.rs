@@ -15,6 +15,10 @@ use crate::pgoutput::Relation;
 /// Where the content of a message stands in its row.
 const CONTENT: usize = 0;
 
+/// Settings in which a member of a message must be there: a name that is misspelt would have events without order, or
+/// deletions in their place.
+const MUST_BE: [&str; 2] = ["key", "value"];
+
 /// Begins of names that headers of the user's own may not have.
 const RESERVED: [&str; 2] = ["wal-", "walpost-"];
 
@@ -76,14 +80,17 @@ impl<'a> Compiler<'a> {
 
     fn expression(&mut self, setting: &str, expression: &template::Expression) -> Expression {
         let shown = shown(expression);
-        let mut operands = Vec::new();
+        let (mut operands, mut checks) = (Vec::new(), Vec::new());
         for operand in &expression.operands {
             match operand {
                 template::Operand::About(About::Row) if self.reads_members => {
                     operands.push(Operand::Column { index: CONTENT, kind: Kind::Json });
+                    // Unlike a column of that type it may hold anything.
+                    checks = vec![Filter::Json];
                 }
                 template::Operand::Column { name, members } if self.reads_members => {
-                    operands.extend(self.field(setting, &shown, name, members));
+                    let is_lone = expression.operands.len() == 1 && MUST_BE.contains(&setting);
+                    operands.extend(self.field(setting, &shown, name, members, is_lone));
                 }
                 template::Operand::About(about) => {
                     if *about == About::Row {
@@ -100,7 +107,8 @@ impl<'a> Compiler<'a> {
                 },
             }
         }
-        Expression { shown, operands, filters: expression.filters.clone() }
+        checks.extend(expression.filters.iter().cloned());
+        Expression { shown, operands, filters: checks }
     }
 
     fn index(&self, name: &str) -> Option<usize> {
@@ -120,10 +128,19 @@ impl<'a> Compiler<'a> {
     }
 
     /// A member of the content, which stands for a column, or a member of such a one.
-    fn field(&mut self, setting: &str, shown: &str, name: &str, members: &[String]) -> Option<Operand> {
+    fn field(
+        &mut self,
+        setting: &str,
+        shown: &str,
+        name: &str,
+        members: &[String],
+        must_be: bool,
+    ) -> Option<Operand> {
         let path: Vec<_> = std::iter::once(name.to_owned()).chain(members.iter().cloned()).collect();
         match self.column(setting, shown, CONTENT, &path)? {
-            Operand::Member { slot } if members.is_empty() => Some(Operand::Field { slot }),
+            Operand::Member { slot } if members.is_empty() => {
+                Some(Operand::Field { slot, must_be: must_be.then(|| name.to_owned()) })
+            }
             operand => Some(operand),
         }
     }
@@ -207,7 +224,12 @@ impl<'a> Compiler<'a> {
                 if !mapping.fields.is_empty() {
                     self.mistake("fields", "the format raw has none: it is the value as it is");
                 }
-                value.map(raw)
+                let is_whole = self.reads_members && mapping.value.given().is_some_and(is_row);
+                if is_whole {
+                    Some(Content::Column { index: CONTENT, kind: Kind::Json })
+                } else {
+                    value.map(raw)
+                }
             }
             Format::Json if texts.is_empty() && self.reads_members => Some(Content::Text(whole_content())),
             Format::Json if texts.is_empty() => {
@@ -325,8 +347,8 @@ impl<'a> Compiler<'a> {
             Some(name)
                 if self.reads_members && matches!(mapping.format, Format::Raw | Format::CloudEvents) =>
             {
-                let field = self.field(SETTING, name, name, &[]);
-                let Some(Operand::Field { slot }) = field else { return Text::constant(SETTING, "") };
+                let field = self.field(SETTING, name, name, &[], false);
+                let Some(Operand::Field { slot, .. }) = field else { return Text::constant(SETTING, "") };
                 let operands = vec![Operand::TypeOfField { slot }];
                 let expression = Expression { shown: format!("{{{name}}}"), operands, filters: Vec::new() };
                 Text { setting: SETTING.into(), parts: vec![Part::Expression(expression)] }
@@ -482,6 +504,15 @@ fn lone_operand(expression: &Expression) -> Option<(usize, Kind)> {
         ([Operand::Column { index, kind }], []) => Some((*index, *kind)),
         _ => None,
     }
+}
+
+/// Whether a template is `{@row}` and nothing else.
+fn is_row(template: &Template) -> bool {
+    let expression = template.as_expression();
+    expression.is_some_and(|expression| {
+        expression.filters.is_empty()
+            && matches!(expression.operands.as_slice(), [template::Operand::About(About::Row)])
+    })
 }
 
 /// The content of a message, which is JSON.

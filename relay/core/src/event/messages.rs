@@ -128,10 +128,18 @@ mod tests {
             assert_eq!(header(&rendered, "content-type"), Some("text/plain"), "{payload}");
         }
         assert_eq!(of_members(&with("null")).unwrap().2, None);
-        assert_eq!(
-            of_members(r#"{"id":"1","aggregateType":"A","aggregateId":"1","type":"T"}"#).unwrap().2,
-            None
-        );
+    }
+
+    #[test]
+    fn a_key_or_a_value_that_is_absent_is_a_name_that_is_misspelt() {
+        for absent in ["aggregateId", "payload"] {
+            let content = r#"{"id":"1","aggregateType":"A","aggregateId":"1","type":"T","payload":{}}"#;
+            let refused = of_members(&content.replace(absent, "other")).unwrap_err();
+            assert!(refused.contains(&format!("no member `{absent}`")), "{refused}");
+            // Where it is there and null, it is meant.
+            let null = content.replace("{}", "null").replace(r#""aggregateId":"1""#, r#""aggregateId":null"#);
+            assert!(of_members(&null).is_ok());
+        }
     }
 
     #[test]
@@ -158,6 +166,15 @@ mod tests {
         let rendered =
             render(OutboxMessages::new("p", mapping.clone()).plan().unwrap(), b"any bytes").unwrap();
         assert_eq!((rendered.1, rendered.2.as_deref()), (None, Some("any bytes")));
+        let inside = Mapping {
+            format: Format::Json,
+            value: Choice::Guess,
+            fields: [(vec!["event".to_owned()], Template::text("{@row}").unwrap())].into(),
+            ..mapping.clone()
+        };
+        let plan = || OutboxMessages::new("p", inside.clone()).plan().unwrap();
+        assert_eq!(render(plan(), br#"{"a": 1}"#).unwrap().2.as_deref(), Some(r#"{"event":{"a": 1}}"#));
+        assert!(render(plan(), b"any bytes").unwrap_err().contains("not JSON"));
         let json = Mapping { format: Format::Json, value: Choice::Guess, ..mapping };
         let plan = || OutboxMessages::new("p", json.clone()).plan().unwrap();
         assert_eq!(render(plan(), br#"{"a": 1}"#).unwrap().2.as_deref(), Some(r#"{"a": 1}"#));

@@ -48,6 +48,8 @@ pub(super) enum Operand {
     /// The same for what stands for a column: a text is without its quotes wherever it goes.
     Field {
         slot: usize,
+        /// Its name, where it must be there: as a column it would have been looked for at the start.
+        must_be: Option<String>,
     },
     /// The content type of such a part.
     TypeOfField {
@@ -285,7 +287,10 @@ impl Operand {
         let value = match self {
             Self::Column { index, kind } => row.column(*index, *kind)?,
             Self::Member { slot } => row.member(*slot),
-            Self::Field { slot } => return field(row.member(*slot), into),
+            Self::Field { slot, must_be: Some(name) } if row.slots.get(*slot).is_none_or(Option::is_none) => {
+                return Err(format!("the message has no member `{name}`; NULL is `null`").into());
+            }
+            Self::Field { slot, .. } => return field(row.member(*slot), into),
             Self::TypeOfField { slot } => Some(Value::Text(match row.member(*slot) {
                 Some(Value::Member(json)) if json.starts_with('"') => "text/plain",
                 _ => "application/json",

@@ -126,7 +126,7 @@ pub struct LogicalMessage {
     /// Whether it is part of the transaction around it. One that is not is in the stream as soon as it was written, whatever
     /// becomes of the transaction that wrote it, and outside of every transaction.
     pub is_transactional: bool,
-    /// Where its record in the WAL begins.
+    /// Where its record in the WAL ends (`logicalmsg_decode` in the Postgres sources).
     pub lsn: Lsn,
     /// Whose message it is.
     pub prefix: Bytes,

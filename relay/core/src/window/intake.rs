@@ -142,7 +142,8 @@ impl Intake {
 
     /// A message that is not transactional comes as soon as it is written: also when the transaction that wrote it is taken
     /// back, and in front of what that transaction and others wrote before. So it is no event. Where there is a topic of dead
-    /// letters it takes its turn as a transaction of its own, which ends inside its record.
+    /// letters it takes its turn as a transaction of its own, which committed with the last byte of its record: no other has
+    /// that place, since records begin at multiples of eight.
     fn logical(
         &mut self,
         message: LogicalMessage,
@@ -153,9 +154,9 @@ impl Intake {
         if message.is_transactional {
             return self.admit(message.content, &plan, Ok(()), window);
         }
-        let end = Lsn(message.lsn.0 + 1);
-        window.begin(message.lsn)?;
-        self.transaction.begin(message.lsn, Position::UNKNOWN_TIME);
+        let (last, end) = (Lsn(message.lsn.0.saturating_sub(1)), message.lsn);
+        window.begin(last)?;
+        self.transaction.begin(last, Position::UNKNOWN_TIME);
         let taken = self.admit(message.content, &plan, Err(OutboxError::NotTransactional), window)?;
         for entry in self.transaction.commit(end) {
             push(window, entry)?;
@@ -209,7 +210,7 @@ impl Intake {
             false => ("row", placed.plan.table().to_owned()),
         };
         let place = match &error {
-            OutboxError::NotTransactional => format!("the message at {commit}"),
+            OutboxError::NotTransactional => format!("the message that ends at {}", Lsn(commit.0 + 1)),
             _ => format!("{what} {ordinal} of the transaction that committed at {commit}"),
         };
         let bad = Box::new(BadRow { place, table, error });

@@ -26,14 +26,16 @@ pub struct Holder {
     pub publication: String,
     /// The tables.
     pub outboxes: Vec<Oid>,
+    /// The prefixes of logical messages.
+    pub messages: Vec<String>,
 }
 
 impl Holder {
-    /// A condition on the row of the slot: `$1` to `$4` are what [`Holder`] is made of. Its tables are all that are followed:
-    /// what is brought in beside it would be passed over. One that was dropped has nothing more to say.
+    /// A condition on the row of the slot: `$1` to `$5` are what [`Holder`] is made of. Its tables and messages are all that are
+    /// followed: what is brought in beside it would be passed over. One that was dropped has nothing more to say.
     fn holds(session: &Session) -> String {
         format!(
-            "slot_name = $1 and epoch = $2 and not exists (select from unnest($4::oid[]) followed (id) \
+            "slot_name = $1 and epoch = $2 and messages <@ $5::text[] and not exists (select from unnest($4::oid[]) followed (id) \
              left join walpost.outbox kept on kept.slot_name = $1 and kept.table_oid = followed.id \
              where (kept.publication_rows = {}) is not true and exists (select from pg_class where oid = followed.id)) \
              and not exists (select from walpost.outbox other join pg_class on oid = other.table_oid \
@@ -53,7 +55,7 @@ impl Holder {
     /// When the database refuses.
     pub async fn remember(&self, session: &Session, confirmed: Lsn) -> Result<bool, DatabaseError> {
         let sql = format!(
-            "update walpost.slot set confirmed_lsn = greatest(confirmed_lsn, $5), updated_at = clock_timestamp() \
+            "update walpost.slot set confirmed_lsn = greatest(confirmed_lsn, $6), updated_at = clock_timestamp() \
              where {} and {}",
             Self::holds(session),
             Self::NOTHING_MISSING
@@ -69,7 +71,7 @@ impl Holder {
     pub async fn cover(&self, session: &Session, below: i64) -> Result<bool, DatabaseError> {
         let sql = format!(
             "with held as (select 1 from walpost.slot where {} and {} for update), \
-             covered as (update walpost.outbox set published_below = $5::bigint::text::xid8, updated_at = clock_timestamp() \
+             covered as (update walpost.outbox set published_below = $6::bigint::text::xid8, updated_at = clock_timestamp() \
                  where slot_name = $1 and table_oid = any($4) and backfilled_at is not null and exists (select from held)) \
              select from held",
             Self::holds(session),
@@ -90,7 +92,7 @@ impl Holder {
             "with held as (select 1 from walpost.slot where {} for update) \
              update walpost.outbox set backfilled_at = clock_timestamp(), republish_why = null, \
                  updated_at = clock_timestamp() \
-             where slot_name = $1 and table_oid = $5 and copy_through = {through} \
+             where slot_name = $1 and table_oid = $6 and copy_through = {through} \
              and streamed_from = '{streamed_from}'::xid8 and exists (select from held)",
             Self::holds(session)
         );
@@ -104,8 +106,8 @@ impl Holder {
         value: &(dyn ToSql + Sync),
         doing: &'static str,
     ) -> Result<bool, DatabaseError> {
-        let values: [&(dyn ToSql + Sync); 5] =
-            [&self.slot, &self.epoch, &self.publication, &self.outboxes, value];
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&self.slot, &self.epoch, &self.publication, &self.outboxes, &self.messages, value];
         let rows = session.client().execute(sql, &values).await;
         Ok(rows.map_err(session.error(doing))? == 1)
     }
@@ -155,13 +157,13 @@ pub async fn follow(
     Ok(())
 }
 
-/// Remembers the prefixes of messages that are followed: those that are remembered are among them.
+/// Remembers the prefixes of messages that are followed, beside those that are remembered.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn add_messages(session: &Session, source: &SourceSettings) -> Result<(), DatabaseError> {
-    let sql = "update walpost.slot set messages = $2, updated_at = clock_timestamp() \
-               where slot_name = $1 and not messages @> $2";
+    let sql = "update walpost.slot set messages = array(select distinct m from unnest(messages || $2) m order by m), \
+               updated_at = clock_timestamp() where slot_name = $1 and not messages @> $2";
     let written = session.client().execute(sql, &[&source.slot, &source.prefixes()]).await;
     written.map_err(session.error("remember the messages that are followed"))?;
     Ok(())

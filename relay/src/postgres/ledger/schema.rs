@@ -3,8 +3,9 @@
 use crate::postgres::preflight::{PreflightError, Unsafe};
 use crate::postgres::{DatabaseError, Session};
 
-/// The version of the schema that this walpost makes and understands: 1 had one table only, `slot`, without a version.
-const VERSION: i32 = 2;
+/// The version of the schema that this walpost makes and understands: 1 had one table only, `slot`, without a version; 2 knew
+/// nothing of logical messages.
+const VERSION: i32 = 3;
 
 /// The tables of the schema. A comment on each says what it is to those who find it in their database.
 const SCHEMA: &str = "
@@ -18,9 +19,9 @@ create table if not exists walpost.slot (
     confirmed_lsn pg_lsn not null,
     epoch bigint not null default 0,
     timeline integer,
-    messages text[] not null default '{}',
     updated_at timestamptz not null default clock_timestamp()
 );
+alter table walpost.slot add column if not exists messages text[] not null default '{}';
 create table if not exists walpost.outbox (
     slot_name text not null,
     table_oid oid not null,
@@ -70,7 +71,6 @@ begin
         return;
     end if;
     alter table walpost.slot
-        add column if not exists messages text[] not null default '{}',
         add column if not exists publication_rows text,
         add column if not exists republish_why text,
         add column if not exists timeline integer,

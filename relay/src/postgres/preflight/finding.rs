@@ -24,10 +24,31 @@ pub enum Unsafe {
     TableForgotten(String),
     /// Messages are followed that the settings do not name.
     #[error(
-        "walpost has followed messages with the prefix `{0}` by this slot, and the settings do not name it any more: they \
+        "walpost has followed messages with the prefix `{prefix}` by this slot, and the settings do not name it any more: they \
             would be passed over"
     )]
-    MessagesForgotten(String),
+    MessagesForgotten {
+        /// The slot.
+        slot: String,
+        /// The prefix.
+        prefix: String,
+    },
+    /// The slot is gone, and messages with it.
+    #[error(
+        "the replication slot `{slot}` does not exist any more, and messages with the prefix {prefixes} went with it"
+    )]
+    MessagesLost {
+        /// The slot.
+        slot: String,
+        /// The prefixes.
+        prefixes: String,
+    },
+    /// Messages are not converted.
+    #[error(
+        "the database is in {0}, and the content of logical messages comes as it stands there, unlike rows: walpost takes it for \
+            UTF-8"
+    )]
+    MessagesEncoding(String),
     /// It is something else than an ordinary table.
     #[error("{table} is {what}: walpost follows an ordinary table, whose rows come under its own name")]
     TableKind {
@@ -289,7 +310,9 @@ impl Unsafe {
             | Self::TableMissing(_)
             | Self::TableTwice(_)
             | Self::TableForgotten(_)
-            | Self::MessagesForgotten(_)
+            | Self::MessagesForgotten { .. }
+            | Self::MessagesLost { .. }
+            | Self::MessagesEncoding(_)
             | Self::TableKind { .. }
             | Self::RowSecurity { .. }
             | Self::Outbox(_)
@@ -324,13 +347,19 @@ impl Unsafe {
                  rows, run `alter publication … drop table {tables}` and `delete from walpost.outbox where table_oid = \
                  '{tables}'::regclass`"
             ),
-            Self::MessagesForgotten(prefix) => {
+            Self::MessagesForgotten { slot, prefix } => {
                 let prefix = literal(prefix);
                 format!(
                     "name it again; or, where they are to be published no more: once a relay that names it has published the \
-                     last ones, run `update walpost.slot set messages = array_remove(messages, {prefix})`"
+                     last ones, run `update walpost.slot set messages = array_remove(messages, {prefix}) where slot_name = \
+                     '{slot}'`"
                 )
             }
+            Self::MessagesLost { .. } => "run `walpost recover`, which makes a new slot and publishes what tables hold: with \
+                --messages-lost, since no table holds those; where the application can emit them again, have it do so \
+                afterwards"
+                .into(),
+            Self::MessagesEncoding(_) => "keep events in a table, or have a database in UTF8".into(),
             Self::TableKind { .. } => "name an ordinary table with --table, or a partitioned one whose partitions are \
                 ordinary tables (one partition's rows are not all)"
                 .into(),
@@ -347,7 +376,9 @@ impl Unsafe {
                 format!("run `alter role {role} bypassrls` as a superuser; a policy for the role is not enough")
             }
             Self::PublicationYounger(_) => "run `walpost recover`: it makes the slot anew, publishes what the \
-                table holds and Kafka may lack, and goes on"
+                table holds and Kafka may lack, and goes on (where only messages are followed any publication that is as old \
+                as the slot's position will do: name it with --publication; or leave them with `walpost recover --anew \
+                --messages-lost`)"
                 .into(),
             Self::RowsMayBeMissing(_) => "run `walpost recover`: it publishes what the table holds and Kafka may \
                 lack, and goes on"

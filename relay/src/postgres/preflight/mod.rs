@@ -121,6 +121,7 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     if server.in_recovery {
         return Err(PreflightError::Standby(session.place().to_owned()));
     }
+    check_encoding(session, source).await?;
     let published = check_tables(session, source).await?;
     // The slot before the memory, which is never behind it.
     let slot = check_slot(session, source).await?;
@@ -220,7 +221,22 @@ fn check_all_kept(
 pub fn check_messages(source: &SourceSettings, memory: &Memory) -> Result<(), Unsafe> {
     let prefixes = source.prefixes();
     let forgotten = memory.messages.iter().find(|known| !prefixes.contains(known));
-    forgotten.map_or(Ok(()), |prefix| Err(Unsafe::MessagesForgotten(prefix.clone())))
+    forgotten.map_or(Ok(()), |prefix| {
+        Err(Unsafe::MessagesForgotten { slot: source.slot.clone(), prefix: prefix.clone() })
+    })
+}
+
+/// Checks that the content of messages is what it is taken for.
+///
+/// # Errors
+/// When it is not, or the database refuses.
+pub async fn check_encoding(session: &Session, source: &SourceSettings) -> Result<(), PreflightError> {
+    if source.messages.is_empty() {
+        return Ok(());
+    }
+    let row = session.client().query_one("select current_setting('server_encoding')", &[]).await;
+    let encoding: String = row.map_err(session.error("read the database's encoding"))?.get(0);
+    if encoding == "UTF8" { Ok(()) } else { Err(Unsafe::MessagesEncoding(encoding).into()) }
 }
 
 /// Checks that the settings name every table that is followed: it would be passed over.

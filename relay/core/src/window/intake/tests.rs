@@ -68,7 +68,7 @@ fn a_message_that_is_not_transactional_is_the_end_and_nothing_of_it_is_confirmed
     let error = take(&mut intake, &mut window, &[message(false, 0x80, "outbox", 1)]).unwrap_err();
     let IntakeError::Row(bad) = error else { panic!("{error}") };
     assert_eq!(bad.error, OutboxError::NotTransactional);
-    assert!(bad.to_string().starts_with("the message at 0/80 of the prefix `outbox`"), "{bad}");
+    assert!(bad.to_string().starts_with("the message that ends at 0/80 of the prefix `outbox`"), "{bad}");
     window.keepalive(Lsn(0x1000));
     assert_eq!((window.records(), window.confirmable()), (0, Lsn::ZERO));
 }
@@ -86,7 +86,7 @@ fn where_there_is_a_topic_of_dead_letters_it_takes_its_turn_once() {
         commit(0x100, 0x120),
     ];
     take(&mut intake, &mut window, &stream).unwrap();
-    let expected = [(0x70, 0, false), (0x81, 0, true), (0x120, 0, false)];
+    let expected = [(0x70, 0, false), (0x80, 0, true), (0x120, 0, false)];
     assert_eq!(entries(&window), expected);
     window.acknowledge(0).unwrap();
     assert_eq!(window.confirmable(), Lsn(0x70));
@@ -96,5 +96,23 @@ fn where_there_is_a_topic_of_dead_letters_it_takes_its_turn_once() {
     take(&mut again, &mut window, &stream[3..]).unwrap();
     assert_eq!(entries(&window), expected[1..]);
     window.acknowledge(1).unwrap();
-    assert_eq!(window.confirmable(), Lsn(0x81), "Postgres leaves out what begins before that");
+    assert_eq!(window.confirmable(), Lsn(0x80), "Postgres leaves out what begins before that, and it does");
+}
+
+#[test]
+fn what_begins_where_such_a_message_ends_is_no_repeat_of_it() {
+    let (mut intake, mut window) = (intake(true), Progress::default());
+    let stream = [
+        message(false, 0x80, "outbox", 1),
+        // The commit record follows at once, as where it was written in the same transaction.
+        begin(0x80),
+        message(true, 0x78, "outbox", 2),
+        message(true, 0x78, "outbox", 3),
+        commit(0x80, 0xb0),
+        message(false, 0xd0, "outbox", 4),
+        message(false, 0xf0, "outbox", 5),
+    ];
+    take(&mut intake, &mut window, &stream).unwrap();
+    let expected = [(0x80, 0, true), (0xb0, 0, false), (0xb0, 1, false), (0xd0, 0, true), (0xf0, 0, true)];
+    assert_eq!(entries(&window), expected);
 }
