@@ -12,7 +12,7 @@ use crate::section::{Plot, Section, Table, median};
 use crate::{Bench, load, verify};
 
 /// How often is looked whether it is done: well below a percent of what a drain takes.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// A drain that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -31,7 +31,7 @@ pub(crate) struct Drained {
     /// From the start of the process to its last event.
     pub(crate) seconds: f64,
     pub(crate) client_cpu: f64,
-    walsender_cpu: f64,
+    pub(crate) walsender_cpu: f64,
     broker_cpu: f64,
     pub(crate) peak_rss: f64,
 }
@@ -212,10 +212,10 @@ async fn remembering(client: &tokio_postgres::Client) -> Result<&'static [&'stat
 }
 
 /// The process of Postgres that sends.
-struct Walsender(u32);
+pub(crate) struct Walsender(u32);
 
 impl Walsender {
-    async fn of(database: &Database, slot: &str) -> Result<Self> {
+    pub(crate) async fn of(database: &Database, slot: &str) -> Result<Self> {
         let client = database.client().await?;
         let sql =
             "select active_pid from pg_replication_slots where slot_name = $1 and active_pid is not null";
@@ -233,7 +233,7 @@ impl Walsender {
         Ok(Self(u32::try_from(row.get::<_, i32>(0))?))
     }
 
-    fn cpu(&self) -> Result<f64> {
+    pub(crate) fn cpu(&self) -> Result<f64> {
         cpu::of_process(self.0)
     }
 }

@@ -12,6 +12,7 @@ mod cleaning;
 mod cpu;
 mod drain;
 mod latency;
+mod limits;
 mod load;
 mod memory;
 mod observing;
@@ -30,8 +31,8 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 9] =
-    ["rows", "bulk", "observing", "latency", "recovery", "poller", "cleaning", "memory", "server"];
+const MEASUREMENTS: [&str; 10] =
+    ["rows", "bulk", "limits", "observing", "latency", "recovery", "poller", "cleaning", "memory", "server"];
 
 /// Compares two builds: nothing for the report, and only when it is asked for.
 const BESIDE: &str = "beside";
@@ -50,6 +51,9 @@ struct Bench {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(ended) = limits::run_loop(&named).await {
+        return ended;
+    }
     let unknown = named.iter().find(|name| !MEASUREMENTS.contains(&name.as_str()) && *name != BESIDE);
     if let Some(name) = unknown {
         bail!("there is no measurement `{name}`: {}, {BESIDE}", MEASUREMENTS.join(", "));
@@ -76,6 +80,7 @@ impl Bench {
         let section = match name {
             "rows" => drain::run(self, Load::Rows).await?,
             "bulk" => drain::run(self, Load::Bulk).await?,
+            "limits" => limits::run(self).await?,
             "observing" => observing::run(self).await?,
             "latency" => latency::run(self).await?,
             "recovery" => recovery::run(self).await?,
