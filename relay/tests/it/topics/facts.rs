@@ -1,5 +1,6 @@
 use anyhow::{Context, Result, ensure};
-use harness::{Topic, wait_until};
+use fantoccini::Locator;
+use harness::{Browser, RelayProcess, Topic, wait_until};
 
 use super::{insert, of_rows, waits};
 use crate::case::SOON;
@@ -37,5 +38,17 @@ async fn what_became_of_records_is_told_by_topic_and_so_is_one_that_is_missing()
     );
     let said = case.relay.command(&["status"]).await?.stdout;
     ensure!(said.contains(&format!("{missing} is not there, and records wait for it")), "{said}");
-    Ok(())
+    the_page_has(&relay, &[&missing, &second.name, &case.topic.name]).await
+}
+
+async fn the_page_has(relay: &RelayProcess, names: &[&str]) -> Result<()> {
+    let Some(browser) = Browser::open(1280, 1500).await? else { return Ok(()) };
+    browser.goto(&format!("http://{}/", relay.http_addr())).await?;
+    wait_until("the page has the topics", SOON, async || {
+        let shown = browser.find(Locator::Css("#topics tbody")).await?.text().await?;
+        let at = |name: &&str| shown.find(*name);
+        Ok(names.iter().all(|name| at(name).is_some()) && names.iter().map(at).is_sorted())
+    })
+    .await?;
+    browser.photograph("page-topics").await
 }
