@@ -37,7 +37,7 @@ pub async fn types<'a>(
     let columns = relations.into_iter().flat_map(|relation| &relation.columns);
     let of_columns = columns.map(|column| column.type_oid);
     let oids: Vec<Oid> = of_columns.chain(further.iter().copied()).collect();
-    let rows = session.client().query(TYPES, &[&oids]).await;
+    let rows = session.ask(TYPES, &[&oids]).await;
     Ok(Types::new(rows.map_err(session.error("look up the types of the columns"))?.iter().map(fact)))
 }
 
@@ -81,13 +81,13 @@ async fn kept_guesses(session: &Session, slot: &str, table: Oid) -> Result<Guess
                where n.nspname = 'walpost' and c.relname = 'outbox' and has_schema_privilege(n.oid, 'usage') \
                and has_table_privilege(c.oid, 'select'))";
     let doing = "look for what was guessed";
-    let there = session.client().query_one(sql, &[]).await.map_err(session.error(doing))?;
-    if !there.get::<_, bool>(0) {
+    let there = session.ask(sql, &[]).await.map_err(session.error(doing))?;
+    if !there.iter().any(|row| row.get::<_, bool>(0)) {
         return Ok(Guesses::new());
     }
     let sql = "select guesses from walpost.outbox where slot_name = $1 and table_oid = $2";
-    let row = session.client().query_opt(sql, &[&slot, &table]).await.map_err(session.error(doing))?;
-    let kept: Option<serde_json::Value> = row.and_then(|row| row.get(0));
+    let rows = session.ask(sql, &[&slot, &table]).await.map_err(session.error(doing))?;
+    let kept: Option<serde_json::Value> = rows.first().and_then(|row| row.get(0));
     Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()).unwrap_or_default())
 }
 
@@ -152,7 +152,7 @@ async fn find(session: &Session, table: &OutboxTable) -> Result<Option<OutboxTab
     let named =
         |condition: &str| format!("{sql} {condition} order by n.nspname = $1 desc, c.relname = $2 desc");
     let ask = async |sql: &str| {
-        let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+        let rows = session.ask(sql, &[&table.schema, &table.table]).await;
         rows.map_err(session.error("look for the table"))
     };
     // By the index of names first: without regard to case every table is looked at.
@@ -179,7 +179,7 @@ async fn describe(session: &Session, table: &OutboxTable) -> Result<Option<Relat
     let sql = "select c.oid, a.attname::text, a.atttypid from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
                where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') order by a.attnum";
-    let rows = session.client().query(sql, &[&table.schema, &table.table]).await;
+    let rows = session.ask(sql, &[&table.schema, &table.table]).await;
     let rows = rows.map_err(session.error("read the table's columns"))?;
     let column = |row: &Row| Some(Column { name: row.get::<_, Option<_>>(1)?, type_oid: row.get(2) });
     Ok(rows.first().map(|first| Relation {

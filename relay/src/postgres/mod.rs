@@ -10,6 +10,8 @@ pub mod preflight;
 mod server;
 pub(crate) mod tls;
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conninfo::{Address, ChannelBinding, Encryption, Place, SslMode, by_mode, depends_on_encryption};
@@ -18,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
@@ -30,6 +33,8 @@ pub use server::Server;
 /// A connection to the database. It closes when this is dropped.
 pub struct Session {
     client: Client,
+    /// Questions that are asked again and again, by their text.
+    prepared: Mutex<HashMap<String, Statement>>,
     place: String,
     application: String,
     version: i32,
@@ -55,7 +60,8 @@ impl Session {
             let application = application_name(settings).to_owned();
             let Opened { client, connection, version, in_recovery } = opened;
             let patience = settings.peer_timeout;
-            Ok((Self { client, place, application, version, patience, connection }, in_recovery))
+            let prepared = Mutex::default();
+            Ok((Self { client, prepared, place, application, version, patience, connection }, in_recovery))
         })
         .await
     }
@@ -82,6 +88,32 @@ impl Session {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Asks what is asked of each table, at each look: with many of them most of the time goes into parsing and planning. Only
+    /// for the catalogue and the ledger, whose columns nobody alters: a statement that is kept does not outlive an alteration.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn ask(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let known = self.kept().get(sql).cloned();
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await?;
+                self.kept().insert(sql.to_owned(), statement.clone());
+                statement
+            }
+        };
+        self.client.query(&statement, values).await
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a statement's error the name of what was done and where.

@@ -81,9 +81,9 @@ pub async fn check_publication(
          from pg_publication p where p.pubname = $1",
         catalogue_rows(session, "$1", "$2")
     );
-    let row = session.client().query_opt(&sql, &[publication, &outbox.id]).await;
-    let row = row.map_err(session.error("read pg_publication"))?;
-    let row = row.ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
+    let rows = session.ask(&sql, &[publication, &outbox.id]).await;
+    let rows = rows.map_err(session.error("read pg_publication"))?;
+    let row = rows.first().ok_or_else(|| Unsafe::PublicationMissing(publication.clone()))?;
     if !row.get::<_, bool>(0) {
         return Err(Unsafe::PublicationLacksInserts(publication.clone()).into());
     }
@@ -107,7 +107,7 @@ pub async fn check_publication(
              and c.oid = $2"
         }
     };
-    let rows = session.client().query(sql, &[publication, &outbox.id]).await;
+    let rows = session.ask(sql, &[publication, &outbox.id]).await;
     let rows = rows.map_err(session.error("read pg_publication_tables"))?;
     if rows.is_empty() {
         let (publication, table) = (publication.clone(), source.table.name());

@@ -59,9 +59,9 @@ async fn check_kind(session: &Session, table: &OutboxTable) -> Result<(), Prefli
                 join pg_class cc on cc.oid = i.inhrelid join pg_namespace cn on cn.oid = cc.relnamespace \
                 where i.inhparent = c.oid) \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2";
-    let row = session.client().query_opt(sql, &[&table.schema, &table.table]).await;
-    let row = row.map_err(session.error("read what kind of table the outbox is"))?;
-    let row = row.ok_or_else(|| Unsafe::TableMissing(table.name()))?;
+    let rows = session.ask(sql, &[&table.schema, &table.table]).await;
+    let rows = rows.map_err(session.error("read what kind of table the outbox is"))?;
+    let row = rows.first().ok_or_else(|| Unsafe::TableMissing(table.name()))?;
     let kind: String = row.get(0);
     let what = match kind.as_str() {
         "r" if row.get::<_, bool>(2) => "a partition",
@@ -138,8 +138,8 @@ pub async fn check_row_security(
 ) -> Result<(), PreflightError> {
     let sql = "select row_security_active(c.oid), current_user::text, \
                pg_has_role(c.relowner, 'usage') and c.relforcerowsecurity from pg_class c where c.oid = $1";
-    let row = session.client().query_opt(sql, &[&outbox]).await;
-    match row.map_err(session.error("ask for row-level security"))? {
+    let rows = session.ask(sql, &[&outbox]).await;
+    match rows.map_err(session.error("ask for row-level security"))?.first() {
         Some(row) if row.get(0) => {
             let (role, is_forced) = (row.get(1), row.get(2));
             Err(Unsafe::RowSecurity { table: table.name(), role, is_forced }.into())
