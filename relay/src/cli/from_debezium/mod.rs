@@ -4,11 +4,14 @@
 //! The options are those of `EventRouterConfigDefinition` in the Debezium sources, read from the JSON of a connector or from
 //! the properties of Debezium Server.
 
+mod creation;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::settings_file;
+use creation::Creation;
 
 /// The router's class; Debezium Server takes the same.
 const ROUTER: &str = "io.debezium.transforms.outbox.EventRouter";
@@ -100,6 +103,10 @@ struct Translation<'a> {
     settings: Vec<(&'static str, String)>,
     headers: Vec<(String, String)>,
     fields: Vec<(String, String)>,
+    /// Tables, where there are several.
+    tables: Vec<String>,
+    /// How topics are made.
+    creation: Creation,
     /// What is not carried over, or to be done by hand.
     notes: Vec<String>,
     /// Options that were read.
@@ -114,6 +121,8 @@ impl<'a> Translation<'a> {
             settings: Vec::new(),
             headers: Vec::new(),
             fields: Vec::new(),
+            tables: Vec::new(),
+            creation: Creation::of(options),
             notes: Vec::new(),
             known: vec!["transforms".to_owned(), format!("transforms.{alias}.type")],
         };
@@ -122,6 +131,7 @@ impl<'a> Translation<'a> {
         translation.parts();
         translation.placement();
         translation.converters();
+        translation.notes.extend(translation.creation.notes.clone());
         translation.rest();
         translation
     }
@@ -145,11 +155,12 @@ impl<'a> Translation<'a> {
     fn place(&mut self) {
         let tables = self.option("table.include.list");
         match tables.as_deref().map(|tables| tables.replace('\\', "")) {
-            Some(table) if !table.contains([',', '*', '(', '[']) => self.set("table", table),
-            Some(_) => {
-                let what = "table.include.list names several tables, or a pattern: walpost follows one; run one for each";
-                self.notes.push(what.to_owned());
-            }
+            Some(tables) if tables.contains(['*', '(', '[', '|', '?', '+']) => self.notes.push(format!(
+                "table.include.list = {tables}: walpost has no regular expressions; name the tables, each in an [[outbox]], or \
+                 by a pattern such as `tenant_*.outbox`"
+            )),
+            Some(table) if !table.contains(',') => self.set("table", table),
+            Some(tables) => self.tables = tables.split(',').map(|table| table.trim().to_owned()).collect(),
             None => self
                 .notes
                 .push("table.include.list is not set: say which table is the outbox, in `table`".to_owned()),
@@ -333,7 +344,9 @@ impl<'a> Translation<'a> {
             self.notes.push(format!("the transform {other}: walpost has none beside the settings here"));
         }
         for (name, value) in self.options {
-            let is_known = self.known.contains(name) || WITHOUT_MEANING.contains(&name.as_str());
+            let is_known = self.known.contains(name)
+                || WITHOUT_MEANING.contains(&name.as_str())
+                || name.starts_with(creation::PREFIX);
             let is_of_another = name.starts_with("transforms.") && !name.starts_with(&self.prefix);
             let is_elsewhere =
                 ["quarkus.", "sink.", "offset.", "snapshot."].iter().any(|begin| name.starts_with(begin));
@@ -346,91 +359,14 @@ impl<'a> Translation<'a> {
     }
 
     fn toml(&self) -> String {
-        settings_file::toml(&self.notes, &self.settings, &self.headers, &self.fields)
+        let mut text = settings_file::toml(&self.notes, &self.settings, &self.headers, &self.fields);
+        text.push_str(&self.creation.toml());
+        for table in &self.tables {
+            text.push_str(&format!("\n\n[[outbox]]\ntable = {}", settings_file::quoted(table)));
+        }
+        text
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn toml(text: &str) -> (toml::Table, String) {
-        let text = translate(text).unwrap();
-        (text.parse().unwrap(), text)
-    }
-
-    #[test]
-    fn the_least_connector_becomes_what_the_preset_says() {
-        let json = r#"{"name": "outbox", "config": {"connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-            "database.hostname": "db", "database.user": "me", "database.password": "hunter2", "database.dbname": "shop",
-            "plugin.name": "pgoutput", "slot.name": "shop_outbox",
-            "table.include.list": "public.outbox", "transforms": "outbox",
-            "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter"}}"#;
-        let (table, text) = toml(json);
-        assert_eq!(table["slot"].as_str(), Some("shop_outbox"));
-        assert_eq!(table["publication"].as_str(), Some("dbz_publication"));
-        let preset = walpost_core::event::presets::named("debezium").unwrap();
-        for (key, value) in preset.settings.iter().filter(|(key, _)| *key != "traceparent") {
-            assert_eq!(table[*key].as_str(), Some(*value), "{key}");
-        }
-        assert_eq!(table["headers"]["id"].as_str(), Some("{id}"));
-        assert_eq!(table["table"].as_str(), Some("public.outbox"));
-        assert!(text.contains("postgres://me@db:5432/shop") && !text.contains("hunter2"), "{text}");
-        assert!(!text.contains("not carried over"), "{text}");
-    }
-
-    #[test]
-    fn properties_of_the_server_with_placements_and_quotes() {
-        let properties = "# a comment\ndebezium.sink.type=kafka\ndebezium.source.table.include.list=shop\\\\.events\n\
-            debezium.transforms=route,other\ndebezium.transforms.route.type=io.debezium.transforms.outbox.EventRouter\n\
-            debezium.transforms.route.route.by.field=aggregate_type\n\
-            debezium.transforms.route.route.topic.replacement=${routedByValue}.events\n\
-            debezium.transforms.route.table.field.event.timestamp=created_at\n\
-            debezium.transforms.route.table.fields.additional.placement=type:header:eventType,version:envelope,lane:partition\n\
-            debezium.transforms.route.route.tombstone.on.empty.payload=true\n\
-            debezium.source.key.converter=org.apache.kafka.connect.json.JsonConverter\n\
-            debezium.source.key.converter.schemas.enable=false\n";
-        let (table, text) = toml(properties);
-        for (key, value) in [
-            ("table", "shop.events"),
-            ("topic", "{aggregate_type}.events"),
-            ("key", "{aggregateid|quote}"),
-            ("timestamp", "created_at"),
-            ("partition", "lane"),
-            ("tombstone", "empty"),
-            ("format", "json"),
-        ] {
-            assert_eq!(table[key].as_str(), Some(value), "{key}\n{text}");
-        }
-        assert_eq!(table["headers"]["eventType"].as_str(), Some("{type}"));
-        assert_eq!(table["fields"]["payload"].as_str(), Some("{payload}"));
-        assert_eq!(table["fields"]["version"].as_str(), Some("{version}"));
-        assert!(text.contains("the transform other: walpost has none"), "{text}");
-    }
-
-    #[test]
-    fn what_has_no_counterpart_is_named() {
-        let json = r#"{"transforms": "outbox", "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
-            "transforms.outbox.table.expand.json.payload": "true",
-            "transforms.outbox.route.topic.regex": "(.*)Event", "table.include.list": "a.b,c.d", "some.option": "x",
-            "value.converter": "io.confluent.connect.avro.AvroConverter"}"#;
-        let (table, text) = toml(json);
-        assert!(table.get("slot").is_none() && table.get("publication").is_none(), "{text}");
-        for part in [
-            "table.expand.json.payload: walpost writes",
-            "the slot debezium is of the plugin decoderbufs",
-            "route.topic.regex = (.*)Event: walpost has no regular expressions",
-            "names several tables",
-            "some.option = x is not carried over",
-            "AvroConverter: walpost does not write that",
-        ] {
-            assert!(text.contains(part), "{part}\n{text}");
-        }
-        for (text, says) in
-            [("{", "it is not JSON"), ("{}", "no transform of the type"), ("a=b", "no transform")]
-        {
-            assert!(translate(text).unwrap_err().contains(says), "{text}");
-        }
-    }
-}
+mod tests;
