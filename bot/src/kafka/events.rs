@@ -82,7 +82,9 @@ impl Follower {
     }
 
     fn commit(&mut self, mode: CommitMode) {
-        if self.uncommitted && !self.cache.is_dirty() {
+        if self.uncommitted && self.cache.is_dirty() {
+            tracing::debug!("offsets are not committed before every removal is made");
+        } else if self.uncommitted {
             match self.consumer.commit_consumer_state(mode) {
                 Ok(()) => self.uncommitted = false,
                 Err(error) => tracing::debug!(%error, "offsets are not committed: events will be read again"),

@@ -42,6 +42,11 @@ impl PackageApi {
             .env("PACKAGE_API_STATUS_ADDR", status.to_string())
             .env("PACKAGE_API_REST_ADDR", "127.0.0.1:0")
             .env("PACKAGE_API_METRICS_ADDR", "127.0.0.1:0")
+            // A disk that others use as well may take seconds for a commit.
+            .env("PACKAGE_API_DATABASE_ACQUIRE_TIMEOUT_MS", "30000")
+            .env("PACKAGE_API_DATABASE_STATEMENT_TIMEOUT_MS", "30000")
+            .env("PACKAGE_API_DATABASE_LOCK_TIMEOUT_MS", "30000")
+            .env("PACKAGE_API_CALL_TIMEOUT_MS", "60000")
             .env("PACKAGE_API_OTLP_ENDPOINT", collector);
         program.spawn(&["serve"])
     }
@@ -143,6 +148,9 @@ impl World {
             ("PACKAGE_BOT_TELEGRAM_API_URL", self.telegram.url()),
             ("PACKAGE_BOT_GRPC_URL", format!("http://{}", self.calls.addr())),
             ("PACKAGE_BOT_REDIS_URL", self.redis.url()),
+            // Machines that do other things as well are slow: who is to be given up sooner says so.
+            ("PACKAGE_BOT_CACHE_TIMEOUT_MS", "5000".to_owned()),
+            ("PACKAGE_BOT_CALL_TIMEOUT_MS", "60000".to_owned()),
             ("PACKAGE_BOT_KAFKA_BROKERS", self.brokers.clone()),
             ("PACKAGE_BOT_COMMANDS_TOPIC", self.commands.name.clone()),
             ("PACKAGE_BOT_CACHE_EVENTS_TOPIC", self.cache_events.name.clone()),
