@@ -62,6 +62,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let Some(me) = whoami(&api, &health, &stop).await? else { return Ok(()) };
     setup::introduce(&api).await;
     tracing::info!(bot = me.username, id = me.id, "polling");
+    if settings.allowed.0.is_empty() {
+        tracing::warn!("everybody who finds the bot may change packages: allowed-ids names nobody");
+    }
 
     let journal = Arc::new(Journal::new(writer.clone(), metrics.clone()));
     let commands =

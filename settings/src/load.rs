@@ -190,7 +190,8 @@ fn from_default(setting: &Setting) -> Option<Typed> {
     Some(Typed {
         text,
         origin: format!("the default of {}", setting.name),
-        secret: setting.secret,
+        // It stands in the documentation.
+        secret: false,
         file: None,
         is_default: true,
     })
