@@ -187,6 +187,18 @@ mod tests {
         Some((record.key, serde_json::from_str(&record.value).expect("JSON"), header.unwrap_or_default()))
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_takes_too_long_is_left_behind_and_one_that_is_dropped_is_not() {
+        let behind = Arc::<AtomicBool>::default();
+        let (sender, end) = oneshot::channel();
+        drop(sender);
+        Written::under_way(end, Arc::clone(&behind)).wait().await;
+        assert!(!behind.load(Ordering::Relaxed));
+        let (_kept, end) = oneshot::channel();
+        Written::under_way(end, Arc::clone(&behind)).wait().await;
+        assert!(behind.load(Ordering::Relaxed));
+    }
+
     #[test]
     fn a_command_is_recorded_with_all_five_fields() {
         let update = json!({ "update_id": 1, "message": { "message_id": 2, "from": { "id": 7, "first_name": "Ivan" },
