@@ -63,7 +63,7 @@ chaos: ## random faults for CHAOS_MINUTES (5), and a count of what was lost; CHA
 ONLY ?=
 bench: ## measure everything, write BENCHMARKS.md (half an hour); ONLY="rows" for some; ONLY=beside BENCH_BESIDE=PATH
 	@$(STACK) up
-	@cargo build --release -p walpost -p logistic-package-api -p bench
+	@cargo build --release -p walpost -p logistic-package-api -p package-bot -p bench
 	@target/release/bench $(ONLY)
 
 micro: ## what each step of an event's path costs, and its instructions where valgrind is installed

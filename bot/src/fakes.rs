@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::cache::{Cache, Ticket};
-use crate::journal::{Record, Writer};
+use crate::journal::{Record, Writer, Written};
 use crate::packages::{Call, Package, Packages, ServiceError};
 use crate::route::grammar::Fields;
 
@@ -129,7 +129,8 @@ impl Recorded {
 }
 
 impl Writer for Recorded {
-    fn write(&self, record: Record) {
+    fn write(&self, record: Record) -> Written {
         self.0.lock().expect("a lock").push(record);
+        Written::default()
     }
 }

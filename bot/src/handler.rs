@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use crate::cache::Cache;
 use crate::command::{Commands, Outcome, Sender};
-use crate::journal::Journal;
+use crate::journal::{Journal, Written};
 use crate::observe::metrics::Metrics;
 use crate::packages::{Call, Packages, ServiceError};
 use crate::reply::Reply;
@@ -45,14 +45,15 @@ pub struct Handler<P, C> {
 }
 
 impl<P: Packages, C: Cache> Handle for Handler<P, C> {
-    async fn handle(&self, update: Update) {
+    async fn handle(&self, update: Update) -> Written {
         let span = traces::update_span(&update);
         let call = traces::call(&span, self.me.id, update.id);
         let kind = update.kind();
         let work = tracing::Instrument::instrument(self.work(&update, &call), span);
-        let outcome = work.await;
+        let (outcome, recorded) = work.await;
         self.metrics.updates.with_label_values(&[kind, outcome]).inc();
         tracing::debug!(update_id = update.id, kind, outcome, trace_id = %call.trace_id, "an update is handled");
+        recorded
     }
 }
 
@@ -62,14 +63,15 @@ impl<P: Packages, C: Cache> Handler<P, C> {
         Self { api, commands, journal, me, metrics }
     }
 
-    async fn work(&self, update: &Update, call: &Call) -> &'static str {
+    async fn work(&self, update: &Update, call: &Call) -> (&'static str, Written) {
         tracing::trace!(?update, "an update has come");
-        self.journal.command(update, call);
-        match &update.event {
+        let recorded = self.journal.command(update, call);
+        let outcome = match &update.event {
             Event::Message(message) => self.message(message, call).await,
             Event::Pressed(query) => self.pressed(query, call).await,
             Event::Edited(_) | Event::Other => "ignored",
-        }
+        };
+        (outcome, recorded)
     }
 
     async fn message(&self, message: &Message, call: &Call) -> &'static str {

@@ -1,9 +1,12 @@
 //! Records of what was asked and of the cache's uses, for Kafka: never in the way of a reply.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::packages::Call;
 use crate::telegram::types::{Event, Update};
@@ -33,7 +36,37 @@ pub struct Record {
 /// What takes records. It must not wait.
 pub trait Writer: Send + Sync + 'static {
     /// Takes one, or drops and counts it.
-    fn write(&self, record: Record);
+    fn write(&self, record: Record) -> Written;
+}
+
+/// For a record that was taken. A Kafka that is away is left behind after that: an update is confirmed without its record.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// A record's way to Kafka.
+#[derive(Debug, Default)]
+pub struct Written(Option<UnderWay>);
+
+#[derive(Debug)]
+struct UnderWay {
+    /// Fails when its sender is dropped, which is as good.
+    end: oneshot::Receiver<()>,
+    behind: Arc<AtomicBool>,
+}
+
+impl Written {
+    /// On its way until the sender of `end` is dropped. `behind` is set when it is given up, so that others are not waited for.
+    #[must_use]
+    pub fn under_way(end: oneshot::Receiver<()>, behind: Arc<AtomicBool>) -> Self {
+        Self(Some(UnderWay { end, behind }))
+    }
+
+    /// Until Kafka has it, or it was dropped, or it has taken too long.
+    pub async fn wait(self) {
+        let Some(UnderWay { end, behind }) = self.0 else { return };
+        if tokio::time::timeout(WRITE_MAX, end).await.is_err() && !behind.swap(true, Ordering::Relaxed) {
+            tracing::warn!("Kafka takes no records: updates are confirmed without them until it does");
+        }
+    }
 }
 
 /// A use of the cache.
@@ -81,8 +114,8 @@ impl Journal {
     }
 
     /// What somebody has sent, whatever becomes of it. What has no sender is not recorded.
-    pub fn command(&self, update: &Update, call: &Call) {
-        let Some(from) = update.from() else { return };
+    pub fn command(&self, update: &Update, call: &Call) -> Written {
+        let Some(from) = update.from() else { return Written::default() };
         let now = Utc::now();
         let (text, data) = match &update.event {
             Event::Message(message) | Event::Edited(message) => (message.text.as_deref(), None),
@@ -99,7 +132,7 @@ impl Journal {
         let key = from.id.to_string();
         // The same in each repetition of the update, so that a reader can tell them.
         let headers = headers(&call.key, "command", &key, now, call);
-        self.writer.write(Record { topic: Topic::Commands, key, value: value.to_string(), headers });
+        self.writer.write(Record { topic: Topic::Commands, key, value: value.to_string(), headers })
     }
 
     /// A use of the cache, and whether it succeeded.
@@ -152,6 +185,18 @@ mod tests {
         let record = recorded.take().pop()?;
         let header = record.headers.iter().find(|(name, _)| *name == "ce_id").map(|(_, value)| value.clone());
         Some((record.key, serde_json::from_str(&record.value).expect("JSON"), header.unwrap_or_default()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_takes_too_long_is_left_behind_and_one_that_is_dropped_is_not() {
+        let behind = Arc::<AtomicBool>::default();
+        let (sender, end) = oneshot::channel();
+        drop(sender);
+        Written::under_way(end, Arc::clone(&behind)).wait().await;
+        assert!(!behind.load(Ordering::Relaxed));
+        let (_kept, end) = oneshot::channel();
+        Written::under_way(end, Arc::clone(&behind)).wait().await;
+        assert!(behind.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::telegram::Api;
 
 /// Between two looks at what the bot needs beside Telegram.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Connections to the pages at once, at most: a few probes, a Prometheus, a person.
+const CONNECTIONS_MAX: usize = 64;
 /// Pauses while Telegram cannot be reached at the start.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -60,6 +62,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let Some(me) = whoami(&api, &health, &stop).await? else { return Ok(()) };
     setup::introduce(&api).await;
     tracing::info!(bot = me.username, id = me.id, "polling");
+    if settings.allowed.0.is_empty() {
+        tracing::warn!("everybody who finds the bot may change packages: allowed-ids names nobody");
+    }
 
     let journal = Arc::new(Journal::new(writer.clone(), metrics.clone()));
     let commands =
@@ -111,11 +116,7 @@ async fn serve(
     let listener = listener.with_context(|| format!("http-addr: cannot listen on {}", settings.http_addr))?;
     tracing::info!(address = %listener.local_addr()?, "serving /live, /ready and /metrics");
     let router = http::router(health.clone(), metrics.clone());
-    beside.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "nothing is served any more");
-        }
-    });
+    beside.spawn(clients::serve_pages(listener, router, CONNECTIONS_MAX, CancellationToken::new()));
     Ok(())
 }
 

@@ -22,10 +22,7 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
-    // One that is not text cannot be a setting.
-    let env: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = settings::environment();
     let settings = match Settings::load(&matches, &env) {
         Ok(settings) => settings,
         Err(mistakes) => {

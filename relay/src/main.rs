@@ -11,9 +11,7 @@ fn main() -> ExitCode {
         eprintln!("walpost: a TLS provider was installed already");
     }
     let matches = cli::command().get_matches();
-    let env: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = settings::environment();
     if let Some(ended) = cli::without_settings(&matches) {
         return ended;
     }

@@ -18,7 +18,7 @@ use crate::config::PAGE_SIZE_MAX;
 use crate::domain::{self, Invalid, PackageId};
 use crate::metrics::Metrics;
 use crate::store::{Outcome, Store};
-use crate::telemetry::trace::{SPANS, traceparent_of_event};
+use crate::telemetry::trace::traceparent_of_event;
 
 pub use answer::CallError;
 pub use health::Health;
@@ -131,7 +131,7 @@ impl PackageApi {
         rpc: &'static str,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<Response<T>, Status> {
-        let span = tracing::info_span!(target: SPANS, "service", otel.name = rpc);
+        let span = tracing::info_span!(target: spans::TARGET, "service", otel.name = rpc);
         let result = call.instrument(span).await;
         if matches!(result, Err(CallError::NotFound)) {
             self.metrics.not_found.inc();

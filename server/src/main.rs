@@ -18,10 +18,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
     let matches = command().get_matches();
-    // One that is not text cannot be a setting.
-    let env: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = settings::environment();
     let settings = match Settings::load(&matches, &env) {
         Ok(settings) => settings,
         Err(mistakes) => {

@@ -34,8 +34,6 @@ use once::{Change, Once};
 use queue::Queue;
 use statement::Statement;
 
-use crate::telemetry::trace::SPANS;
-
 pub use database::{Database, PoolSettings, Pooling, StartError};
 pub use error::StoreError;
 pub use kinds::Standing;
@@ -207,9 +205,9 @@ impl Store {
 
     /// The span of a statement is its caller's, though others may share the statement.
     async fn ask<S: Statement>(&self, statement: S) -> Result<S::Answer, StoreError> {
-        let repository = tracing::info_span!(target: SPANS, "repository", otel.name = S::NAME);
+        let repository = tracing::info_span!(target: spans::TARGET, "repository", otel.name = S::NAME);
         let sql = tracing::info_span!(
-            target: SPANS,
+            target: spans::TARGET,
             parent: &repository,
             "sql",
             otel.name = S::NAME,

@@ -6,13 +6,14 @@ pub(crate) mod trace;
 use std::io::{self, IsTerminal};
 
 use settings::{LogFormat, LogLevel};
+use spans::Exporting;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-pub use trace::{Exporting, TraceSettings};
+pub use trace::TraceSettings;
 
 /// Crates that tell of every frame and timer from `debug` on. Nobody who asks for our own debug log wants that.
 const CHATTY: [&str; 9] = [
@@ -76,7 +77,7 @@ fn filter(LogLevel(level): LogLevel) -> Targets {
     Targets::new()
         .with_default(level)
         .with_targets(CHATTY.map(|target| (target, chatty)))
-        .with_target(trace::SPANS, LevelFilter::OFF)
+        .with_target(spans::TARGET, LevelFilter::OFF)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod values;
 
 pub use collector::Collector;
 pub use document::{markdown, sample_file};
-pub use load::read_secret;
+pub use load::{environment, read_secret};
 pub use log::{LogFormat, LogLevel};
 pub use values::{Mistakes, Values};
 

@@ -12,6 +12,14 @@ use crate::{MapSetting, Setting, Table, Values, entries, tables};
 /// The flag that names the file.
 const FILE_FLAG: &str = "config";
 
+/// The variables of the process. One that is not text cannot be a setting.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let texts = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.collect()
+}
+
 impl Table {
     /// The command line's flags, global to all subcommands.
     #[must_use]
@@ -185,7 +193,8 @@ fn from_default(setting: &Setting) -> Option<Typed> {
     Some(Typed {
         text,
         origin: format!("the default of {}", setting.name),
-        secret: setting.secret,
+        // It stands in the documentation.
+        secret: false,
         file: None,
         is_default: true,
         is_preset: false,

@@ -33,6 +33,8 @@ pub struct CacheSettings {
     pub client: ::redis::Client,
     /// Seconds a description is kept.
     pub ttl_s: u64,
+    /// For a connection, and for each answer: the reply to a person waits for it.
+    pub timeout: Duration,
 }
 
 /// A cache of descriptions.
@@ -72,7 +74,7 @@ impl RedisCache {
     #[must_use]
     pub fn new(settings: &CacheSettings, remembered: Duration) -> Self {
         Self {
-            connection: Arc::new(Connection::new(settings.client.clone())),
+            connection: Arc::new(Connection::new(settings.client.clone(), settings.timeout)),
             ledger: Arc::new(Ledger::new(remembered)),
             ttl_s: settings.ttl_s,
         }

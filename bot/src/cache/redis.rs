@@ -8,8 +8,6 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// For a connection, and for each answer: the reply to a person waits for it.
-const TIMEOUT: Duration = Duration::from_millis(100);
 /// After a failure nobody tries to connect for so long: many chats at once would otherwise wait one after the other.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A connection that a restart has broken shows that at the next command, which is worth a second try.
@@ -17,6 +15,8 @@ const TRIES: u32 = 2;
 
 pub(super) struct Connection {
     client: redis::Client,
+    /// For a connection, and for each answer.
+    timeout: Duration,
     open: Mutex<Option<MultiplexedConnection>>,
     failed: StdMutex<Option<Instant>>,
 }
@@ -30,8 +30,8 @@ pub(super) struct Failure {
 }
 
 impl Connection {
-    pub(super) fn new(client: redis::Client) -> Self {
-        Self { client, open: Mutex::default(), failed: StdMutex::default() }
+    pub(super) fn new(client: redis::Client, timeout: Duration) -> Self {
+        Self { client, timeout, open: Mutex::default(), failed: StdMutex::default() }
     }
 
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
@@ -63,11 +63,11 @@ impl Connection {
             return Err((ErrorKind::Io, "Redis was away a moment ago").into());
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT));
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
         // The greeting on a new connection has no time-out of its own.
         let connecting = tokio::time::timeout(
-            2 * TIMEOUT,
+            2 * self.timeout,
             self.client.get_multiplexed_async_connection_with_config(&config),
         );
         let connected =

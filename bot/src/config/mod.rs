@@ -204,7 +204,8 @@ fn cache(values: &mut Values) -> Option<CacheSettings> {
         redis::Client::open(url).map_err(|_| "expected redis://host:6379/0 or unix:///path".to_owned())
     });
     let ttl_s = values.number("cache-ttl-s", 1..=2_592_000);
-    Some(CacheSettings { client: client?, ttl_s: ttl_s? })
+    let timeout = values.number("cache-timeout-ms", 10..=10_000).map(Duration::from_millis);
+    Some(CacheSettings { client: client?, ttl_s: ttl_s?, timeout: timeout? })
 }
 
 fn telemetry(values: &mut Values) -> Option<TelemetrySettings> {

@@ -19,7 +19,7 @@ const MAPS: [MapSetting; 1] = [MapSetting {
     help: "A property of librdkafka for both producer and consumer, such as those of TLS and SASL.",
 }];
 
-const SETTINGS: [Setting; 21] = [
+const SETTINGS: [Setting; 22] = [
     Setting::optional("telegram-token", "TOKEN", "The bot's token, from @BotFather. Not by a flag: others on the machine can read it.")
         .secret()
         .or_env(&["TOKEN"]),
@@ -42,6 +42,7 @@ const SETTINGS: [Setting; 21] = [
     Setting::new("kafka-group", "GROUP", "logistic-package-api-bot", "The consumer group for that topic."),
     Setting::new("redis-url", "URL", "redis://redis:6379/0", "Where the cache is: redis://user:password@host:port/database, or unix:///path. From a file or the environment where it has a password.").secret(),
     Setting::new("cache-ttl-s", "S", "3600", "How long a description is kept in the cache, 1 to 2592000."),
+    Setting::new("cache-timeout-ms", "MS", "100", "How long Redis may take to let the bot in, and to answer, 10 to 10000. People wait for it."),
     Setting::new("http-addr", "IP:PORT", "0.0.0.0:9102", "Where /live, /ready and /metrics listen. Port 0 takes a free one."),
     Setting::new("drain-timeout-ms", "MS", "20000", "How long updates that were taken may take to finish after SIGTERM or SIGINT, 0 to 600000."),
     Setting::new("log-level", "LEVEL", "info", "What is logged: off, error, warn, info, debug or trace. What people write is logged at trace alone."),

@@ -8,13 +8,15 @@ use std::time::Duration;
 use logistic_package_proto::package_event::{EventType, PackageEvent};
 use prost::Message as _;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::KafkaSettings;
 use crate::cache::{Cache, RedisCache};
 use crate::observe::metrics::Metrics;
 use crate::route::grammar;
+use crate::telemetry::traces;
 
 /// How often what was read is committed; also how long a Kafka that fails is left alone.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,7 +82,9 @@ impl Follower {
     }
 
     fn commit(&mut self, mode: CommitMode) {
-        if self.uncommitted && !self.cache.is_dirty() {
+        if self.uncommitted && self.cache.is_dirty() {
+            tracing::debug!("offsets are not committed before every removal is made");
+        } else if self.uncommitted {
             match self.consumer.commit_consumer_state(mode) {
                 Ok(()) => self.uncommitted = false,
                 Err(error) => tracing::debug!(%error, "offsets are not committed: events will be read again"),
@@ -90,11 +94,14 @@ impl Follower {
 }
 
 async fn forget(cache: &RedisCache, metrics: &Metrics, message: &BorrowedMessage<'_>) {
-    let forgotten = match changed(message.key(), message.payload()) {
-        Some(id) => cache.forget(id).await,
-        None => return,
-    };
+    let Some(id) = changed(message.key(), message.payload()) else { return };
+    let span = traces::event_span(message.topic(), header(message, "traceparent"));
+    let forgotten = cache.forget(id).instrument(span).await;
     metrics.events.with_label_values(&[if forgotten { "true" } else { "false" }]).inc();
+}
+
+fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a [u8]> {
+    message.headers()?.iter().find(|header| header.key == name)?.value
 }
 
 /// The package that has changed. One that is new cannot be in the cache but by its own maker, who has the truth.

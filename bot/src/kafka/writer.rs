@@ -1,11 +1,15 @@
 //! Writes records without waiting for them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
+use tokio::sync::oneshot;
 
 use super::{KafkaSettings, METADATA_TIMEOUT};
-use crate::journal::{Record, Topic, Writer};
+use crate::journal::{Record, Topic, Writer, Written};
 use crate::observe::metrics::Metrics;
 
 /// Records that wait for Kafka at most: a few megabytes. Above that, and when a record has waited for
@@ -19,9 +23,20 @@ pub struct KafkaWriter {
     commands: String,
     cache_events: String,
     metrics: Metrics,
+    behind: Arc<AtomicBool>,
 }
 
-struct Reports(Metrics);
+struct Reports {
+    metrics: Metrics,
+    /// Kafka did not take a record in time, and has taken none since.
+    behind: Arc<AtomicBool>,
+}
+
+/// What becomes of a record is told to whoever waits, by being dropped.
+struct OnItsWay {
+    topic: &'static str,
+    _end: Option<oneshot::Sender<()>>,
+}
 
 impl ClientContext for Reports {
     fn stats(&self, _: Statistics) {}
@@ -32,12 +47,15 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<&'static str>;
+    type DeliveryOpaque = Box<OnItsWay>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, topic: Box<&'static str>) {
-        if let Err((error, _)) = result {
-            tracing::warn!(topic = *topic, %error, "a record is dropped");
-            self.0.dropped.with_label_values(&[*topic]).inc();
+    fn delivery(&self, result: &DeliveryResult<'_>, record: Box<OnItsWay>) {
+        match result {
+            Ok(_) => self.behind.store(false, Ordering::Relaxed),
+            Err((error, _)) => {
+                tracing::warn!(topic = record.topic, %error, "a record is dropped");
+                self.metrics.dropped.with_label_values(&[record.topic]).inc();
+            }
         }
     }
 }
@@ -57,12 +75,15 @@ impl KafkaWriter {
             ("queue.buffering.max.messages", QUEUE_MAX),
             ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
         ]);
-        let producer = config.create_with_context(Reports(metrics.clone()));
+        let behind = Arc::<AtomicBool>::default();
+        let reports = Reports { metrics: metrics.clone(), behind: Arc::clone(&behind) };
+        let producer = config.create_with_context(reports);
         Ok(Self {
             producer: producer.map_err(|error| format!("kafka-property: {error}"))?,
             commands: settings.commands_topic.clone(),
             cache_events: settings.cache_events_topic.clone(),
             metrics,
+            behind,
         })
     }
 
@@ -82,18 +103,20 @@ impl KafkaWriter {
 }
 
 impl Writer for KafkaWriter {
-    fn write(&self, record: Record) {
+    fn write(&self, record: Record) -> Written {
         let (topic, label) = match record.topic {
             Topic::Commands => (&self.commands, "commands"),
             Topic::CacheEvents => (&self.cache_events, "cache_events"),
         };
+        let is_waited_for = record.topic == Topic::Commands && !self.behind.load(Ordering::Relaxed);
+        let (sender, end) = if is_waited_for { Some(oneshot::channel()) } else { None }.unzip();
         let headers = record
             .headers
             .iter()
             .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
                 headers.insert(Header { key, value: Some(value) })
             });
-        let message = BaseRecord::with_opaque_to(topic, Box::new(label))
+        let message = BaseRecord::with_opaque_to(topic, Box::new(OnItsWay { topic: label, _end: sender }))
             .key(&record.key)
             .payload(&record.value)
             .headers(headers);
@@ -101,5 +124,6 @@ impl Writer for KafkaWriter {
             tracing::debug!(topic = label, %error, "a record is dropped");
             self.metrics.dropped.with_label_values(&[label]).inc();
         }
+        end.map_or_else(Written::default, |end| Written::under_way(end, Arc::clone(&self.behind)))
     }
 }

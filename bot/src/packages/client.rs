@@ -15,6 +15,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{Call, Package, Packages, ServiceError, retry};
 use crate::route::grammar::Fields;
+use crate::telemetry::traces;
 
 /// An address that swallows what is sent must not use up a call's time before another try.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,7 +109,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             metadata.insert("authorization", authorization.clone());
         }
-        if let Ok(traceparent) = call.traceparent.parse() {
+        if let Ok(traceparent) = traces::traceparent_of_request(call).parse() {
             metadata.insert("traceparent", traceparent);
         }
         if changes && let Ok(key) = call.key.parse() {
@@ -177,7 +178,7 @@ macro_rules! rpc {
                 ($client.stub(), $client.request(message.clone(), $call, left, $changes));
             async move { stub.$method(request).await }
         });
-        let answer = crate::telemetry::traces::rpc(stringify!($method), answer).await;
+        let answer = traces::rpc(stringify!($method), answer).await;
         $client.judged(answer.map(tonic::Response::into_inner), $call)
     }};
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lanes::Lanes;
 use self::window::Window;
+use crate::journal::Written;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
 use crate::telegram::types::Update;
@@ -33,8 +34,8 @@ const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What handles an update to its end.
 pub trait Handle: Send + Sync + 'static {
-    /// Handles one.
-    fn handle(&self, update: Update) -> impl Future<Output = ()> + Send;
+    /// Handles one. It is confirmed when its record is written, for which nobody in its chat waits.
+    fn handle(&self, update: Update) -> impl Future<Output = Written> + Send;
 }
 
 /// Telegram does not know the token.
@@ -59,6 +60,8 @@ pub struct Source<H> {
     poll_timeout: Duration,
     window: Window,
     lanes: Lanes,
+    /// Cancelled when updates wait for room that others have whose records are not written yet.
+    room_is_needed: CancellationToken,
     ended: (UnboundedSender<i64>, UnboundedReceiver<i64>),
 }
 
@@ -66,7 +69,8 @@ impl<H: Handle> Source<H> {
     /// Nothing is asked yet.
     pub fn new(api: Api, handler: Arc<H>, health: Health, metrics: Metrics, poll_timeout: Duration) -> Self {
         let (window, lanes, ended) = (Window::new(), Lanes::new(), unbounded_channel());
-        Self { api, handler, health, metrics, poll_timeout, window, lanes, ended }
+        let room_is_needed = CancellationToken::new();
+        Self { api, handler, health, metrics, poll_timeout, window, lanes, room_is_needed, ended }
     }
 
     /// Takes updates until it is told to stop; then nothing more is taken.
@@ -134,6 +138,7 @@ impl<H: Handle> Source<H> {
             }
         }
         if new == 0 && given >= UPDATES_MAX {
+            std::mem::take(&mut self.room_is_needed).cancel();
             self.window.stuck();
         }
         self.count_unfinished();
@@ -146,10 +151,13 @@ impl<H: Handle> Source<H> {
             self.metrics.updates.with_label_values(&[update.kind(), "ignored"]).inc();
             return;
         };
-        let handler = Arc::clone(&self.handler);
+        let (handler, room_is_needed) = (Arc::clone(&self.handler), self.room_is_needed.clone());
         self.lanes.spawn(lane, async move {
-            let _end = end;
-            handler.handle(update).await;
+            let recorded = handler.handle(update).await;
+            tokio::spawn(async move {
+                room_is_needed.run_until_cancelled(recorded.wait()).await;
+                drop(end);
+            });
         });
     }
 

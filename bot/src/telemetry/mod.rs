@@ -5,13 +5,12 @@ pub mod traces;
 use std::io::{self, IsTerminal};
 
 use settings::{Collector, LogFormat, LogLevel};
+use spans::Exporting;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
-
-pub use traces::Exporting;
 
 /// Crates that tell of every frame from `debug` on. That of HTTP logs URLs as well, which hold the bot's token: it is off
 /// at every level.
@@ -61,7 +60,7 @@ fn filter(LogLevel(level): LogLevel) -> Targets {
         .with_targets(CHATTY.map(|target| (target, chatty)))
         .with_targets(OFF.map(|target| (target, LevelFilter::OFF)))
         // Spans are not for the log.
-        .with_target(traces::SPANS, LevelFilter::OFF)
+        .with_target(spans::TARGET, LevelFilter::OFF)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
 use logistic_package_proto::package_api::logistic_package_api_service_client::LogisticPackageApiServiceClient;
@@ -14,6 +14,7 @@ use logistic_package_proto::package_api::*;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Request, Response, Status};
 
@@ -35,7 +36,9 @@ struct Recorder {
 struct State {
     calls: Mutex<Vec<Call>>,
     failures: Mutex<HashMap<String, (Code, String, usize)>>,
-    delays: Mutex<HashMap<String, Duration>>,
+    gates: Mutex<HashMap<String, CancellationToken>>,
+    /// What the real one has answered.
+    answered: AtomicUsize,
     /// The answer of the next change is withheld.
     hold: Mutex<Option<Arc<Notify>>>,
 }
@@ -76,9 +79,16 @@ impl RecordingApi {
         self.state.failures.lock().unwrap().insert(method.to_owned(), (code, message.to_owned(), times));
     }
 
-    /// Calls of a method are answered late from now on; what the real one says is asked for at once.
-    pub fn delay(&self, method: &str, delay: Duration) {
-        self.state.delays.lock().unwrap().insert(method.to_owned(), delay);
+    /// Calls of a method are answered only when what is returned is dropped; what the real one says is asked for at once.
+    pub fn hold(&self, method: &str) -> DropGuard {
+        let gate = CancellationToken::new();
+        self.state.gates.lock().unwrap().insert(method.to_owned(), gate.clone());
+        gate.drop_guard()
+    }
+
+    /// How many calls the real one has answered.
+    pub fn answered(&self) -> usize {
+        self.state.answered.load(Ordering::Relaxed)
     }
 
     /// The next change is made and never answered; what is returned says when it is made.
@@ -111,9 +121,10 @@ impl Recorder {
     }
 
     async fn after(&self, method: &str, changes: bool) {
-        let delay = self.state.delays.lock().unwrap().get(method).copied();
-        if let Some(delay) = delay {
-            tokio::time::sleep(delay).await;
+        self.state.answered.fetch_add(1, Ordering::Relaxed);
+        let gate = self.state.gates.lock().unwrap().get(method).cloned();
+        if let Some(gate) = gate {
+            gate.cancelled().await;
         }
         if changes {
             let hold = self.state.hold.lock().unwrap().take();

@@ -6,19 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use harness::{PrivateKafka, Proxy, port, wait_until};
+use anyhow::{Context, Result, ensure};
+use harness::{FakeTelegram, PrivateKafka, Proxy, port, wait_until};
 use serde_json::json;
 
-use crate::support::{Bot, World, message_in, package};
+use crate::support::{Bot, DEADLINE, World, message_in, package};
 
 const CHATS: i64 = 40;
 /// `CHAOS_UPDATES` asks for more.
 const UPDATES: i64 = 2_000;
 /// Of all of it, on a slow machine.
-const CHAOS_DEADLINE: Duration = Duration::from_secs(240);
-/// Between two faults: long enough for some work.
-const CALM: Duration = Duration::from_millis(700);
+const CHAOS_DEADLINE: Duration = Duration::from_secs(480);
+/// Answers between two faults, and while something is away: so that there is work in every state.
+const ANSWERS: usize = 25;
 
 /// What the updates ask for. Titles are unique, so that each change can be found.
 fn text(id: i64) -> String {
@@ -44,6 +44,8 @@ async fn whatever_fails_each_change_is_made_once_and_each_update_answered() -> R
     let mut world = World::on(broker.brokers()).await?;
     fill(&world, updates).await?;
     world.set("PACKAGE_BOT_KAFKA_BROKERS", kafka.addr().to_string());
+    // While the package API is away nobody is to wait for long.
+    world.set("PACKAGE_BOT_CALL_TIMEOUT_MS", "20000");
     // What is logged of it all is not looked at.
     world.set("PACKAGE_BOT_LOG_LEVEL", "warn");
     let started = Instant::now();
@@ -62,7 +64,7 @@ async fn whatever_fails_each_change_is_made_once_and_each_update_answered() -> R
         );
         kills += 1;
         bot = fault(kills, &mut world, &kafka, bot).await?;
-        tokio::time::sleep(CALM).await;
+        some_work(&world.telegram).await.with_context(|| bot.process.log_tail())?;
     }
     bot.process.terminate(Duration::from_secs(30)).await?;
     println!("{updates} updates in {:?}, {kills} faults", started.elapsed());
@@ -92,7 +94,7 @@ async fn fault(nth: u32, world: &mut World, kafka: &Proxy, mut bot: Bot) -> Resu
         }
         2 => {
             world.redis.kill()?;
-            tokio::time::sleep(CALM).await;
+            some_work(&world.telegram).await?;
             world.redis.start_again().await?;
         }
         3 => {
@@ -101,11 +103,21 @@ async fn fault(nth: u32, world: &mut World, kafka: &Proxy, mut bot: Bot) -> Resu
         }
         _ => {
             kafka.refuse();
-            tokio::time::sleep(CALM).await;
+            some_work(&world.telegram).await?;
             kafka.heal();
         }
     }
     Ok(bot)
+}
+
+/// Waits until some are answered, or none is left to be.
+async fn some_work(telegram: &FakeTelegram) -> Result<()> {
+    let answered = || telegram.calls_of("sendMessage").into_iter().filter(|call| call.status == 200).count();
+    let enough = answered() + ANSWERS;
+    wait_until("some are answered", CHAOS_DEADLINE, async || {
+        Ok(answered() >= enough || telegram.unconfirmed().is_empty())
+    })
+    .await
 }
 
 async fn audit(world: &World, updates: i64) -> Result<()> {
@@ -186,16 +198,11 @@ async fn a_confirmed_creation_is_a_package() -> Result<()> {
         world.telegram.push(message_in(id, &json!({ "id": chat(id), "type": "private" }), &text));
     }
     for _ in 0..2 {
-        let sent = world.telegram.calls_of("sendMessage").len();
-        wait_until("some are answered", Duration::from_secs(30), async || {
-            Ok(world.telegram.calls_of("sendMessage").len() > sent + 5
-                || world.telegram.unconfirmed().is_empty())
-        })
-        .await?;
+        some_work(&world.telegram).await?;
         bot.process.kill()?;
         bot = world.bot().await?;
     }
-    world.telegram.wait_until_confirmed(Duration::from_secs(60)).await?;
+    world.telegram.wait_until_confirmed(DEADLINE).await?;
     let told: BTreeSet<_> =
         world.telegram.calls_of("sendMessage").iter().map(|call| call.text("text").to_owned()).collect();
     let rows =

@@ -14,3 +14,4 @@ mod started; // starts and ends
 mod support;
 mod talk; // groups, topics, buttons
 mod telegram_fails; // a Telegram that refuses, throttles or is away
+mod trace; // one trace, from the message to the record

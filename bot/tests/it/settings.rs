@@ -27,6 +27,15 @@ async fn wrong_settings_end_it_with_2_and_are_all_named() -> Result<()> {
 async fn check_config_shows_every_setting_and_no_secret() -> Result<()> {
     let ended = program().env("TOKEN", "1:hunter2").output(&["check-config"]).await?.success()?;
     assert!(ended.stdout.contains("page-size = 5") && !ended.stdout.contains("hunter2"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("redis-url = redis://redis:6379/0"),
+        "a default is no secret: {}",
+        ended.stdout
+    );
+    assert!(ended.stdout.contains("everybody who finds the bot may change packages"), "{}", ended.stdout);
+    let some =
+        program().env("TOKEN", "1:hunter2").output(&["check-config", "--allowed-ids=7"]).await?.success()?;
+    assert!(!some.stdout.contains("everybody"), "{}", some.stdout);
     Ok(())
 }
 

@@ -21,30 +21,38 @@ pub struct PackageApi {
     pub grpc: SocketAddr,
     pub database: Database,
     status: SocketAddr,
+    /// Where its spans go; empty: nowhere.
+    collector: String,
 }
 
 impl PackageApi {
-    pub async fn start() -> Result<Self> {
+    async fn start(collector: &str) -> Result<Self> {
         let database = Database::fresh(&Stack::shared().await?.database_url).await?;
         let (grpc, status) = (port::free()?, port::free()?);
-        let process = Self::spawn(&database, grpc, status)?;
-        let api = Self { process, grpc, database, status };
+        let process = Self::spawn(&database, grpc, status, collector)?;
+        let api = Self { process, grpc, database, status, collector: collector.to_owned() };
         api.wait_until_ready().await?;
         Ok(api)
     }
 
-    fn spawn(database: &Database, grpc: SocketAddr, status: SocketAddr) -> Result<Process> {
+    fn spawn(database: &Database, grpc: SocketAddr, status: SocketAddr, collector: &str) -> Result<Process> {
         let program = Program::new(program::sibling("logistic-package-api")?)
             .env("PACKAGE_API_DATABASE_URL", &database.url)
             .env("PACKAGE_API_GRPC_ADDR", grpc.to_string())
             .env("PACKAGE_API_STATUS_ADDR", status.to_string())
             .env("PACKAGE_API_REST_ADDR", "127.0.0.1:0")
-            .env("PACKAGE_API_METRICS_ADDR", "127.0.0.1:0");
+            .env("PACKAGE_API_METRICS_ADDR", "127.0.0.1:0")
+            // A disk that others use as well may take seconds for a commit.
+            .env("PACKAGE_API_DATABASE_ACQUIRE_TIMEOUT_MS", "30000")
+            .env("PACKAGE_API_DATABASE_STATEMENT_TIMEOUT_MS", "30000")
+            .env("PACKAGE_API_DATABASE_LOCK_TIMEOUT_MS", "30000")
+            .env("PACKAGE_API_CALL_TIMEOUT_MS", "60000")
+            .env("PACKAGE_API_OTLP_ENDPOINT", collector);
         program.spawn(&["serve"])
     }
 
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = Self::spawn(&self.database, self.grpc, self.status)?;
+        self.process = Self::spawn(&self.database, self.grpc, self.status, &self.collector)?;
         self.wait_until_ready().await
     }
 
@@ -103,7 +111,18 @@ impl World {
 
     /// With another Kafka than the shared one.
     pub async fn on(brokers: &str) -> Result<Self> {
-        let package_api = PackageApi::start().await?;
+        Self::made(brokers, "").await
+    }
+
+    /// Bot and package API send their spans to a collector.
+    pub async fn traced(collector: &str) -> Result<Self> {
+        let mut world = Self::made(&Stack::shared().await?.brokers, collector).await?;
+        world.set("PACKAGE_BOT_OTLP_ENDPOINT", collector);
+        Ok(world)
+    }
+
+    async fn made(brokers: &str, collector: &str) -> Result<Self> {
+        let package_api = PackageApi::start(collector).await?;
         Ok(Self {
             telegram: FakeTelegram::start().await?,
             redis: PrivateRedis::start().await?,
@@ -129,6 +148,9 @@ impl World {
             ("PACKAGE_BOT_TELEGRAM_API_URL", self.telegram.url()),
             ("PACKAGE_BOT_GRPC_URL", format!("http://{}", self.calls.addr())),
             ("PACKAGE_BOT_REDIS_URL", self.redis.url()),
+            // Machines that do other things as well are slow: who is to be given up sooner says so.
+            ("PACKAGE_BOT_CACHE_TIMEOUT_MS", "5000".to_owned()),
+            ("PACKAGE_BOT_CALL_TIMEOUT_MS", "60000".to_owned()),
             ("PACKAGE_BOT_KAFKA_BROKERS", self.brokers.clone()),
             ("PACKAGE_BOT_COMMANDS_TOPIC", self.commands.name.clone()),
             ("PACKAGE_BOT_CACHE_EVENTS_TOPIC", self.cache_events.name.clone()),

@@ -63,9 +63,10 @@ async fn a_second_poller_makes_it_not_ready_until_it_is_alone_again() -> Result<
     bot.wait_until_ready_says(200, "ready").await?;
     let conflict =
         "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running";
-    world.telegram.order("getUpdates", 3, Fault::refuse(409, conflict));
+    world.telegram.order("getUpdates", 1000, Fault::refuse(409, conflict));
     world.telegram.poll_from_elsewhere();
     bot.wait_until_ready_says(503, "409").await?;
+    world.telegram.recover("getUpdates");
     bot.wait_until_ready_says(200, "ready").await?;
     world.reply(message(1, "/start")).await?;
     Ok(())

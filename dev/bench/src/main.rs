@@ -1,4 +1,4 @@
-//! How fast and how light walpost and the package API are, beside what there is to compare with.
+//! How fast and how light walpost, the package API and its bot are, beside what there is to compare with.
 //!
 //! Both sides of each comparison are measured in turn, in one run, on one machine: the ratio is what counts, the
 //! absolute figures say what the machine was. What is measured is verified as well: a figure for events that were lost
@@ -8,6 +8,7 @@
 //! was kept of the others. `BENCH_EVENTS` (1000000) and `BENCH_ROUNDS` (3) change the size.
 
 mod beside;
+mod bot;
 mod cleaning;
 mod cpu;
 mod drain;
@@ -31,8 +32,19 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 10] =
-    ["rows", "bulk", "limits", "observing", "latency", "recovery", "poller", "cleaning", "memory", "server"];
+const MEASUREMENTS: [&str; 11] = [
+    "rows",
+    "bulk",
+    "limits",
+    "observing",
+    "latency",
+    "recovery",
+    "poller",
+    "cleaning",
+    "memory",
+    "server",
+    "bot",
+];
 
 /// Compares two builds: nothing for the report, and only when it is asked for.
 const BESIDE: &str = "beside";
@@ -87,8 +99,9 @@ impl Bench {
             "poller" => poller::run(self).await?,
             "cleaning" => cleaning::run(self).await?,
             "memory" => memory::run(self).await?,
-            BESIDE => beside::run(self).await?,
-            _ => server::run(self).await?,
+            "server" => server::run(self).await?,
+            "bot" => bot::run(self).await?,
+            _ => beside::run(self).await?,
         };
         section.keep()
     }

@@ -21,10 +21,11 @@ use crate::{Bench, cpu};
 const LASTS: Duration = Duration::from_secs(5);
 
 /// Packages that are there.
-const PACKAGES: u64 = 100_000;
+pub(crate) const PACKAGES: u64 = 100_000;
 
+/// What is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
+pub(crate) enum Call {
     Create,
     Update,
     Describe,
@@ -61,7 +62,8 @@ impl Call {
         format!("\\set id random(1, {PACKAGES})\n{text};\n")
     }
 
-    async fn make(
+    /// Makes it once, of the package `id` where it is of one.
+    pub(crate) async fn make(
         self,
         client: &mut LogisticPackageApiServiceClient<Channel>,
         id: u64,
@@ -97,12 +99,7 @@ impl Call {
 pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     let database = Database::fresh(&bench.stack.database_url).await?;
     let (mut process, addr) = serve(&database).await?;
-    let fill = format!(
-        "insert into package (title, material, max_volume, reusable, created_at) \
-         select 'a title', 'cardboard', 700.5, true, now() from generate_series(1, {PACKAGES}); \
-         analyze package"
-    );
-    database.execute(&fill).await?;
+    fill(&database).await?;
     let columns = ["", "connections", "of pgbench", "requests/s", "pgbench/s", "p50 ms", "p99 ms"];
     let (mut table, mut bars) = (Table::new(&columns), Vec::new());
     for call in Call::ALL {
@@ -148,7 +145,18 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     })
 }
 
-async fn serve(database: &Database) -> Result<(Process, String)> {
+/// Makes the packages that are there.
+pub(crate) async fn fill(database: &Database) -> Result<()> {
+    let fill = format!(
+        "insert into package (title, material, max_volume, reusable, created_at) \
+         select 'a title', 'cardboard', 700.5, true, now() from generate_series(1, {PACKAGES}); \
+         analyze package"
+    );
+    database.execute(&fill).await
+}
+
+/// Starts the server; gives where it takes gRPC.
+pub(crate) async fn serve(database: &Database) -> Result<(Process, String)> {
     let (grpc, status) = (port::free()?, port::free()?);
     let mut process = Program::new(sibling("logistic-package-api")?)
         .env("PACKAGE_API_DATABASE_URL", &database.url)

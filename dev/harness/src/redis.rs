@@ -44,6 +44,12 @@ impl PrivateRedis {
         format!("redis://{}/0", self.proxy.addr())
     }
 
+    /// Its URL, past the proxy.
+    #[must_use]
+    pub fn direct_url(&self) -> String {
+        format!("redis://{}/0", self.addr)
+    }
+
     /// What may befall its connections: refused ones look as if it were gone, and the data is kept.
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
@@ -108,7 +114,7 @@ impl PrivateRedis {
     }
 
     async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
-        let client = redis::Client::open(format!("redis://{}/0", self.addr))?;
+        let client = redis::Client::open(self.direct_url())?;
         let mut connection = client.get_multiplexed_async_connection().await.context("Redis")?;
         Ok(command.query_async(&mut connection).await?)
     }

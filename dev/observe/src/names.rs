@@ -3,8 +3,14 @@
 use std::collections::BTreeSet;
 
 /// How the names of our metrics begin.
-const OURS: [&str; 5] =
-    ["walpost_", "logistic_package_api_", "grpc_server_", "http_microservice_", "package_bot_"];
+const OURS: [&str; 6] = [
+    "walpost_",
+    "logistic_package_api_",
+    "grpc_server_",
+    "http_microservice_",
+    "package_bot_",
+    "package_facade_",
+];
 
 /// Our metrics that a query names. What stands in quotes is a label's value.
 #[must_use]

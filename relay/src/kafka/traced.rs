@@ -6,8 +6,7 @@
 use std::collections::HashMap;
 
 use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
-    TraceState, Tracer as _,
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
@@ -85,12 +84,8 @@ impl Tracing {
 
 /// The context that a `traceparent` names, where its trace is recorded.
 fn sampled(traceparent: &[u8]) -> Option<SpanContext> {
-    let mut fields = std::str::from_utf8(traceparent).ok()?.split('-').skip(1);
-    let trace = TraceId::from_hex(fields.next()?).ok()?;
-    let parent = SpanId::from_hex(fields.next()?).ok()?;
-    let flags = TraceFlags::new(u8::from_str_radix(fields.next()?, 16).ok()?);
-    let context = SpanContext::new(trace, parent, flags, true, TraceState::default());
-    (context.is_valid() && context.is_sampled()).then_some(context)
+    let context = spans::context_of(std::str::from_utf8(traceparent).ok()?)?;
+    context.is_sampled().then_some(context)
 }
 
 impl<S: Sink + Send> Sink for Traced<S> {

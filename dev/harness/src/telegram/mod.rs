@@ -122,6 +122,11 @@ impl FakeTelegram {
         self.shared.order(method, times, fault);
     }
 
+    /// What was ordered for `method` is over.
+    pub fn recover(&self, method: &str) {
+        self.shared.lock().recover(method);
+    }
+
     /// From now on the token is not good.
     pub fn revoke_token(&self) {
         self.shared.lock().revoked = true;

@@ -115,6 +115,10 @@ impl State {
         self.last_poll.is_some()
     }
 
+    pub(super) fn recover(&mut self, method: &str) {
+        self.faults.remove(method);
+    }
+
     pub(super) fn is_latest_poll(&self, poll: u64) -> bool {
         self.poll == poll
     }

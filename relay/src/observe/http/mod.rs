@@ -4,7 +4,6 @@
 //! Served by a thread of its own: the relay's thread rests under load, and one that hangs must not take with it what
 //! says so. Nothing is written here, and no payload of an event is ever shown.
 
-mod connections;
 mod stream;
 
 use std::io::ErrorKind;
@@ -32,6 +31,9 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
+
+/// Connections at once, at most; pages that are open are bounded further.
+const CONNECTIONS_MAX: usize = 256;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -110,7 +112,10 @@ async fn observe(listener: Option<TcpListener>, settings: Settings, vitals: Vita
     let streams = Streams::start(vitals.clone(), places.clone(), stop.clone());
     let Some(listener) = listener else { return stop.cancelled().await };
     match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => connections::serve(listener, router(Shown { vitals, places, streams }), stop).await,
+        Ok(listener) => {
+            let router = router(Shown { vitals, places, streams });
+            clients::serve_pages(listener, router, CONNECTIONS_MAX, stop).await;
+        }
         Err(error) => tracing::error!(%error, "the pages are gone"),
     }
 }

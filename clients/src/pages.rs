@@ -1,12 +1,13 @@
-//! Connections to the pages: bounded in number, and closed when nothing is asked on them. The relay's own connections come
-//! out of the same files of the process, and whoever can reach this port must not be able to take them all. Nor must
-//! clients that stop keep probes away, or a relay that is well is restarted for them: where all places are taken, the
-//! connection that is there longest makes room.
+//! A program's pages over HTTP/1: `/live`, `/metrics` and the like.
+//!
+//! Connections are bounded in number, and closed when nothing is asked on them: the program's own come out of the same files
+//! of the process, and whoever can reach this port must not be able to take them all. Nor must clients that stop keep
+//! probes away, or a program that is well is restarted for them: where all places are taken, the connection that is there
+//! longest makes room.
 
 use std::time::Duration;
 
 use axum::Router;
-use clients::{Patient, Places, WhenFull};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -14,8 +15,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// At once, at most; pages that are open are bounded further.
-const CONNECTIONS_MAX: usize = 256;
+use crate::{Patient, Places, WhenFull};
 
 /// A client that asks nothing for so long is let go; Prometheus and browsers connect again without a word.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -36,13 +36,24 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// After the system refuses a connection (no more files, say), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves whoever comes until it is told to stop.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_with(listener, router, stop, IDLE_TIMEOUT).await;
+/// Serves whoever comes until it is told to stop, `connections_max` at once at most.
+pub async fn serve_pages(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    stop: CancellationToken,
+) {
+    serve_with(listener, router, connections_max, stop, IDLE_TIMEOUT).await;
 }
 
-async fn serve_with(listener: TcpListener, router: Router, stop: CancellationToken, idle_timeout: Duration) {
-    let mut places = Places::new(CONNECTIONS_MAX, WhenFull::EndOldest);
+async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    stop: CancellationToken,
+    idle_timeout: Duration,
+) {
+    let mut places = Places::new(connections_max, WhenFull::EndOldest);
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(idle_timeout).max_buf_size(HEAD_BYTES_MAX);
     loop {
@@ -102,12 +113,13 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
+    const CONNECTIONS_MAX: usize = 16;
 
     async fn served(idle_timeout: Duration) -> (SocketAddr, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let router = Router::new().route("/live", get(|| async { "live" }));
-        tokio::spawn(serve_with(listener, router, stop.clone(), idle_timeout));
+        tokio::spawn(serve_with(listener, router, CONNECTIONS_MAX, stop.clone(), idle_timeout));
         (addr, stop)
     }
 
