@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint chaos bench micro matrix proto dev-up dev-down up down docker clean
+.PHONY: help demo run test unit fuzz lint hooks chaos bench micro matrix proto dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p package-bot -p package-facade -p demo
@@ -23,6 +23,13 @@ run: ## the same system, up until Ctrl-C, with commands to paste
 test: ## unit, property and integration tests, against real servers; PG=14 KAFKA=3.9 for others than the newest
 	@$(STACK) up
 	cargo test --workspace
+
+unit: ## what needs no servers: seconds, once it is built
+	cargo test -p walpost-core -p settings
+	cargo test -p walpost --lib
+
+hooks: ## check the format at each commit and clippy at each push of this clone; undo: git config --unset core.hooksPath
+	git config core.hooksPath dev/hooks
 
 matrix: ## tests of promises over the oldest and the newest PostgreSQL and Kafka, ALL=1: each with each; PG, KAFKA, ONLY
 	@python3 dev/stack/matrix.py $(if $(ALL),--all) $(ONLY)
