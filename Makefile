@@ -51,7 +51,7 @@ fuzz: ## hostile bytes from Postgres, FUZZ_SECONDS=60 for each of three targets;
 			-artifact_prefix=target/fuzz/ || exit 1; \
 	done
 
-lint: ## formatting, clippy and docs, warnings denied; licences, alerts and compose where their tools are installed
+lint: ## formatting, clippy and docs, warnings denied; licences, alerts, charts and compose where their tools are installed
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -59,6 +59,8 @@ lint: ## formatting, clippy and docs, warnings denied; licences, alerts and comp
 	else echo "licences and bans not checked: cargo install cargo-deny --locked"; fi
 	@if promtool --version >/dev/null 2>&1; then deploy/prometheus/check.sh; \
 	else echo "alerts not checked: install prometheus, with promtool"; fi
+	@if go version >/dev/null 2>&1; then deploy/helm/check.sh; \
+	else echo "charts not checked: install go"; fi
 	@if docker compose version >/dev/null 2>&1; then dev/compose/check.sh; \
 	else echo "docker-compose.yml not checked: install docker's compose plugin (no engine is needed)"; fi
 
