@@ -49,6 +49,9 @@ mod bounds;
 /// Two relays, one slot.
 mod standby;
 
+/// A new version takes the place of the old one, as Kubernetes does it.
+mod rollout;
+
 /// Rows from before the slot.
 mod backfill;
 
