@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test unit fuzz lint hooks chaos bench micro matrix proto dev-up dev-down up down docker clean
+.PHONY: help demo run test unit fuzz lint hooks chaos bench micro matrix proto install uninstall dist dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p package-bot -p package-facade -p demo
@@ -79,6 +79,15 @@ micro: ## what each step of an event's path costs, and its instructions where va
 	@cargo bench -p walpost --bench path
 	@cargo build --release -p walpost --example path
 	@dev/bench/instructions.sh target/release/examples/path
+
+install: ## walpost and the package API with man pages and completions, into PREFIX (/usr/local); DESTDIR
+	@packaging/install.sh
+
+uninstall: ## remove what `make install` installed
+	@packaging/install.sh --remove
+
+dist: ## tarballs, Debian packages, bills of materials and checksums, in target/dist; packaging/check.sh tries them
+	@packaging/dist.sh
 
 proto: ## lint, format and compatibility of the .proto files
 	cd proto && $(BUF) lint
