@@ -33,10 +33,10 @@ cp "$dist"/*.deb "$root/packages/"
 chroot "$root" sh -c 'dpkg --install /packages/*.deb' > "$PWD/.dev/dpkg.log" 2>&1 || { cat "$PWD/.dev/dpkg.log" >&2; fault "a package does not install"; }
 
 for program in walpost logistic-package-api package-bot package-facade; do
-  said=$(chroot "$root" "/usr/bin/$program" --version)
+  said=$(chroot "$root" "/usr/bin/$program" --version | head -1)
   echo "$said"
   [[ $said =~ ^$program\ [0-9.]+\ \(commit\ [0-9a-f]{12} ]] || fault "$program does not name its commit: $said"
-  for file in LICENSE-MIT LICENSE-APACHE sbom.cdx.json third-party-licences.txt changelog.gz; do
+  for file in LICENSE-MIT LICENSE-APACHE sbom.cdx.json third-party-licences.txt changelog.Debian.gz; do
     [ -s "$root/usr/share/doc/$program/$file" ] || fault "$program: no $file in /usr/share/doc/$program"
   done
   [ -s "$root/lib/systemd/system/$program.service" ] || [ -s "$root/usr/lib/systemd/system/$program.service" ] || fault "$program: no unit"

@@ -3,24 +3,22 @@
 #
 #   packaging/dist.sh          or `make dist`; needs Debian's dpkg-dev, Python 3, and what the build needs
 #
-# Two runs on one commit write the same bytes, where Rust, gcc and the checkout's path are the same: times are the commit's,
-# files are sorted, owned by root, and paths of the machine are not in the programs. Its images are built so, too: RUST and Debian
-# as deploy/docker/Dockerfile has them.
+# Two runs on one commit are to write the same bytes where Rust, gcc and the checkout's path are the same: times are the commit's,
+# files are sorted and owned by root, and paths of the machine are not in the programs.
 #
-# PLAIN=1 leaves the paths of this machine in, so that a release build that is there serves: for trying the packages, not for
-# a release.
+# BUILT=target/debug packs the programs that are there, whatever they are: for trying the packages, not for a release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 programs=(walpost logistic-package-api package-bot package-facade)
-target=${CARGO_TARGET_DIR:-target}
+built=${BUILT:-${CARGO_TARGET_DIR:-target}/release}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
 architecture=$(dpkg --print-architecture)
 # The commit's time; a build without git names it itself.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export TZ=UTC LC_ALL=C PATH="$PWD/.dev/tools/bin:$PATH"
 
-if [ -z "${PLAIN:-}" ]; then
+if [ -z "${BUILT:-}" ]; then
   cargo_home=${CARGO_HOME:-$HOME/.cargo}
   maps="$PWD=/src $cargo_home=/cargo"
   for map in $maps; do
@@ -28,25 +26,23 @@ if [ -z "${PLAIN:-}" ]; then
     CFLAGS="${CFLAGS:-} -ffile-prefix-map=$map"
   done
   export RUSTFLAGS CFLAGS CXXFLAGS="$CFLAGS"
+  packages=(-p manual)
+  for program in "${programs[@]}"; do packages+=(-p "$program"); done
+  cargo build --release --locked "${packages[@]}"
 fi
-
-packages=()
-for program in "${programs[@]}"; do packages+=(-p "$program"); done
 # Debian's packages are described in each program's Cargo.toml.
 if ! cargo deb --version >/dev/null 2>&1; then
   cargo install cargo-deb --version 3.8.0 --locked --debug --root .dev/tools
 fi
-cargo build --release --locked "${packages[@]}" -p manual
-
 files=target/dist-files dist=target/dist
 rm -rf "$files" "$dist"
 mkdir -p "$files/bin" "$dist"
 for program in "${programs[@]}"; do
-  install -D -m 0755 "$target/release/$program" "$files/bin/$program"
+  install -D -m 0755 "$built/$program" "$files/bin/$program"
   strip --strip-debug "$files/bin/$program"
 done
 deploy/docker/sbom.py "$files/bin" "$files/doc"
-"$target/release/manual" "$files/manual"
+"$built/manual" "$files/manual"
 gzip --best --no-name < CHANGELOG.md > "$files/changelog"
 find "$files/manual" -name '*.1' -exec gzip --best --no-name {} +
 
