@@ -58,7 +58,7 @@ for program in "${programs[@]}"; do
   if [ -d "$files/manual/$program" ]; then cp -r "$files/manual/$program/." "$root/"; fi
   pack "$files" "$name" > "$dist/$name.tar.gz"
   cp "$files/doc/$program/sbom.cdx.json" "$dist/$program-$version.cdx.json"
-  cargo deb --package "$program" --no-build --no-strip --deb-revision '' --output "$dist/" --quiet
+  cargo deb --package "$program" --no-build --no-strip --deb-revision '' --output "$dist/" --quiet ${BUILT:+--fast}
 done
 
 (cd "$dist" && sha256sum -- * > SHA256SUMS)
