@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -73,6 +74,38 @@ func check(objects []runtime.Object) (faults []error) {
 	}
 	for _, object := range objects {
 		faults = append(faults, selectors(object, pods)...)
+	}
+	return append(faults, jobs(objects)...)
+}
+
+var job = regexp.MustCompile(`\bjob="([^"]+)"`)
+
+// An alert that asks for a job by its name has a monitor that gives it.
+func jobs(objects []runtime.Object) (faults []error) {
+	given := map[string]bool{}
+	for _, object := range objects {
+		if monitor, is := object.(*monitoring.PodMonitor); is {
+			for _, endpoint := range monitor.Spec.PodMetricsEndpoints {
+				for _, change := range endpoint.RelabelConfigs {
+					given[*change.Replacement] = true
+				}
+			}
+		}
+	}
+	for _, object := range objects {
+		rule, is := object.(*monitoring.PrometheusRule)
+		if !is {
+			continue
+		}
+		for _, group := range rule.Spec.Groups {
+			for _, alert := range group.Rules {
+				for _, named := range job.FindAllStringSubmatch(alert.Expr.String(), -1) {
+					if !given[named[1]] {
+						faults = append(faults, fmt.Errorf("%s: %s asks for the job %s, which no monitor gives", rule.Name, alert.Alert, named[1]))
+					}
+				}
+			}
+		}
 	}
 	return faults
 }
