@@ -3,11 +3,12 @@
 #
 #   packaging/install.sh              into PREFIX (/usr/local), below DESTDIR where that is set
 #   packaging/install.sh --remove     what it would install
+#   BUILT=target/debug                in front: installs the programs that are there
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 programs=(walpost logistic-package-api)
-target=${CARGO_TARGET_DIR:-target}
+built=${BUILT:-${CARGO_TARGET_DIR:-target}/release}
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
 
 if [ "${1:-}" = --remove ]; then
@@ -19,13 +20,13 @@ if [ "${1:-}" = --remove ]; then
   exit
 fi
 
-cargo build --release --locked -p walpost -p logistic-package-api -p manual
+[ -n "${BUILT:-}" ] || cargo build --release --locked -p walpost -p logistic-package-api -p manual
 pages=$(mktemp -d)
 trap 'rm -rf "$pages"' EXIT
-"$target/release/manual" "$pages"
+"$built/manual" "$pages"
 for program in "${programs[@]}"; do
   made=$pages/$program
-  install -D -m 0755 "$target/release/$program" "$prefix/bin/$program"
+  install -D -m 0755 "$built/$program" "$prefix/bin/$program"
   install -D -m 0644 -t "$prefix/share/man/man1" "$made"/man/*.1
   install -D -m 0644 "$made/completions/$program.bash" "$prefix/share/bash-completion/completions/$program"
   install -D -m 0644 "$made/completions/_$program" "$prefix/share/zsh/site-functions/_$program"

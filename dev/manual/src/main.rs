@@ -33,7 +33,8 @@ fn write(mut command: Command, folder: &Path) -> Result<()> {
     for shell in SHELLS {
         generate_to(shell, &mut command, &name, &completions)?;
     }
-    clap_mangen::generate_to(command, &man).with_context(|| man.display().to_string())
+    // `PROGRAM help` shows these pages' texts, and needs none of its own.
+    clap_mangen::generate_to(command.disable_help_subcommand(true), &man).with_context(|| man.display().to_string())
 }
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ mod tests {
             let page = read(&format!("man/walpost-{}.1", subcommand.get_name()))?;
             assert!(page.contains(".SH NAME"), "{}", subcommand.get_name());
         }
+        assert!(!folder.join("walpost/man/walpost-help.1").exists());
         for completions in ["walpost.bash", "_walpost", "walpost.fish"] {
             assert!(read(&format!("completions/{completions}"))?.contains("recover"), "{completions}");
         }
