@@ -34,7 +34,8 @@ fn write(mut command: Command, folder: &Path) -> Result<()> {
         generate_to(shell, &mut command, &name, &completions)?;
     }
     // `PROGRAM help` shows these pages' texts, and needs none of its own.
-    clap_mangen::generate_to(command.disable_help_subcommand(true), &man).with_context(|| man.display().to_string())
+    clap_mangen::generate_to(command.disable_help_subcommand(true), &man)
+        .with_context(|| man.display().to_string())
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ async fn systemd_hears_ready_when_events_flow_or_it_stands_by_and_stopping_when_
 async fn the_watchdog_hears_a_relay_that_waits_for_postgres_and_not_one_that_stands_still() -> Result<()> {
     let case = Case::new().await?;
     let systemd = Systemd::listen(&case)?;
-    let case = as_service(case, &systemd).with("WALPOST_DATABASE_URL", "postgres://nobody@127.0.0.1:9/nowhere");
+    let case =
+        as_service(case, &systemd).with("WALPOST_DATABASE_URL", "postgres://nobody@127.0.0.1:9/nowhere");
     let relay = case.relay.run()?;
     for _ in 0..3 {
         let heard = systemd.hear("WATCHDOG=1").await?;
