@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint chaos bench micro matrix proto dev-up dev-down up down docker clean
+.PHONY: help demo run test unit fuzz lint hooks chaos bench micro matrix proto install uninstall dist dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p package-bot -p package-facade -p demo
@@ -24,6 +24,13 @@ test: ## unit, property and integration tests, against real servers; PG=14 KAFKA
 	@$(STACK) up
 	cargo test --workspace
 
+unit: ## what needs no servers: seconds, once it is built
+	cargo test -p walpost-core -p settings
+	cargo test -p walpost --lib
+
+hooks: ## check the format at each commit and clippy at each push of this clone; undo: git config --unset core.hooksPath
+	git config core.hooksPath dev/hooks
+
 matrix: ## tests of promises over the oldest and the newest PostgreSQL and Kafka, ALL=1: each with each; PG, KAFKA, ONLY
 	@python3 dev/stack/matrix.py $(if $(ALL),--all) $(ONLY)
 
@@ -44,7 +51,7 @@ fuzz: ## hostile bytes from Postgres, FUZZ_SECONDS=60 for each of three targets;
 			-artifact_prefix=target/fuzz/ || exit 1; \
 	done
 
-lint: ## formatting, clippy and docs, warnings denied; licences, alerts and compose where their tools are installed
+lint: ## formatting, clippy and docs, warnings denied; licences, alerts, charts and compose where their tools are installed
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -52,6 +59,8 @@ lint: ## formatting, clippy and docs, warnings denied; licences, alerts and comp
 	else echo "licences and bans not checked: cargo install cargo-deny --locked"; fi
 	@if promtool --version >/dev/null 2>&1; then deploy/prometheus/check.sh; \
 	else echo "alerts not checked: install prometheus, with promtool"; fi
+	@if go version >/dev/null 2>&1; then deploy/helm/check.sh; \
+	else echo "charts not checked: install go"; fi
 	@if docker compose version >/dev/null 2>&1; then dev/compose/check.sh; \
 	else echo "docker-compose.yml not checked: install docker's compose plugin (no engine is needed)"; fi
 
@@ -70,6 +79,15 @@ micro: ## what each step of an event's path costs, and its instructions where va
 	@cargo bench -p walpost --bench path
 	@cargo build --release -p walpost --example path
 	@dev/bench/instructions.sh target/release/examples/path
+
+install: ## walpost and the package API with man pages and completions, into PREFIX (/usr/local); DESTDIR
+	@packaging/install.sh
+
+uninstall: ## remove what `make install` installed
+	@packaging/install.sh --remove
+
+dist: ## tarballs, Debian packages, bills of materials and checksums, in target/dist; packaging/check.sh tries them
+	@packaging/dist.sh
 
 proto: ## lint, format and compatibility of the .proto files
 	cd proto && $(BUF) lint

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 fn command() -> Command {
     Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(program::VERSION)
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -5,6 +5,7 @@
 //! the part of that statement that writes the event.
 
 // In the order in which a process passes through them: what it is set to do, how it starts and stops, ...
+pub mod cli; // what can be typed
 pub mod config; // every setting in one table, read and judged at once
 pub mod serve; // listening, serving, draining
 pub mod shutdown; // the signals that ask to stop

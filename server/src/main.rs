@@ -3,21 +3,22 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use logistic_package_api::config::{Settings, TABLE};
+use clap::ArgMatches;
+use logistic_package_api::cli::{self, NO_MIGRATE};
+use logistic_package_api::config::Settings;
 use logistic_package_api::serve::Server;
 use logistic_package_api::{shutdown, store, telemetry};
+use program::service;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Wrong usage or settings; clap uses the same.
 const EXIT_USAGE: u8 = 2;
-const NO_MIGRATE: &str = "no-migrate";
 
 fn main() -> ExitCode {
     // Before any connection: whoever comes first decides for all, and the database client must not find none.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
-    let matches = command().get_matches();
+    let matches = cli::command().get_matches();
     let env = settings::environment();
     let settings = match Settings::load(&matches, &env) {
         Ok(settings) => settings,
@@ -38,22 +39,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn command() -> Command {
-    let no_migrate = Arg::new(NO_MIGRATE)
-        .long(NO_MIGRATE)
-        .action(ArgAction::SetTrue)
-        .help("Serve on the tables as they are; the same as --migrate=false");
-    Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(env!("CARGO_PKG_DESCRIPTION"))
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .args(TABLE.args())
-        .subcommand(Command::new("serve").about("Apply the migrations, then serve").arg(no_migrate))
-        .subcommand(Command::new("migrate").about("Apply the migrations and exit"))
-        .subcommand(Command::new("check-config").about("Judge the settings, show where they lead, and exit"))
 }
 
 fn run(matches: &ArgMatches, mut settings: Settings) -> anyhow::Result<()> {
@@ -82,7 +67,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         started = Server::start(settings) => started?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    server.run(shutdown).await?;
+    let telling = service::keep_telling(|| (true, "serving".to_owned()));
+    let stopping = async {
+        shutdown.cancelled().await;
+        service::stopping();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        served = server.run(shutdown.clone()) => served?,
+        () = async { tokio::join!(telling, stopping); } => {}
+    }
     Ok(())
 }
 

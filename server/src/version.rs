@@ -27,7 +27,7 @@ impl Version {
         Self {
             name: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
-            commit_hash: env!("COMMIT_HASH"),
+            commit_hash: program::COMMIT_HASH,
             debug: settings.debug,
             environment: settings.environment.clone(),
         }

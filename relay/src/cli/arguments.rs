@@ -9,7 +9,7 @@ use crate::config::TABLE;
 pub fn command() -> Command {
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
     Command::new("walpost")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(program::VERSION)
         .about(
             "Follows an outbox table through a Postgres replication slot and publishes every committed \
             event to Kafka.",

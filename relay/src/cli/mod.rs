@@ -31,10 +31,12 @@ use crate::relay::{Halt, Relay, Stopped};
 use crate::telemetry::{self, traces};
 use clap::ArgMatches;
 use opentelemetry::trace::TracerProvider as _;
+use program::service;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Wrong usage or settings.
 pub const WRONG_USAGE: u8 = 2;
@@ -114,6 +116,8 @@ async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode>
     let closed = CancellationToken::new();
     let _closing = closed.clone().drop_guard();
     let _pages = Pages::start(listener, &settings, &vitals, &closed)?;
+    // On the runtime that the relay's loop turns on, and not the pages': systemd ends what no longer turns.
+    let _telling = AbortOnDropHandle::new(tokio::spawn(service::keep_telling(how_it_is(vitals.clone()))));
     let exit_on_halt = settings.exit_on_halt;
     let traces = traces::provider(&settings.collector);
     let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));
@@ -131,6 +135,15 @@ async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode>
             stop.cancelled().await;
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+/// What systemd is told.
+fn how_it_is(vitals: Vitals) -> impl FnMut() -> (bool, String) {
+    move || {
+        let state = vitals.judged();
+        let reason = state.reason().map_or(String::new(), |reason| format!(": {reason}"));
+        (state.is_healthy(), format!("{}{reason}", state.name()))
     }
 }
 
@@ -152,6 +165,7 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
                 std::process::exit(1);
             }
             tracing::info!("stopping");
+            service::stopping();
             cancelled.cancel();
         }
     });

@@ -50,6 +50,12 @@ mod bounds;
 /// Two relays, one slot.
 mod standby;
 
+/// A new version takes the place of the old one, as Kubernetes does it.
+mod rollout;
+
+/// As a service of systemd.
+mod systemd;
+
 /// Rows from before the slot.
 mod backfill;
 

@@ -17,11 +17,8 @@ pub use table::{Kind, Metric, TABLE};
 /// The version of walpost.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit it was built from, where the build was told.
-pub const REVISION: &str = match option_env!("COMMIT_HASH") {
-    Some(revision) if !revision.is_empty() => revision,
-    _ => "unknown",
-};
+/// The commit it was built from, or `unknown`.
+pub const REVISION: &str = program::COMMIT_HASH;
 
 /// The content type of [`text`]
 /// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
