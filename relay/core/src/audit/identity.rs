@@ -51,9 +51,6 @@ pub struct Seen {
     pub is_replay: bool,
 }
 
-/// The header that says that a record was sent again by `walpost replay`.
-pub const REPLAY_HEADER: &str = "walpost-replay";
-
 /// Makes digests.
 #[derive(Debug)]
 pub struct Fingerprints {

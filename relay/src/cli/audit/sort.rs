@@ -69,10 +69,10 @@ impl<T: Fixed> Sorter<T> {
 
     fn spill(&mut self) -> io::Result<()> {
         self.buffer.sort_unstable();
-        let file = match &self.file {
-            Some(file) => file,
-            None => self.file.insert(nameless(&self.folder)?),
-        };
+        if self.file.is_none() {
+            self.file = Some(nameless(&self.folder)?);
+        }
+        let Some(file) = &self.file else { return Ok(()) };
         let start = self.written;
         let mut bytes = vec![0; T::BYTES * (PIECE_BYTES_MIN.max(1 << 20) / T::BYTES)];
         for items in self.buffer.chunks(bytes.len() / T::BYTES) {
