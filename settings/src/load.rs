@@ -51,12 +51,7 @@ impl Table {
     /// The same for a subcommand that has flags of its own with the names of these settings: they are read from the
     /// environment and the file alone.
     #[must_use]
-    pub fn load_without(
-        &self,
-        flags: &[&str],
-        matches: &ArgMatches,
-        env: &[(String, String)],
-    ) -> Values {
+    pub fn load_without(&self, flags: &[&str], matches: &ArgMatches, env: &[(String, String)]) -> Values {
         let mut values = Values::default();
         let env = Environment(env);
         let file = self.read_file(matches, &env, &mut values);

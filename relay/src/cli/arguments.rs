@@ -281,3 +281,46 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<ReplayOptions, CommandError
         dry_run: matches.get_flag("dry-run"),
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn page(name: &str) -> String {
+        let path = format!("{}/../docs/{name}.md", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn every_option_of_its_own_is_on_the_page_of_a_subcommand() {
+        for command in [audit_command(), replay_command()] {
+            let page = page(command.get_name());
+            for arg in command.get_arguments() {
+                let long = format!("`--{}", arg.get_long().unwrap());
+                assert!(page.contains(&long), "docs/{}.md does not have {long}", command.get_name());
+                let default = arg.get_default_values().first().map(|value| value.to_string_lossy());
+                let row = page.lines().filter(|line| line.contains(&long)).collect::<String>();
+                let default = default.filter(|_| arg.get_action().takes_values());
+                let is_there = default
+                    .is_none_or(|default| row.contains(&*default) || page.contains(&format!("({default})")));
+                assert!(is_there, "docs/{}.md has another default of {long}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_condition_of_a_command_is_not_the_filter_of_the_publication() {
+        let env = [("WALPOST_WHERE".to_owned(), "not relayed".to_owned())];
+        for (name, expected) in [("replay", "not relayed"), ("audit", "not relayed"), ("check", "id = 1")] {
+            let arguments = ["walpost", name, "--where", "id = 1"];
+            let matches = command().try_get_matches_from(arguments).unwrap();
+            let values = TABLE.load_without(crate::cli::own_flags(&matches), &matches, &env);
+            assert_eq!(values.text("where").as_deref(), Some(expected), "{name}");
+        }
+        let matches = command().try_get_matches_from(["walpost", "replay", "--where", "id = 1"]).unwrap();
+        let options = replay(matches.subcommand().unwrap().1).unwrap();
+        assert_eq!(options.selection.condition.as_deref(), Some("id = 1"));
+        assert!(command().try_get_matches_from(["walpost", "replay"]).is_err(), "which rows is asked for");
+    }
+}

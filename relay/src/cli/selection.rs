@@ -114,7 +114,8 @@ pub(super) async fn tables(
     let is_unknown =
         |name: &&String| !chosen.iter().any(|chosen: &Chosen| is_named(&chosen.table, name.as_str()));
     if let Some(unknown) = selection.outboxes.iter().find(is_unknown) {
-        let what = format!("--outbox: {unknown} is none of the tables that the settings stand for: {}", known());
+        let what =
+            format!("--outbox: {unknown} is none of the tables that the settings stand for: {}", known());
         return Err(CommandError::Usage(what));
     }
     Ok(chosen)
@@ -191,12 +192,18 @@ pub(super) struct Asked {
 }
 
 /// What lies where, as a number: the page and the place in it.
-const LIES_AT: &str =
-    "((outbox.ctid::text::point)[0]::bigint << 16) + (outbox.ctid::text::point)[1]::bigint";
+const LIES_AT: &str = "((outbox.ctid::text::point)[0]::bigint << 16) + (outbox.ctid::text::point)[1]::bigint";
 
 impl Chosen {
     /// The statement that gives its rows; beside each it asks `is_so`, from what `join` adds. `which` is a further condition.
-    pub(super) fn statement(&self, what: &str, is_so: &str, join: &str, which: &str, in_order: bool) -> String {
+    pub(super) fn statement(
+        &self,
+        what: &str,
+        is_so: &str,
+        join: &str,
+        which: &str,
+        in_order: bool,
+    ) -> String {
         let columns: Vec<_> =
             self.columns.columns.iter().map(|column| format!("outbox.{}", quoted(&column.name))).collect();
         let order = self.table.order.as_deref().map(|order| format!("outbox.{}::bigint", quoted(order)));
@@ -288,7 +295,8 @@ mod tests {
 
     #[test]
     fn conditions_stand_beside_each_other_whatever_they_end_with() {
-        let table = OutboxTable { order: Some("id".into()), ..OutboxTable::new("s", "t", Mapping::default()) };
+        let table =
+            OutboxTable { order: Some("id".into()), ..OutboxTable::new("s", "t", Mapping::default()) };
         let selection = Selection {
             condition: Some("a or b -- c".into()),
             from: Some(-1),

@@ -110,7 +110,7 @@ async fn records_that_were_deleted_are_missing_and_their_rows_are_named() -> Res
     ensure!(case.client().await?.query_one(&sql, &[]).await?.get::<_, i64>(0) == 1, "{lost}");
     ensure!(found["notes"].to_string().contains("first 5 offsets"), "{found:#}");
     let said = case.relay.command(&["audit", "--show", "2"]).await?;
-    for part in ["package_event_id = ", "and 3 more (--show)", "NOT every row"] {
+    for part in ["\"package_event_id\" = ", "and 3 more (--show)", "NOT every row"] {
         ensure!(said.code() == 1 && said.stdout.contains(part), "{part}: {}", said.stdout);
     }
     Ok(())
@@ -167,7 +167,7 @@ async fn altered_content_is_named_in_the_table_and_in_the_topic() -> Result<()> 
     let (found, code) = audit(&case, &[]).await?;
     counts(&found, &[("altered", 1), ("present", 19)])?;
     let altered = &found["found"]["altered"][0];
-    ensure!(code == 1 && altered["row"] == "package_event_id = 5", "{found:#}");
+    ensure!(code == 1 && altered["row"] == "\"package_event_id\" = 5", "{found:#}");
     ensure!(altered["topic"] == case.topic.name && altered["what"] == "topic, key or value", "{found:#}");
 
     let mut record = case.topic.read_all().await?[7].clone();
@@ -212,8 +212,9 @@ async fn records_of_a_key_in_another_order_than_that_of_commits_are_named() -> R
     let (found, code) = audit(&case, &[]).await?;
     counts(&found, &[("out_of_order", 1), ("twice", 1), ("present", 12)])?;
     ensure!(code == 1, "{found:#}");
+    // Another client's partitioner: they lie in a partition that had none.
     let named = &found["found"]["out_of_order"][0];
-    ensure!(named["offset"] == 17 && named["what"].to_string().contains("@16"), "{found:#}");
+    ensure!(named["offset"] == 5 && named["what"].to_string().contains("@4"), "{found:#}");
     Ok(())
 }
 
@@ -224,10 +225,16 @@ async fn several_outboxes_and_rows_without_an_id_are_compared_by_their_content()
         format!("insert into {table}.outbox (key, payload) values ('{key}', {value});")
     };
     // The same in both tables, twice in one of them, and one whose value is null: half of it from the table.
-    let rows = [insert("tenant_a", "k", "'same'"), insert("tenant_b", "k", "'same'"), insert("tenant_a", "k", "'same'")];
+    let rows = [
+        insert("tenant_a", "k", "'same'"),
+        insert("tenant_b", "k", "'same'"),
+        insert("tenant_a", "k", "'same'"),
+    ];
     case.database.execute(&rows.concat()).await?;
     let mut relay = case.relay.init_and_run().await?;
-    case.database.execute(&[insert("tenant_b", "k", "null"), insert("tenant_b", "l", "'b'")].concat()).await?;
+    case.database
+        .execute(&[insert("tenant_b", "k", "null"), insert("tenant_b", "l", "'b'")].concat())
+        .await?;
     case.topic.read(5, SOON).await?;
     stop(&case, &mut relay).await?;
     let (found, code) = audit(&case, &["--strict"]).await?;

@@ -35,7 +35,11 @@ async fn rows_come_again_as_they_were_in_the_order_of_the_table_and_say_so() -> 
     let before = remembered(&case).await?;
     let condition = "package_event_id > 50";
     let sent = case.relay.command(&["replay", "--where", condition, "--to", &other.name]).await?.success()?;
-    ensure!(sent.stdout.contains(&format!("rows     150 of public.package_event, to {}", other.name)), "{}", sent.stdout);
+    ensure!(
+        sent.stdout.contains(&format!("rows     150 of public.package_event, to {}", other.name)),
+        "{}",
+        sent.stdout
+    );
     ensure!(sent.stdout.contains("sent     150 rows"), "{}", sent.stdout);
     ensure!(remembered(&case).await? == before, "slot or ledger were touched");
     let again = other.read_all().await?;
@@ -79,7 +83,8 @@ async fn nothing_is_sent_by_mistake() -> Result<()> {
         ensure!(ended.code() == 2 && ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
     }
     // A condition runs in a statement that may change nothing that it does not read.
-    let looked = case.relay.command(&["replay", "--where", "package_id = 1", "--dry-run"]).await?.success()?;
+    let looked =
+        case.relay.command(&["replay", "--where", "package_id = 1", "--dry-run"]).await?.success()?;
     for part in ["rows     7 of public.package_event", "7 records", "nothing was sent"] {
         ensure!(looked.stdout.contains(part), "{part}: {}", looked.stdout);
     }
@@ -108,7 +113,9 @@ async fn a_stop_ends_it_with_where_it_stood_and_the_rest_can_be_asked_for() -> R
     ensure!(status.code() == Some(1), "{status}: {log}");
     let sent = usize::try_from(other.ends().await?[&0])?;
     ensure!(sent < 300, "{sent} rows in so short a time: there is no rate");
-    let stood = format!("stopped  {sent} of 400 rows are in Kafka: those of public.package_event up to package_event_id = {sent}");
+    let stood = format!(
+        "stopped  {sent} of 400 rows are in Kafka: those of public.package_event up to package_event_id = {sent}"
+    );
     ensure!(log.contains(&stood), "{stood}\n{log}");
     let rest = log.split("--where '").nth(1).and_then(|rest| rest.split('\'').next()).context("the rest")?;
     let arguments = ["replay", "--where", rest, "--to", &other.name, "--rate", "0"];

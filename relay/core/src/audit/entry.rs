@@ -126,8 +126,7 @@ impl Ord for Entry {
 
 impl RowAt {
     fn write(self, side: u8, out: &mut Writer<'_>) {
-        let flags =
-            u8::from(self.is_ordered) | u8::from(self.is_due) << 1 | u8::from(self.is_bad) << 2;
+        let flags = u8::from(self.is_ordered) | u8::from(self.is_due) << 1 | u8::from(self.is_bad) << 2;
         out.put(&[side, flags]);
         out.put(&self.table.to_be_bytes());
         out.put(&self.number.to_be_bytes());

@@ -27,9 +27,8 @@ impl Appearance {
 
     /// Writes it into [`BYTES`](Self::BYTES) bytes.
     pub fn write(&self, into: &mut [u8]) {
-        let flags = u8::from(self.number.is_some())
-            | u8::from(self.is_first) << 1
-            | u8::from(self.has_row) << 2;
+        let flags =
+            u8::from(self.number.is_some()) | u8::from(self.is_first) << 1 | u8::from(self.has_row) << 2;
         let mut out = Writer(into);
         out.put(&[flags]);
         out.put(&self.number.unwrap_or_default().to_be_bytes());

@@ -249,13 +249,8 @@ fn seen<'a>(
 fn the_id_identifies_and_the_content_is_compared_but_for_what_is_walposts_own() {
     let marks = Fingerprints::new(vec!["id".into()], true);
     let id: [(&str, Option<&[u8]>); 2] = [("ce_id", Some(b"1")), ("ce_source", Some(b"/s"))];
-    let place: [(&str, Option<&[u8]>); 5] = [
-        ("wal-seq", Some(b"3")),
-        id[1],
-        ("wal-lsn", Some(b"0/10")),
-        id[0],
-        ("traceparent", Some(b"00-")),
-    ];
+    let place: [(&str, Option<&[u8]>); 5] =
+        [("wal-seq", Some(b"3")), id[1], ("wal-lsn", Some(b"0/10")), id[0], ("traceparent", Some(b"00-"))];
     let (from_row, from_topic) = (seen(&marks, Some(b"v"), &id), seen(&marks, Some(b"v"), &place));
     assert_eq!(from_topic.place, Some((16, 3)));
     assert_eq!(Seen { place: None, ..from_topic }, from_row);

@@ -187,8 +187,7 @@ impl Mapping {
     #[must_use]
     pub fn names_place(&self) -> Option<String> {
         use super::template::About::{CommittedAt, Lsn, Ordinal};
-        let is_place =
-            |operand: &Operand| matches!(operand, Operand::About(CommittedAt | Lsn | Ordinal));
+        let is_place = |operand: &Operand| matches!(operand, Operand::About(CommittedAt | Lsn | Ordinal));
         let names = |template: &Template| {
             template.expressions().any(|expression| expression.operands.iter().any(is_place))
         };

@@ -54,7 +54,9 @@ pub(super) async fn wait(
         if !facts.active || started.elapsed() >= patience {
             return Ok(Reached::UpTo(confirmed));
         }
-        progress.step(|| format!("waiting for the slot: it is confirmed up to {confirmed}, the table is at {end}"));
+        progress.step(|| {
+            format!("waiting for the slot: it is confirmed up to {confirmed}, the table is at {end}")
+        });
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -99,8 +101,7 @@ pub(super) async fn read(
             }
             Message::Insert(insert) => {
                 let Some(plan) = plans.get(&insert.relation).map(Arc::clone) else { continue };
-                let position =
-                    Position { lsn: Lsn::ZERO, ordinal: 0, committed_at: Position::UNKNOWN_TIME };
+                let position = Position { lsn: Lsn::ZERO, ordinal: 0, committed_at: Position::UNKNOWN_TIME };
                 if let Some(entry) = reading.behind(&PlacedRow { row: insert.row, plan, position }) {
                     enter(entry)?;
                     rows += 1;
@@ -113,11 +114,7 @@ pub(super) async fn read(
 }
 
 /// Whether it is known which rows must be there, and what is to be said.
-pub(super) fn judge(
-    read: Result<u64, CommandError>,
-    confirmed: Lsn,
-    end: Lsn,
-) -> (bool, Option<String>) {
+pub(super) fn judge(read: Result<u64, CommandError>, confirmed: Lsn, end: Lsn) -> (bool, Option<String>) {
     match read {
         Ok(0) => (true, None),
         Ok(rows) => {

@@ -275,7 +275,11 @@ impl Report {
         part("older", records.older, "records older than the oldest row: removed, as it seems", &[], false);
         part("not judged", records.not_judged, "records of rows that were not asked for", &[], false);
         part("replayed", records.replayed, "records that `walpost replay` has sent", &[], false);
-        let verdict = if self.holds { "every row is in Kafka, in order" } else { "NOT every row is in Kafka, in order" };
+        let verdict = if self.holds {
+            "every row is in Kafka, in order"
+        } else {
+            "NOT every row is in Kafka, in order"
+        };
         let seconds = self.took_ms as f64 / 1_000.0;
         let _ = write!(text, "\n{verdict} ({seconds:.1} s)");
         text

@@ -168,20 +168,14 @@ impl<'a> Reading<'a> {
         let record = self.renderer.render(placed).ok()?;
         let (topic, headers) = (record.topic.name, record.headers.iter());
         let seen = self.marks.of(View { topic, key: record.key, value: record.value, headers });
-        Some(Entry {
-            identity: seen.identity,
-            body: seen.body,
-            headers: seen.headers,
-            side: Side::Behind,
-        })
+        Some(Entry { identity: seen.identity, body: seen.body, headers: seen.headers, side: Side::Behind })
     }
 
     fn entry(&mut self, nth: usize, asked: &Asked, is_due: bool, side: fn(RowAt) -> Side) -> Entry {
         let Asked { placed, number, is_ordered, .. } = asked;
         let table = u32::try_from(nth).unwrap_or(u32::MAX);
         let letter = if self.has_letters { self.letter(placed) } else { 0 };
-        let row =
-            RowAt { table, number: *number, is_ordered: *is_ordered, is_due, is_bad: false, letter };
+        let row = RowAt { table, number: *number, is_ordered: *is_ordered, is_due, is_bad: false, letter };
         let Ok(record) = self.renderer.render(placed) else {
             let identity = self.marks.of_no_record(table, *number);
             return Entry { identity, body: 0, headers: 0, side: side(RowAt { is_bad: true, ..row }) };

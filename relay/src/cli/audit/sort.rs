@@ -100,12 +100,8 @@ impl<T: Fixed> Sorter<T> {
             // The runs' pieces take its room.
             self.buffer = Vec::new();
         }
-        let runs = self.runs.iter().map(|(start, end)| Run {
-            at: *start,
-            end: *end,
-            piece: Vec::new(),
-            taken: 0,
-        });
+        let runs =
+            self.runs.iter().map(|(start, end)| Run { at: *start, end: *end, piece: Vec::new(), taken: 0 });
         let mut sorted = Sorted {
             buffer: self.buffer.into_iter(),
             file: self.file,

@@ -73,7 +73,8 @@ impl Topics {
         progress: &mut Progress,
         enter: &mut dyn FnMut(Entry) -> Result<(), CommandError>,
     ) -> Result<Letters, CommandError> {
-        let total: i64 = self.found.iter().flat_map(|(_, spans)| spans).map(|span| span.end - span.from).sum();
+        let total: i64 =
+            self.found.iter().flat_map(|(_, spans)| spans).map(|span| span.end - span.from).sum();
         let mut first = 0;
         let mut records = 0;
         for (name, spans) in &self.found {
@@ -123,12 +124,7 @@ fn entry(marks: &Fingerprints, judged: Judged, topic: &str, partition: u32, lyin
         is_replay: seen.is_replay,
         is_judged: judged.is_judged(lying),
     };
-    Entry {
-        identity: seen.identity,
-        body: seen.body,
-        headers: seen.headers,
-        side: Side::Record(record),
-    }
+    Entry { identity: seen.identity, body: seen.body, headers: seen.headers, side: Side::Record(record) }
 }
 
 impl Judged {

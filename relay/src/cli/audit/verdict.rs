@@ -6,9 +6,7 @@ use super::sort::Sorter;
 use super::topics::Topics;
 use crate::cli::progress::{Progress, count};
 use crate::cli::selection::{Chosen, CommandError};
-use walpost_core::audit::{
-    Appearance, Comparison, Entry, Finding, Inversion, Order, Part, RecordAt, RowAt,
-};
+use walpost_core::audit::{Appearance, Comparison, Entry, Finding, Inversion, Order, Part, RecordAt, RowAt};
 
 /// Entries between two looks at whether it is to stop.
 const LOOK_ENTRIES: u64 = 10_000;
@@ -141,7 +139,16 @@ impl Judge {
 
     fn appears(&mut self, appearance: &Appearance, order: &mut Order) {
         let record = appearance.record;
-        if let Some(Inversion { behind, .. }) = order.take(appearance) {
+        let is_older = match (record.place, self.oldest) {
+            (Some(place), Some(oldest)) => place < oldest,
+            // Of an empty table all that walpost has sent is older.
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        // What no row gives and is not older may be of a transaction that a failover has lost: the WAL after it is another.
+        if (appearance.has_row || is_older)
+            && let Some(Inversion { behind, .. }) = order.take(appearance)
+        {
             self.report.records.out_of_order += 1;
             let (topic, partition, offset) = self.topics.shown(behind.partition, behind.offset);
             let what = format!("behind {topic}/{partition}@{offset}, which was committed later");
@@ -152,12 +159,6 @@ impl Judge {
             return;
         }
         let records = &mut self.report.records;
-        let is_older = match (record.place, self.oldest) {
-            (Some(place), Some(oldest)) => place < oldest,
-            // Of an empty table all that walpost has sent is older.
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
         if !record.is_judged {
             records.not_judged += 1;
         } else if is_older {

@@ -79,7 +79,8 @@ pub async fn run(
     let mut id = Vec::new();
     time::write_rfc3339(clock::unix_micros(), &mut id);
     let replay = Replay { id: String::from_utf8_lossy(&id).into_owned(), to: options.to.clone() };
-    let pace = if options.rate == 0 { "without a limit".to_owned() } else { format!("{} a second", options.rate) };
+    let pace =
+        if options.rate == 0 { "without a limit".to_owned() } else { format!("{} a second", options.rate) };
     say(format!("header   walpost-replay: {}; {pace}", replay.id))?;
     let kafka = of_topics(&settings.kafka, options);
     let mut sink = KafkaSink::new(&kafka, settings.window)?;

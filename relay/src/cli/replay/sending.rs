@@ -174,8 +174,10 @@ impl Sending {
             return Ok(());
         }
         // The nearest to the commit's time that a row of the table has, as in the first copy.
-        placed.position =
-            Position { committed_at: self.renderer.time(&placed).unwrap_or(Position::UNKNOWN_TIME), ..placed.position };
+        placed.position = Position {
+            committed_at: self.renderer.time(&placed).unwrap_or(Position::UNKNOWN_TIME),
+            ..placed.position
+        };
         let entry = Entry::from(placed);
         let weight = entry.weight();
         let sequence = self.publisher.progress_mut().push(entry, weight);
@@ -205,7 +207,8 @@ impl Sending {
         self.progress.step(|| {
             let left = total.saturating_sub(taken);
             let pace = taken as f64 / elapsed.as_secs_f64().max(0.001);
-            let seconds = if rate == 0 { left as f64 / pace.max(0.001) } else { takes(left, rate).as_secs_f64() };
+            let seconds =
+                if rate == 0 { left as f64 / pace.max(0.001) } else { takes(left, rate).as_secs_f64() };
             format!(
                 "{} of {} rows are in Kafka, {pace:.0} a second, about {seconds:.0} s to go",
                 count(sent),
