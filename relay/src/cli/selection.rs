@@ -61,10 +61,11 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether rows of the tables that are looked at may be left out.
+    /// Whether rows of the tables may be left out.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.condition.is_some() || self.since.is_some() || self.from.is_some() || self.to.is_some()
+        let Self { condition, since, from, to, outboxes } = self;
+        condition.is_some() || since.is_some() || from.is_some() || to.is_some() || !outboxes.is_empty()
     }
 }
 

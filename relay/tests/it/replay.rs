@@ -8,8 +8,11 @@ use harness::{Received, Topic, wait_until};
 use crate::audit::published;
 use crate::case::{Case, SOON};
 
+/// Key, value and headers.
+type Content = (Vec<u8>, Vec<u8>, BTreeMap<String, Vec<u8>>);
+
 /// Key, value and all headers but those that say where a row stands, by `ce_id`.
-fn contents(records: &[Received]) -> BTreeMap<String, (Vec<u8>, Vec<u8>, BTreeMap<String, Vec<u8>>)> {
+fn contents(records: &[Received]) -> BTreeMap<String, Content> {
     let content = |record: &Received| {
         let own = |name: &str| name.starts_with("wal-") || name.starts_with("walpost-");
         let headers = record.headers.iter().filter(|(name, _)| !own(name)).cloned().collect();
@@ -82,7 +85,14 @@ async fn nothing_is_sent_by_mistake() -> Result<()> {
         let ended = case.relay.command(&arguments).await?;
         ensure!(ended.code() == 2 && ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
     }
-    // A condition runs in a statement that may change nothing that it does not read.
+    // Whatever a condition calls, nothing is changed.
+    let writes = "create function writes() returns boolean language plpgsql as \
+                  $$ begin delete from package_event; return true; end $$";
+    case.database.execute(writes).await?;
+    for command in ["replay", "audit"] {
+        let ended = case.relay.command(&[command, "--where", "writes()"]).await?;
+        ensure!(ended.code() == 1 && ended.stderr.contains("read-only"), "{}", ended.stderr);
+    }
     let looked =
         case.relay.command(&["replay", "--where", "package_id = 1", "--dry-run"]).await?.success()?;
     for part in ["rows     7 of public.package_event", "7 records", "nothing was sent"] {

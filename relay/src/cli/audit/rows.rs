@@ -156,10 +156,13 @@ impl<'a> Reading<'a> {
         enter: &mut Enter<'_>,
     ) -> Result<(), CommandError> {
         let sql = table.statement("audit, what came late", "true", "", &is_young(oldest), false);
+        let doing = "read the rows that came late";
+        session.client().batch_execute("begin read only").await.map_err(session.error(doing))?;
         let mut rows = std::pin::pin!(table.rows(session, &sql).await?);
-        while let Some(row) = rows.try_next().await.map_err(session.error("read the rows of the table"))? {
+        while let Some(row) = rows.try_next().await.map_err(session.error(doing))? {
             enter(self.entry(nth, &table.asked(&row), false, Side::Late))?;
         }
+        session.client().batch_execute("commit").await.map_err(session.error(doing))?;
         Ok(())
     }
 

@@ -58,6 +58,11 @@ impl<T: Fixed> Sorter<T> {
         if self.buffer.len() >= self.buffer_max {
             self.spill()?;
         }
+        if self.buffer.len() == self.buffer.capacity() {
+            // It would double, and be more than was granted.
+            let more = self.buffer.len().max(1 << 10).min(self.buffer_max - self.buffer.len());
+            self.buffer.reserve_exact(more);
+        }
         self.buffer.push(item);
         Ok(())
     }

@@ -59,6 +59,9 @@ pub async fn run(
 ) -> Result<bool, CommandError> {
     let timeout = settings.timing.connect_timeout;
     let session = Session::connect(&settings.database, timeout).await?;
+    // Whatever the condition calls, it changes nothing.
+    let read_only = "set default_transaction_read_only = on";
+    session.client().batch_execute(read_only).await.map_err(session.error("read only"))?;
     let chosen = selection::tables(&session, &settings, &options.selection).await?;
     check(&chosen)?;
     let (mut tables, mut total) = (Vec::new(), 0);
