@@ -1,6 +1,7 @@
 //! The subcommands: what was typed is run, and how it ends becomes an exit code.
 
 mod arguments;
+mod asking;
 pub mod audit;
 pub mod check;
 pub mod from_debezium;
@@ -227,7 +228,7 @@ pub fn own_flags(matches: &ArgMatches) -> &'static [&'static str] {
 }
 
 async fn compare(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let options = match arguments::audit(matches) {
+    let options = match asking::audit(matches) {
         Ok(options) => options,
         Err(error) => return refused(error),
     };
@@ -247,7 +248,7 @@ async fn compare(settings: Settings, matches: &ArgMatches) -> anyhow::Result<Exi
 }
 
 async fn send_again(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let options = match arguments::replay(matches) {
+    let options = match asking::replay(matches) {
         Ok(options) => options,
         Err(error) => return refused(error),
     };
