@@ -57,7 +57,7 @@ pub(super) fn audit_command() -> Command {
     which_rows(command, false)
         .arg(arg("topics", "TOPIC,…", "Topics to read beside those that settings and rows name"))
         .arg(
-            arg("wait-ms", "MS", "How long to wait until the slot is confirmed up to what the tables hold")
+            arg("wait-ms", "MS", "How long to wait for a slot that is far behind what the tables hold")
                 .default_value("30000")
                 .value_parser(clap::value_parser!(u64).range(0..=3_600_000)),
         )

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -66,9 +67,23 @@ impl Lying<'_> {
     }
 }
 
+/// What the client says beside records: that a partition has ended is none of its errors.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        tracing::warn!(%error, reason, "Kafka client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// A reader of topics from end to end.
 pub struct Sweep {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     brokers: String,
     timeout: Duration,
 }
@@ -88,7 +103,7 @@ impl Sweep {
             // Ends of transactions have offsets, too, and are no records: the last of a partition may be one.
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", QUEUED_KBYTES);
-        let consumer = config.create().map_err(|error| unusable(&error))?;
+        let consumer = config.create_with_context(Quiet).map_err(|error| unusable(&error))?;
         Ok(Self { consumer, brokers: kafka.brokers.clone(), timeout })
     }
 

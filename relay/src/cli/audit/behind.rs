@@ -23,6 +23,13 @@ use walpost_core::pgoutput::{Decoder, Message};
 /// Between two looks at the slot.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// So much WAL behind the slot's position is read sooner than waited for: where nothing is written it may stay so for half a
+/// minute, until Postgres tells of it.
+const SMALL_BYTES: u64 = 16 << 20;
+
+/// A relay that gets on confirms within this time.
+const SMALL_FOR: Duration = Duration::from_secs(1);
+
 /// What is known of the rows of the snapshot.
 pub(super) enum Reached {
     /// All of them are confirmed.
@@ -33,7 +40,7 @@ pub(super) enum Reached {
     UpTo(Lsn),
 }
 
-/// Waits until the slot is confirmed up to `end`, as long as somebody moves it.
+/// Waits until the slot is confirmed up to `end`, as long as somebody moves it, and there is much to wait for.
 pub(super) async fn wait(
     settings: &Settings,
     patience: Duration,
@@ -51,7 +58,9 @@ pub(super) async fn wait(
         if confirmed >= end {
             return Ok(Reached::All);
         }
-        if !facts.active || started.elapsed() >= patience {
+        let waited = started.elapsed();
+        let is_near = end.bytes_since(confirmed) <= SMALL_BYTES && waited >= SMALL_FOR;
+        if !facts.active || is_near || waited >= patience {
             return Ok(Reached::UpTo(confirmed));
         }
         progress.step(|| {
