@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     if let Some(ended) = cli::without_settings(&matches) {
         return ended;
     }
-    let values = TABLE.load(&matches, &env);
+    let values = TABLE.load_without(cli::own_flags(&matches), &matches, &env);
     let ended = match matches.subcommand() {
         Some(("tail", matches)) => TailSettings::read(values).map(|settings| cli::tail(matches, settings)),
         _ => Settings::read(values, &env).map(|settings| cli::run(&matches, settings)),

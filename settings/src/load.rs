@@ -53,11 +53,19 @@ impl Table {
     /// Gathers what was typed. `env` reads a variable of the environment.
     #[must_use]
     pub fn load(&self, matches: &ArgMatches, env: &[(String, String)]) -> Values {
+        self.load_without(&[], matches, env)
+    }
+
+    /// The same for a subcommand that has flags of its own with the names of these settings: they are read from the
+    /// environment and the file alone.
+    #[must_use]
+    pub fn load_without(&self, flags: &[&str], matches: &ArgMatches, env: &[(String, String)]) -> Values {
         let mut values = Values::default();
         let env = Environment(env);
         let file = self.read_file(matches, &env, &mut values);
         for setting in self.settings {
             let typed = from_flag(setting, matches)
+                .filter(|_| !flags.contains(&setting.name))
                 .or_else(|| from_env(setting, self.env_prefix, &env, &mut values.mistakes))
                 .or_else(|| file.get(setting))
                 .or_else(|| from_default(setting));

@@ -1,12 +1,15 @@
 //! The two relays: one streams, one stands by, and who does which changes.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use harness::{OffClock, Relay, RelayProcess, http, wait_for, wait_until};
 use serde_json::Value;
 
 use crate::world::DEADLINE;
+
+/// An hour's records, in a debug build.
+const AUDIT_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Both.
 pub(crate) struct Relays {
@@ -130,6 +133,17 @@ impl Relays {
             return Err(error.context(self.logs().await));
         }
         self.start_again(1 - index)
+    }
+
+    /// What `walpost audit` says of table and topic; `None` when all is well.
+    ///
+    /// # Errors
+    /// When it does not start, or does not end.
+    pub(crate) async fn audit(&self) -> Result<Option<String>> {
+        let mut audit = self.settings[0].start(&["audit"])?;
+        let status = audit.exit(AUDIT_DEADLINE).await?;
+        println!("\nwalpost audit:\n{}", audit.log());
+        Ok((!status.success()).then(|| audit.log()))
     }
 
     pub(crate) fn at(&mut self, index: usize) -> &mut RelayProcess {

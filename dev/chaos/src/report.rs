@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) unsafe_confirms: Vec<String>,
     /// Halts for what passes by itself.
     pub(crate) needless_halts: Vec<String>,
+    /// What `walpost audit` said at the end, where it found a fault.
+    pub(crate) audit: Option<String>,
 }
 
 impl Report {
@@ -40,6 +42,7 @@ impl Report {
             && self.inversions.is_empty()
             && self.unsafe_confirms.is_empty()
             && self.needless_halts.is_empty()
+            && self.audit.is_none()
     }
 
     pub(crate) fn faults(&self) -> usize {
@@ -100,6 +103,9 @@ impl fmt::Display for Report {
         for found in self.inversions.iter().chain(&self.unsafe_confirms).chain(&self.needless_halts).take(20)
         {
             writeln!(f, "{found}")?;
+        }
+        if self.audit.is_some() {
+            writeln!(f, "walpost audit found a fault: see above")?;
         }
         Ok(())
     }

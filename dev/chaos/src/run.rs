@@ -90,6 +90,8 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     if drained.is_err() {
         eprintln!("{}", world.relays.logs().await);
     }
+    // What is left of the table, by the program's own audit: it has no ledger of what was written, and no other eyes.
+    report.audit = world.relays.audit().await?;
     background.abort_all();
     with(&audit, |audit| {
         report.events = audit.events();

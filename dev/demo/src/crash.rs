@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::{Audit, Received, events, wait_until};
 
 use crate::arrivals::since_commit;
@@ -56,7 +56,19 @@ pub(crate) async fn survive(screen: &Screen, system: &mut System) -> Result<Audi
     let audit = audit(system).await?;
     screen.line(&format!("the last event arrived {} after the last commit", human(stopped.elapsed())));
     show(screen, &audit, &latencies, recovered);
+    ask_walpost(screen, system).await?;
     Ok(audit)
+}
+
+/// The same question to the program itself, which knows nothing of what was written but the table.
+async fn ask_walpost(screen: &Screen, system: &System) -> Result<()> {
+    let audit = system.settings.command(&["audit"]).await?;
+    screen.call("walpost audit");
+    for line in audit.stdout.lines().filter(|line| !line.is_empty() && !line.starts_with("table")) {
+        screen.note(line);
+    }
+    ensure!(audit.status.success(), "walpost audit finds a fault:\n{}{}", audit.stdout, audit.stderr);
+    Ok(())
 }
 
 /// Prints the counts for a while, and sees that everything still runs.

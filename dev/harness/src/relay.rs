@@ -121,6 +121,14 @@ impl Relay {
         self.program.output(arguments).await
     }
 
+    /// Starts a command that is not awaited.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(&self, arguments: &[&str]) -> Result<Process> {
+        self.program.spawn(arguments)
+    }
+
     /// Makes publication, schema and slot.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceS
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::cleanup;
 use crate::reader::{Reader, Received};
@@ -105,6 +106,21 @@ impl Topic {
         for result in admin(&self.brokers)?.alter_configs([&config], &options).await? {
             result
                 .map_err(|(_, code)| anyhow::anyhow!("the topic {} cannot be changed: {code}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the records of a partition that lie before an offset, as `kafka-delete-records.sh` does.
+    ///
+    /// # Errors
+    /// When the broker refuses that.
+    pub async fn delete_records(&self, partition: i32, before: i64) -> Result<()> {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&self.name, partition, Offset::Offset(before))?;
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
+        let deleted = admin(&self.brokers)?.delete_records(&offsets, &options).await?;
+        for element in deleted.elements() {
+            element.error().with_context(|| format!("records of {} cannot be deleted", self.name))?;
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room, and those that it may name beside itself.
-const MAY_NAME: [(&str, &[&str]); 7] = [
+const MAY_NAME: [(&str, &[&str]); 8] = [
+    ("audit", &["lsn", "event"]),
     ("clock", &[]),
     ("lsn", &[]),
     ("time", &[]),

@@ -10,8 +10,11 @@
 //! | [`window`] | an event's position, and which commit is wholly acknowledged |
 //! | [`publish`] | window → records → sink → acknowledgements |
 //!
+//! Beside the path stands [`audit`]: rows of the table against records of the topics.
+//!
 //! Beneath them: [`lsn`], a position in the WAL; [`time`], how times are written; [`clock`], the time of day, to be shown.
 
+pub mod audit;
 pub mod clock;
 pub mod event;
 pub mod lsn;

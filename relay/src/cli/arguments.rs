@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, Command};
 
+use crate::cli::asking::{audit_command, replay_command};
 use crate::config::TABLE;
 
 /// The program's name, its settings and its subcommands.
@@ -93,6 +94,8 @@ pub fn command() -> Command {
                         .help("Say what it would do, and change nothing"),
                 ),
         )
+        .subcommand(audit_command())
+        .subcommand(replay_command())
         .subcommand(
             Command::new("status")
                 .about("Show the slot, its lags and what is wrong, if anything")

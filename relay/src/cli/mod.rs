@@ -1,12 +1,17 @@
 //! The subcommands: what was typed is run, and how it ends becomes an exit code.
 
 mod arguments;
+mod asking;
+pub mod audit;
 pub mod check;
 pub mod from_debezium;
 pub mod init;
 pub mod preset;
 pub mod preview;
+mod progress;
 pub mod recover;
+pub mod replay;
+pub mod selection;
 mod settings_file;
 pub mod status;
 pub mod tail;
@@ -16,10 +21,12 @@ pub use arguments::command;
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::init::RowsBefore;
+use self::selection::CommandError;
 use self::status::Colours;
 use self::tail::{Filter, TailOptions};
 use crate::config::{Settings, TailSettings};
@@ -68,6 +75,8 @@ pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
             let count = matches.get_one::<u32>("rows").copied().unwrap_or_default();
             runtime.block_on(show_preview(&settings, count, matches.get_flag("json")))
         }
+        Some(("audit", matches)) => runtime.block_on(compare(settings, matches)),
+        Some(("replay", matches)) => runtime.block_on(send_again(settings, matches)),
         Some(("status", matches)) => {
             runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
         }
@@ -220,6 +229,59 @@ fn printed(text: Result<String, String>) -> ExitCode {
             eprintln!("walpost: {mistake}");
             ExitCode::from(WRONG_USAGE)
         }
+    }
+}
+
+/// Settings whose flags mean something else for the subcommand that was given.
+#[must_use]
+pub fn own_flags(matches: &ArgMatches) -> &'static [&'static str] {
+    match matches.subcommand_name() {
+        Some("audit" | "replay") => &["where"],
+        _ => &[],
+    }
+}
+
+async fn compare(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let options = match asking::audit(matches) {
+        Ok(options) => options,
+        Err(error) => return refused(error),
+    };
+    let stopped = Arc::new(AtomicBool::new(false));
+    let (stop, flag) = (stop_on_signal()?, Arc::clone(&stopped));
+    let report = tokio::select! {
+        report = Box::pin(audit::run(&settings, &options, flag)) => report,
+        () = stop.cancelled() => Err(CommandError::Stopped),
+    };
+    stopped.store(true, Ordering::Relaxed);
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => return refused(error),
+    };
+    print(if matches.get_flag("json") { serde_json::to_string_pretty(&report)? } else { report.render() })?;
+    Ok(if report.is_well(matches.get_flag("strict")) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn send_again(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let options = match asking::replay(matches) {
+        Ok(options) => options,
+        Err(error) => return refused(error),
+    };
+    let stop = stop_on_signal()?;
+    match Box::pin(replay::run(settings, &options, &stop, &mut |text| print(text).map(drop))).await {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error) => refused(error),
+    }
+}
+
+/// What was asked for and cannot be is wrong usage.
+fn refused(error: CommandError) -> anyhow::Result<ExitCode> {
+    match error {
+        CommandError::Usage(mistake) => {
+            eprintln!("walpost: {mistake}");
+            Ok(ExitCode::from(WRONG_USAGE))
+        }
+        error => Err(error.into()),
     }
 }
 

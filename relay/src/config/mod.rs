@@ -19,6 +19,7 @@ pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub use table::TABLE;
 pub use tail::TailSettings;
+pub(crate) use tail::topic_list;
 pub use topics::{MissingTopics, NewTopic, UnknownTopic};
 use walpost_core::event::{OutboxMessages, OutboxTable};
 use walpost_core::pgoutput::Oid;

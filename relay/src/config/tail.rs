@@ -71,7 +71,7 @@ impl TailSettings {
 }
 
 /// Names with commas between; none where there is no text. One that is named twice is read once.
-fn topic_list(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn topic_list(text: &str) -> Result<Vec<String>, String> {
     let mut topics = Vec::new();
     for name in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
         let name = topic_name(name).map_err(|expected| format!("`{name}`: {expected}"))?;

@@ -37,6 +37,7 @@ pub mod murmur2;
 mod readiness;
 mod stall;
 pub mod statistics;
+pub mod sweep;
 mod suspicion;
 pub mod tally;
 mod topic;

@@ -116,6 +116,12 @@ mod status;
 /// Every precondition, at a glance.
 mod check;
 
+/// Rows of the table against records of the topics.
+mod audit;
+
+/// Rows again, because somebody asks for them.
+mod replay;
+
 /// The topics, as they grow.
 mod tail;
 mod takeover;

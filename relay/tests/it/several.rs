@@ -32,7 +32,7 @@ async fn tenants(names: &[&str], tables: &str) -> Result<Case> {
 }
 
 /// The same with settings that name two tables.
-async fn named_two(names: &[&str]) -> Result<Case> {
+pub(crate) async fn named_two(names: &[&str]) -> Result<Case> {
     let case = tenants(names, "").await?;
     Ok(names_tables(case, names))
 }

@@ -182,6 +182,28 @@ impl Mapping {
         names
     }
 
+    /// The setting by which records say where their row stands in the WAL, beside their headers: a row that is read from the
+    /// table does not give the same record then.
+    #[must_use]
+    pub fn names_place(&self) -> Option<String> {
+        use super::template::About::{CommittedAt, Lsn, Ordinal};
+        let is_place = |operand: &Operand| matches!(operand, Operand::About(CommittedAt | Lsn | Ordinal));
+        let names = |template: &Template| {
+            template.expressions().any(|expression| expression.operands.iter().any(is_place))
+        };
+        // A record's time is compared by nobody.
+        let mut templates = self.templates().filter(|(setting, _)| setting != "timestamp");
+        templates.find(|(_, template)| names(template)).map(|(setting, _)| setting)
+    }
+
+    /// Headers that are the row's id, and nothing else.
+    #[must_use]
+    pub fn id_headers(&self) -> Vec<&str> {
+        let Some(id) = self.id.given() else { return Vec::new() };
+        let is_id = |(_, template): &&(String, Template)| template.parts == id.parts;
+        self.headers.iter().filter(is_id).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Whether every column of the table is part of the record, named or not.
     #[must_use]
     pub fn has_every_column(&self) -> bool {

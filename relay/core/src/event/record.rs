@@ -83,6 +83,12 @@ impl Headers {
         self.entries.clear();
     }
 
+    /// Takes a header away.
+    pub(super) fn remove(&mut self, name: &str) {
+        let bytes = &self.bytes;
+        self.entries.retain(|(known, _)| &bytes[known.clone()] != name.as_bytes());
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

@@ -19,6 +19,18 @@ use super::value::{Kind, json_of};
 use super::{cloudevent, write};
 use crate::pgoutput::Place;
 
+/// The header of a record that was sent again because somebody asked for it.
+pub const REPLAY_HEADER: &str = "walpost-replay";
+
+/// Records are sent again because somebody asked for it.
+#[derive(Debug, Clone, Default)]
+pub struct Replay {
+    /// What tells this time from others: the value of [`REPLAY_HEADER`].
+    pub id: String,
+    /// The topic that all of them go to, in place of their own.
+    pub to: Option<String>,
+}
+
 /// Writes records into buffers that it keeps for the next.
 #[derive(Debug, Default)]
 pub struct Renderer {
@@ -26,6 +38,7 @@ pub struct Renderer {
     dead_letter_topic: String,
     /// Microseconds after which an event is late.
     late_after: Option<i64>,
+    replay: Option<Replay>,
     /// The time of day, microseconds since 1970-01-01 UTC.
     now: i64,
     buffers: Buffers,
@@ -75,6 +88,13 @@ impl Renderer {
         Self { late_after: late_after.map(micros), ..self }
     }
 
+    /// Every record says that it was sent again, and none has a place in the WAL: what it had when it was first published is
+    /// not known any more, and another would tell consumers that it is new.
+    #[must_use]
+    pub fn with_replay(self, replay: Replay) -> Self {
+        Self { replay: Some(replay), ..self }
+    }
+
     /// Says what time it is, microseconds since 1970-01-01 UTC: an event is late by that.
     pub fn at(&mut self, now: i64) {
         self.now = now;
@@ -115,6 +135,13 @@ impl Renderer {
     pub fn render<'a>(&'a mut self, placed: &'a PlacedRow) -> Result<Record<'a>, OutboxError> {
         let written = self.buffers.write(placed)?;
         let timestamp_ms = self.record_time(written.time, placed.position);
+        if let Some(replay) = &self.replay {
+            let headers = &mut self.buffers.headers;
+            headers.remove("wal-lsn");
+            headers.remove("wal-seq");
+            headers.text(REPLAY_HEADER, replay.id.as_bytes());
+        }
+        let to = self.replay.as_ref().and_then(|replay| replay.to.as_deref());
         let Buffers { topic, key, value, headers, places, .. } = &self.buffers;
         let value = match written.value {
             Value::Null => None,
@@ -125,8 +152,9 @@ impl Renderer {
             }
         };
         Ok(Record {
-            topic: self.topics.named(as_text(topic)),
-            partition: written.partition,
+            topic: self.topics.named(to.unwrap_or(as_text(topic))),
+            // Another topic has partitions of its own.
+            partition: written.partition.filter(|_| to.is_none()),
             key: written.has_key.then_some(key.as_slice()),
             value,
             headers,

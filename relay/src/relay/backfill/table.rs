@@ -360,7 +360,7 @@ pub async fn save(session: &Session, slot: &str, epoch: i64, copy: CopyId, id: i
 }
 
 /// A page that waits for Kafka is a long statement to a server with such limits, and would be ended each time.
-async fn lift_limits(session: &Session) -> Result<(), DatabaseError> {
+pub(crate) async fn lift_limits(session: &Session) -> Result<(), DatabaseError> {
     let sql = "select set_config(name, '0', false) from pg_settings where name in \
                ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')";
     session.client().execute(sql, &[]).await.map_err(session.error("lift the limits of statements"))?;
