@@ -89,6 +89,11 @@ pub(super) async fn tables(
     selection: &Selection,
 ) -> Result<Vec<Chosen>, CommandError> {
     let given = preflight::tables(session, &settings.source).await.map_err(Error::from)?;
+    if given.is_empty() && !settings.source.messages.is_empty() {
+        return Err(CommandError::Usage(
+            "logical messages are in no table: there are no rows to read".into(),
+        ));
+    }
     let mut chosen = Vec::new();
     for given in &given {
         let Outbox { relation, table } = preflight::check_table(session, given).await.map_err(Error::from)?;

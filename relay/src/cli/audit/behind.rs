@@ -116,7 +116,12 @@ pub(super) async fn read(
                     rows += 1;
                 }
             }
-            Message::Begin(_) | Message::Commit(_) | Message::Type(_) | Message::Ignored(_) => {}
+            // Logical messages are not asked for: no table holds them.
+            Message::Begin(_)
+            | Message::Commit(_)
+            | Message::Type(_)
+            | Message::Logical(_)
+            | Message::Ignored(_) => {}
         }
     }
     Ok(rows)

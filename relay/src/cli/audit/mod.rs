@@ -110,6 +110,7 @@ pub async fn run(
         }
     };
     report.note(note);
+    report.note(of_messages(settings));
     let slot = &settings.source.slot;
     for (nth, table) in chosen.iter().enumerate() {
         let due = if is_known { None } else { Some(slot.as_str()) };
@@ -149,6 +150,14 @@ pub async fn run(
         judge.compare(sorter, appearances, &|| stopped.load(Ordering::Relaxed))
     });
     comparing.await.map_err(|_| CommandError::Stopped)?
+}
+
+/// What is to be said of logical messages.
+fn of_messages(settings: &Settings) -> Option<String> {
+    (!settings.source.messages.is_empty()).then(|| {
+        "logical messages are in no table: whether all of them are in Kafka is not looked at, and their records are in no row"
+            .to_owned()
+    })
 }
 
 /// What identifies records of these tables.
