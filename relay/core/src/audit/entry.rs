@@ -79,7 +79,7 @@ impl Entry {
         (self.identity, self.body, self.headers, rank, one, other)
     }
 
-    /// Writes it into [`BYTES`](Self::BYTES) bytes.
+    /// Writes it into `BYTES` bytes.
     pub fn write(&self, into: &mut [u8]) {
         let mut out = Writer(into);
         out.put(&self.identity.to_be_bytes());

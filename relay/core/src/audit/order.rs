@@ -25,7 +25,7 @@ impl Appearance {
     /// Bytes of one.
     pub const BYTES: usize = 9 + RecordAt::BYTES;
 
-    /// Writes it into [`BYTES`](Self::BYTES) bytes.
+    /// Writes it into `BYTES` bytes.
     pub fn write(&self, into: &mut [u8]) {
         let flags =
             u8::from(self.number.is_some()) | u8::from(self.is_first) << 1 | u8::from(self.has_row) << 2;

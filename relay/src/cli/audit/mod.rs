@@ -4,12 +4,12 @@
 //!
 //! 1. One snapshot of all tables, and L, the end of the WAL behind it: whatever the snapshot sees is in the stream before L.
 //! 2. The slot is waited for until it is confirmed up to L: then every row of the snapshot must be in the topics. Where
-//!    nobody moves it that far, a temporary copy of the slot is asked what lies between ([`behind`]): those rows may be missing.
-//! 3. The rows of the snapshot, rendered as `walpost run` does it ([`rows`]).
+//!    nobody moves it that far, a temporary copy of the slot is asked what lies between (`behind`): those rows may be missing.
+//! 3. The rows of the snapshot, rendered as `walpost run` does it (`rows`).
 //! 4. The ends of the topics. What is behind them is not looked at.
 //! 5. Transactions that ran are waited for, and rows that have come since the snapshot are read: their records may be there.
-//! 6. The topics up to their ends ([`topics`]).
-//! 7. Both sides are sorted by identity ([`sort`]) and compared ([`walpost_core::audit`]); the first records of each key are
+//! 6. The topics up to their ends (`topics`).
+//! 7. Both sides are sorted by identity (`sort`) and compared ([`walpost_core::audit`]); the first records of each key are
 //!    sorted once more, and held against the order of the WAL.
 
 mod behind;
