@@ -12,7 +12,9 @@ if ! command -v go >/dev/null; then
 fi
 tools=$PWD/.dev/tools/bin
 mkdir -p "$tools"
-(cd dev/helm-check && go build -o "$tools/" helm.sh/helm/v3/cmd/helm . && go vet . && go test .)
+# Not optimised: a quarter less to compile, and nothing here takes long to run.
+export GOFLAGS="'-gcflags=all=-N -l'"
+(cd dev/helm-check && go build -ldflags='-s -w' -o "$tools/" helm.sh/helm/v3/cmd/helm . && go vet . && go test .)
 
 # The oldest that the charts say, and a later one. Helm's own word about links is no fault.
 kubernetes=(1.27.0 1.34.0)
