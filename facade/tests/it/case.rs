@@ -84,7 +84,9 @@ impl Case {
     /// Waits until the offset up to which `topic` is committed is `offset`.
     pub(crate) async fn committed(&self, topic: &Topic, offset: i64) -> Result<()> {
         let what = format!("{offset} is committed for {}", topic.name);
-        wait_until(&what, SOON, async || Ok(self.ask_committed(topic).is_ok_and(|now| now == offset))).await
+        // Megabytes may stand before it.
+        wait_until(&what, SOON * 4, async || Ok(self.ask_committed(topic).is_ok_and(|now| now == offset)))
+            .await
     }
 
     /// The offset up to which partition 0 of `topic` is committed; 0 where nothing is.
