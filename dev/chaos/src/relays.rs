@@ -135,15 +135,20 @@ impl Relays {
         self.start_again(1 - index)
     }
 
-    /// What `walpost audit` says of table and topic; `None` when all is well.
+    /// What `walpost audit` finds missing or altered; `None` when nothing is. What it says of the order rests on positions in
+    /// the WAL, which begin anew after a failover: of that the ledger here is the judge.
     ///
     /// # Errors
     /// When it does not start, or does not end.
     pub(crate) async fn audit(&self) -> Result<Option<String>> {
-        let mut audit = self.settings[0].start(&["audit"])?;
-        let status = audit.exit(AUDIT_DEADLINE).await?;
-        println!("\nwalpost audit:\n{}", audit.log());
-        Ok((!status.success()).then(|| audit.log()))
+        let mut audit = self.settings[0].start(&["audit", "--json"])?;
+        audit.exit(AUDIT_DEADLINE).await?;
+        let log = audit.log();
+        let json = log.find('{').and_then(|at| log[at..].rfind('}').map(|end| &log[at..=at + end]));
+        let report: Value = serde_json::from_str(json.with_context(|| format!("no report: {log}"))?)?;
+        let found = ["missing", "altered"].map(|kind| report["found"][kind].as_array().map_or(0, Vec::len));
+        println!("\nwalpost audit: {} rows missing, {} altered", found[0], found[1]);
+        Ok((found != [0, 0]).then_some(log))
     }
 
     pub(crate) fn at(&mut self, index: usize) -> &mut RelayProcess {
