@@ -233,9 +233,8 @@ pub const TABLE: &[Metric] = &[
         },
     )
     .by(&["topic"]),
-    gauge("walpost_topic_awaited", "1 for a topic that is not there and that a record waits for.", |view| {
-        let awaited = view.topics.topics.iter().filter(|topic| topic.is_awaited);
-        many(awaited.map(|topic| (vec![topic.name.clone()], 1.0)))
+    gauge("walpost_topic_awaited", "1 while the topic is not there and a record waits for it, of the first 100.", |view| {
+        many(view.topics.topics.iter().map(|topic| (vec![topic.name.clone()], flag(topic.is_awaited))))
     })
     .by(&["topic"]),
     gauge("walpost_kafka_queue_messages", "Records in librdkafka's queue, those under way among them.", |view| {
