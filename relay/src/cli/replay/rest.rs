@@ -212,7 +212,7 @@ mod tests {
         };
         assert_eq!(
             Rest { to: Some("again"), ..rest(&selection) }.arguments("id"),
-            "--where '(kind = '\\''a'\\'' -- b\n) and \"id\" > 12 and \"id\" <= 3000' --since 1970-01-01T00:00:01Z --from-id -3 \
+            "--where '(kind = '\\''a'\\'' -- b\n) and \"id\" > 12 and \"id\" <= 3000' --since 1970-01-01T00:00:01.000000Z --from-id -3 \
              --to-id 900 --outbox 's.it'\\''s' --to again"
         );
     }
