@@ -89,8 +89,10 @@ pub struct Order {
     of_several: bool,
     /// Partition and key.
     of: Option<(u32, u64)>,
-    /// The latest in the order of commits so far, of those with a place and without a number.
+    /// The latest in the WAL so far, of those without a number.
     placed: Option<RecordAt>,
+    /// The latest in the WAL so far, of all that have a place.
+    latest: Option<RecordAt>,
     /// The highest number so far, of those without a place.
     numbered: Option<(i64, RecordAt)>,
     /// The latest so far, of those with both.
@@ -113,11 +115,13 @@ impl Order {
         if self.of != of {
             *self = Self { of, ..Self::new(self.of_several) };
         }
-        match (record.place, appearance.number) {
+        let found = match (record.place, appearance.number) {
             (Some(_), Some(number)) => self.take_both(record, number),
             (Some(_), None) => self.take_placed(record),
-            (None, number) => self.take_numbered(record, number?),
-        }
+            (None, number) => return self.take_numbered(record, number?),
+        };
+        self.latest = Some(self.later(self.latest, record));
+        found
     }
 
     /// Whether one stands before another in the WAL, as far as their places tell.
@@ -129,10 +133,15 @@ impl Order {
         lsn < other_lsn || (lsn == other_lsn && is_of_one && ordinal < other_ordinal)
     }
 
+    /// The later of two in the WAL; where their places do not tell, the second.
+    fn later(&self, one: Option<RecordAt>, other: RecordAt) -> RecordAt {
+        one.filter(|one| self.is_earlier(&other, one)).unwrap_or(other)
+    }
+
     fn take_both(&mut self, record: RecordAt, number: i64) -> Option<Inversion> {
-        let is_behind =
-            |(highest, latest): &&(i64, RecordAt)| number < *highest && self.is_earlier(&record, latest);
-        if let Some((_, behind)) = self.both.iter().find(is_behind) {
+        let of_both = self.both.iter().filter(|(highest, _)| number < *highest);
+        let mut before = of_both.map(|(_, latest)| latest).chain(&self.placed);
+        if let Some(behind) = before.find(|latest| self.is_earlier(&record, latest)) {
             return Some(Inversion { record, behind: *behind });
         }
         // What is earlier than this one by both says nothing more than it does.
@@ -147,13 +156,9 @@ impl Order {
     }
 
     fn take_placed(&mut self, record: RecordAt) -> Option<Inversion> {
-        match self.placed {
-            Some(behind) if self.is_earlier(&record, &behind) => Some(Inversion { record, behind }),
-            _ => {
-                self.placed = Some(record);
-                None
-            }
-        }
+        self.placed = Some(self.later(self.placed, record));
+        let behind = self.latest.filter(|latest| self.is_earlier(&record, latest))?;
+        Some(Inversion { record, behind })
     }
 
     fn take_numbered(&mut self, record: RecordAt, number: i64) -> Option<Inversion> {

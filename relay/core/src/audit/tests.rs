@@ -319,6 +319,8 @@ fn a_record_is_out_of_order_where_its_place_and_the_number_of_its_row_say_so() {
     assert_eq!(found(&[(Some(2), 90), (Some(3), 50), (Some(1), 80)]), [(2, 0)]);
     // Of removed rows the place is all there is.
     assert_eq!(found(&[(None, 90), (None, 50)]), [(1, 0)]);
+    assert_eq!(found(&[(Some(1), 90), (None, 50), (None, 60), (Some(2), 95)]), [(1, 0), (2, 0)]);
+    assert_eq!(found(&[(None, 90), (Some(2), 50), (Some(3), 95)]), [(1, 0)]);
     // However many there are.
     let falling: Vec<_> = (0..1_000).map(|number| (Some(number), 1_000 - number as u64)).collect();
     assert_eq!(found(&falling), []);
