@@ -165,3 +165,14 @@ async fn a_row_that_gives_no_record_is_left_out_and_named() -> Result<()> {
     ensure!(case.topic.read_all().await?.len() == 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_limit_of_statements_that_the_database_has_does_not_end_it() -> Result<()> {
+    let case = published(20, 3).await?;
+    let limit = format!("alter database \"{}\" set statement_timeout = '1s'", case.database.name());
+    case.database.execute(&limit).await?;
+    let slow = "pg_sleep(0.1)::text = ''";
+    let ended = case.relay.command(&["replay", "--where", slow, "--dry-run"]).await?.success()?;
+    ensure!(ended.stdout.contains("rows     20 of"), "{}", ended.stdout);
+    Ok(())
+}
