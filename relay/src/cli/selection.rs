@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::postgres::names::{events, literal, order_by, quoted};
 use crate::postgres::preflight::{self, Outbox};
 use crate::postgres::{DatabaseError, Session, catalogue};
-use crate::relay::backfill::table::tuple;
+use crate::relay::backfill::table::{lift_limits, tuple};
 use walpost_core::event::position::{PlacedRow, Position};
 use walpost_core::event::{Kind, OutboxTable, Plan};
 use walpost_core::lsn::Lsn;
@@ -77,6 +77,18 @@ pub(super) struct Chosen {
     pub(super) columns: walpost_core::pgoutput::Relation,
     /// How its rows become records.
     pub(super) plan: Arc<Plan>,
+}
+
+/// Connects to read rows: whatever a condition calls, it changes nothing, and it may take its time.
+///
+/// # Errors
+/// When the server cannot be reached, or refuses.
+pub(super) async fn connect(settings: &Settings) -> Result<Session, DatabaseError> {
+    let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
+    let read_only = "set default_transaction_read_only = on";
+    session.client().batch_execute(read_only).await.map_err(session.error("read only"))?;
+    lift_limits(&session).await?;
+    Ok(session)
 }
 
 /// The tables of which rows are asked for.
@@ -174,14 +186,28 @@ fn both(one: Option<&str>, other: Option<String>) -> Option<String> {
 
 async fn try_condition(session: &Session, table: &OutboxTable) -> Result<(), CommandError> {
     let sql = format!("select from {} limit 0", events(table));
-    match session.client().batch_execute(&sql).await.map_err(session.error("try the condition")) {
+    let tried = async {
+        // Prepared, which is of one statement: what closes the condition and begins another one is refused.
+        let statement = session.client().prepare(&sql).await?;
+        let is_complete = statement.params().is_empty();
+        if is_complete {
+            session.client().query(&statement, &[]).await?;
+        }
+        Ok(is_complete)
+    };
+    match tried.await.map_err(session.error("try the condition")) {
+        Ok(false) => Err(CommandError::Usage(format!(
+            "the condition of {} has parameters ($1), and there is nothing to put in their places",
+            table.name()
+        ))),
         // Class 42, syntax or access rule; 22, data.
         Err(error)
             if error.sqlstate().is_some_and(|code| code.starts_with("42") || code.starts_with("22")) =>
         {
             Err(CommandError::Usage(format!("the condition does not fit {}: {error}", table.name())))
         }
-        tried => Ok(tried?),
+        Err(error) => Err(error.into()),
+        Ok(true) => Ok(()),
     }
 }
 

@@ -135,6 +135,50 @@ async fn a_row_that_the_slot_has_passed_is_missing_and_one_behind_it_is_not() ->
     Ok(())
 }
 
+/// They are in no stream, so the slot says nothing of them.
+#[tokio::test]
+async fn rows_that_the_first_copy_has_not_reached_are_not_called_missing() -> Result<()> {
+    let case = Case::new().await?;
+    case.commit(20, 3, 5).await?;
+    case.relay.init().await?;
+    case.commit(5, 2, 1).await?;
+    let (found, code) = audit(&case, &[]).await?;
+    counts(&found, &[("unknown", 20), ("behind", 5), ("present", 0)])?;
+    ensure!(code == 1 && found["notes"].to_string().contains("first copy"), "{found:#}");
+    let mut relay = case.relay.run_ready().await?;
+    case.audit().await?;
+    stop(&case, &mut relay).await?;
+    let (found, code) = audit(&case, &["--strict"]).await?;
+    counts(&found, &[("present", 25)])?;
+    ensure!(code == 0 && !found["notes"].to_string().contains("first copy"), "{found:#}");
+    Ok(())
+}
+
+/// All rows from then on are read once more.
+#[tokio::test]
+async fn a_transaction_that_is_open_hides_neither_repeats_nor_order() -> Result<()> {
+    let case = Case::new().await?;
+    let mut relay = case.relay.init_and_run().await?;
+    relay.ready().await?;
+    let open = case.client().await?;
+    open.batch_execute("begin; select pg_current_xact_id()").await?;
+    case.commit(12, 1, 3).await?;
+    case.topic.read(12, SOON).await?;
+    let records = case.topic.read_all().await?;
+    let partition = records[0].partition;
+    case.topic.delete_records(partition, i64::try_from(records.len())?).await?;
+    let mut order: Vec<&Received> = records.iter().collect();
+    order.swap(4, 5);
+    order.push(&records[0]);
+    write_again(&case.topic, &order).await?;
+    let (found, code) = audit(&case, &["--wait-ms", "2000"]).await?;
+    ensure!(found["records"]["twice"] == 1 && found["records"]["out_of_order"] == 1, "{found:#}");
+    ensure!(code == 1 && found["notes"].to_string().contains("transactions are open"), "{found:#}");
+    open.batch_execute("rollback").await?;
+    relay.terminate(SOON).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn rows_that_a_stopped_relay_has_not_reached_are_no_fault() -> Result<()> {
     let case = published(10, 3).await?;

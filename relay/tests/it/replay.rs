@@ -59,6 +59,9 @@ async fn rows_come_again_as_they_were_in_the_order_of_the_table_and_say_so() -> 
         ensure!(last.insert(record.key.clone(), id).is_none_or(|before| before < id), "out of order");
     }
     ensure!(case.topic.read_all().await?.len() == 200, "they went to their own topic as well");
+    let audit = case.relay.command(&["audit", "--json", "--topics", &other.name]).await?.success()?.stdout;
+    let audit: serde_json::Value = serde_json::from_str(&audit)?;
+    ensure!(audit["records"]["replayed"] == 150 && audit["records"]["altered"] == 0, "{audit:#}");
 
     // What was lost is there again, and the audit says so.
     let partition = case.topic.read_all().await?[0].partition;
@@ -93,6 +96,17 @@ async fn nothing_is_sent_by_mistake() -> Result<()> {
         let ended = case.relay.command(&[command, "--where", "writes()"]).await?;
         ensure!(ended.code() == 1 && ended.stderr.contains("read-only"), "{}", ended.stderr);
     }
+    // Nor does it end before its end, and begin another statement.
+    let two = "true)) x; set default_transaction_read_only = off; commit; delete from package_event; \
+               select * from (select 1 where (true";
+    for command in ["replay", "audit"] {
+        for (condition, part) in [(two, "multiple commands"), ("package_id = $1", "parameters")] {
+            let ended = case.relay.command(&[command, "--where", condition]).await?;
+            ensure!(ended.code() == 2 && ended.stderr.contains(part), "{command}: {}", ended.stderr);
+        }
+    }
+    let rows = case.client().await?.query_one("select count(*) from package_event", &[]).await?;
+    ensure!(rows.get::<_, i64>(0) == 20, "rows were deleted");
     let looked =
         case.relay.command(&["replay", "--where", "package_id = 1", "--dry-run"]).await?.success()?;
     for part in ["rows     7 of public.package_event", "7 records", "nothing was sent"] {
@@ -149,5 +163,16 @@ async fn a_row_that_gives_no_record_is_left_out_and_named() -> Result<()> {
         }
     }
     ensure!(case.topic.read_all().await?.len() == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_of_statements_that_the_database_has_does_not_end_it() -> Result<()> {
+    let case = published(20, 3).await?;
+    let limit = format!("alter database \"{}\" set statement_timeout = '1s'", case.database.name());
+    case.database.execute(&limit).await?;
+    let slow = "pg_sleep(0.1)::text = ''";
+    let ended = case.relay.command(&["replay", "--where", slow, "--dry-run"]).await?.success()?;
+    ensure!(ended.stdout.contains("rows     20 of"), "{}", ended.stdout);
     Ok(())
 }

@@ -2,11 +2,16 @@
 //!
 //! Rows and records of the same content stand for each other, however many there are of both. What is left over of rows and
 //! of records of the same identity is *altered*; what is then left of rows is absent, of records in no row.
+//!
+//! A record that comes again has the place in the WAL of the first: it is counted once, so that without an id it does not stand
+//! for the lost record of a row that is alike.
+
+use std::collections::HashSet;
 
 use super::entry::{Entry, RecordAt, RowAt, Side};
 
 /// So many rows, and records, that are alike or left over are held by name. Which of rows that are alike lacks its record
-/// cannot be said anyway.
+/// cannot be said anyway. So many places of records that are alike are held, too.
 const HELD_MAX: usize = 1_000;
 
 /// What follows from the entries.
@@ -22,7 +27,7 @@ pub enum Finding {
     Altered(Option<RowAt>, RecordAt, Part),
     /// A record that has come before.
     Twice(RecordAt),
-    /// A record that `walpost replay` has sent.
+    /// A record that `walpost replay` has sent, wherever to and whatever its row is now.
     Replayed(RecordAt),
     /// The first record of an identity: with the row's number where there is one row, and whether there is any.
     First(RecordAt, Option<i64>, bool),
@@ -42,12 +47,14 @@ pub enum Part {
 /// Compares entries that come in their order.
 #[derive(Debug, Default)]
 pub struct Comparison {
+    /// There are several tables: what says no source may be of any of them.
+    of_several: bool,
     identity: Option<u128>,
     /// Rows of this identity.
     rows: u64,
-    /// One of the rows, with its body.
+    /// One of the rows, the last that was seen, with its body.
     row: Option<(u64, RowAt)>,
-    /// The record that lies before all others of this identity.
+    /// The record that lies before all others of this identity; replays come when somebody asks for them.
     first: Option<RecordAt>,
     alike: Alike,
     /// Rows that are left over, with their body.
@@ -63,14 +70,27 @@ struct Alike {
     /// Rows that are to have a record.
     rows: u64,
     held: Vec<RowAt>,
+    /// The last row.
+    last: Option<RowAt>,
+    /// Two rows have one number: where they were copied from the table, their records have one place.
+    share_a_number: bool,
     /// Rows that may have one.
     late: u64,
     behind: u64,
+    /// Records, each that comes again counted once, as far as their places tell.
     records: u64,
+    /// The places of the records.
+    places: HashSet<(u32, (u64, u64))>,
     replays: u64,
 }
 
 impl Comparison {
+    /// Of one table, or of several.
+    #[must_use]
+    pub fn new(of_several: bool) -> Self {
+        Self { of_several, ..Self::default() }
+    }
+
     /// Takes the next entry. What follows from those before it is told.
     ///
     /// # Errors
@@ -92,11 +112,15 @@ impl Comparison {
         match entry.side {
             Side::Row(row) => {
                 self.alike.rows += 1;
+                self.alike.share_a_number |= self.alike.last.is_some_and(|last| last.is(&row));
+                self.alike.last = Some(row);
                 self.saw_row(entry.body, row);
                 if self.alike.held.len() < HELD_MAX {
                     self.alike.held.push(row);
                 }
             }
+            // It was in the snapshot, and is read once more because its transaction, or an older one, is young.
+            Side::Late(row) if self.alike.last.is_some_and(|last| last.is(&row)) => {}
             Side::Late(row) => {
                 self.alike.late += 1;
                 self.saw_row(entry.body, row);
@@ -133,12 +157,15 @@ impl Comparison {
                 None => Finding::InNoRow(record),
             })?;
         }
-        *self = Self::default();
+        *self = Self::new(self.of_several);
         Ok(())
     }
 
     fn saw_row(&mut self, body: u64, row: RowAt) {
-        self.rows += 1;
+        // One that was updated between two looks is one row all the same.
+        if self.row.is_none_or(|(_, last)| !last.is(&row)) {
+            self.rows += 1;
+        }
         self.row = Some((body, row));
     }
 
@@ -148,25 +175,38 @@ impl Comparison {
         record: RecordAt,
         tell: &mut impl FnMut(Finding) -> Result<(), E>,
     ) -> Result<(), E> {
+        let known = self.alike.rows + self.alike.late;
+        if record.is_replay {
+            self.alike.replays += 1;
+            return tell(Finding::Replayed(record));
+        }
         let at = |record: &RecordAt| (record.partition, record.offset);
         if self.first.is_none_or(|first| at(&record) < at(&first)) {
             self.first = Some(record);
         }
-        let alike = &mut self.alike;
-        let known = alike.rows + alike.late;
-        if record.is_replay && (known > 0 || alike.behind > 0) {
-            alike.replays += 1;
-            return tell(Finding::Replayed(record));
-        }
-        alike.records += 1;
-        if known == 0 && alike.behind == 0 {
+        if known == 0 && self.alike.behind == 0 {
             if self.left_records.len() < HELD_MAX {
                 self.left_records.push((body, record));
                 return Ok(());
             }
             return tell(Finding::InNoRow(record));
         }
-        if alike.records > known.max(1) { tell(Finding::Twice(record)) } else { Ok(()) }
+        if self.comes_again(&record) {
+            return tell(Finding::Twice(record));
+        }
+        self.alike.records += 1;
+        if self.alike.records > known.max(1) { tell(Finding::Twice(record)) } else { Ok(()) }
+    }
+
+    /// Whether it has the place of one before it. Places of copied rows are their numbers, which mean something within one
+    /// table only.
+    fn comes_again(&mut self, record: &RecordAt) -> bool {
+        let is_of_any = record.source == 0 && self.of_several;
+        let Some(place) = record.place.filter(|_| !is_of_any && !self.alike.share_a_number) else {
+            return false;
+        };
+        let (places, place) = (&mut self.alike.places, (record.source, place));
+        places.contains(&place) || (places.len() < HELD_MAX && !places.insert(place))
     }
 
     /// All that are alike were taken.

@@ -20,7 +20,7 @@ pub struct Entry {
 pub enum Side {
     /// In the table, which is to have its record in a topic.
     Row(RowAt),
-    /// In the table only after the topics were read: its record may be there.
+    /// In the table when it was read once more behind the snapshot: its record may be there.
     Late(RowAt),
     /// In the stream behind what the slot has confirmed: its record may be missing yet.
     Behind,
@@ -68,15 +68,16 @@ impl Entry {
     /// Bytes of an entry.
     pub const BYTES: usize = 34 + RecordAt::BYTES;
 
-    /// Equal ones stand together, rows before records, records as they lie in their partitions.
-    fn rank(&self) -> (u128, u64, u64, u8, u32, i64) {
-        let (rank, one, other) = match self.side {
-            Side::Row(row) => (0, row.table, row.number),
-            Side::Late(row) => (1, row.table, row.number),
-            Side::Behind => (2, 0, 0),
-            Side::Record(record) => (3, record.partition, record.offset),
+    /// Equal ones stand together, rows before records, a row that was read again behind itself, records as they lie in their
+    /// partitions.
+    fn rank(&self) -> (u128, u64, u64, u8, u32, i64, bool) {
+        let (rank, one, other, is_late) = match self.side {
+            Side::Row(row) => (0, row.table, row.number, false),
+            Side::Late(row) => (0, row.table, row.number, true),
+            Side::Behind => (1, 0, 0, false),
+            Side::Record(record) => (2, record.partition, record.offset, false),
         };
-        (self.identity, self.body, self.headers, rank, one, other)
+        (self.identity, self.body, self.headers, rank, one, other, is_late)
     }
 
     /// Writes it into `BYTES` bytes.
@@ -125,6 +126,11 @@ impl Ord for Entry {
 }
 
 impl RowAt {
+    /// Whether it is the same row, seen at two times.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.table, self.number) == (other.table, other.number)
+    }
+
     fn write(self, side: u8, out: &mut Writer<'_>) {
         let flags = u8::from(self.is_ordered) | u8::from(self.is_due) << 1 | u8::from(self.is_bad) << 2;
         out.put(&[side, flags]);

@@ -1,8 +1,10 @@
 //! Whether the records of a key first appear in the order of commits.
 //!
-//! The order is that of the records' places in the WAL (`wal-lsn`, then `wal-seq`); numbers in a transaction, and numbers of
-//! rows that were copied from the table, mean something within one source only. Records that say no place (another tool has
-//! sent them) are held against the numbers of their rows.
+//! The order is that of the records' places in the WAL (`wal-lsn`, then `wal-seq`) and of the numbers of their rows, and a record
+//! is out of order where both say so. Places alone would not do: they begin anew on another timeline and in a database that was
+//! restored. Nor would numbers: they are handed out before the commit. Where one of the two is not known (the row was removed,
+//! or its table has no order; another tool has sent the record, which says no place) the other one decides. Numbers in a
+//! transaction, and numbers of rows that were copied from the table, mean something within one source only.
 
 use std::cmp::Ordering;
 
@@ -76,6 +78,10 @@ pub struct Inversion {
     pub behind: RecordAt,
 }
 
+/// So many records of a key are held, of which none is later than another in both orders. Where numbers rise in the order of
+/// commits these are as many as there were timelines.
+const HELD_MAX: usize = 64;
+
 /// Looks at appearances that come in their order.
 #[derive(Debug, Default)]
 pub struct Order {
@@ -83,10 +89,14 @@ pub struct Order {
     of_several: bool,
     /// Partition and key.
     of: Option<(u32, u64)>,
-    /// The latest in the order of commits so far, of those with a place.
+    /// The latest in the WAL so far, of those without a number.
     placed: Option<RecordAt>,
-    /// The highest number so far, of those without.
+    /// The latest in the WAL so far, of all that have a place.
+    latest: Option<RecordAt>,
+    /// The highest number so far, of those without a place.
     numbered: Option<(i64, RecordAt)>,
+    /// The latest so far, of those with both.
+    both: Vec<(i64, RecordAt)>,
 }
 
 impl Order {
@@ -105,25 +115,50 @@ impl Order {
         if self.of != of {
             *self = Self { of, ..Self::new(self.of_several) };
         }
-        match record.place {
-            Some(place) => self.take_placed(record, place),
-            None => self.take_numbered(record, appearance.number?),
-        }
+        let found = match (record.place, appearance.number) {
+            (Some(_), Some(number)) => self.take_both(record, number),
+            (Some(_), None) => self.take_placed(record),
+            (None, number) => return self.take_numbered(record, number?),
+        };
+        self.latest = Some(self.later(self.latest, record));
+        found
     }
 
-    fn take_placed(&mut self, record: RecordAt, (lsn, ordinal): (u64, u64)) -> Option<Inversion> {
-        let Some(latest) = self.placed else {
-            self.placed = Some(record);
-            return None;
+    /// Whether one stands before another in the WAL, as far as their places tell.
+    fn is_earlier(&self, one: &RecordAt, other: &RecordAt) -> bool {
+        let (Some((lsn, ordinal)), Some((other_lsn, other_ordinal))) = (one.place, other.place) else {
+            return false;
         };
-        let (latest_lsn, latest_ordinal) = latest.place.unwrap_or_default();
-        let is_of_one = record.source == latest.source && (record.source != 0 || !self.of_several);
-        let is_earlier = lsn < latest_lsn || (lsn == latest_lsn && is_of_one && ordinal < latest_ordinal);
-        if is_earlier {
-            return Some(Inversion { record, behind: latest });
+        let is_of_one = one.source == other.source && (one.source != 0 || !self.of_several);
+        lsn < other_lsn || (lsn == other_lsn && is_of_one && ordinal < other_ordinal)
+    }
+
+    /// The later of two in the WAL; where their places do not tell, the second.
+    fn later(&self, one: Option<RecordAt>, other: RecordAt) -> RecordAt {
+        one.filter(|one| self.is_earlier(&other, one)).unwrap_or(other)
+    }
+
+    fn take_both(&mut self, record: RecordAt, number: i64) -> Option<Inversion> {
+        let of_both = self.both.iter().filter(|(highest, _)| number < *highest);
+        let mut before = of_both.map(|(_, latest)| latest).chain(&self.placed);
+        if let Some(behind) = before.find(|latest| self.is_earlier(&record, latest)) {
+            return Some(Inversion { record, behind: *behind });
         }
-        self.placed = Some(record);
+        // What is earlier than this one by both says nothing more than it does.
+        let mut held = std::mem::take(&mut self.both);
+        held.retain(|(other, earlier)| *other > number || !self.is_earlier(earlier, &record));
+        if held.len() >= HELD_MAX {
+            held.remove(0);
+        }
+        held.push((number, record));
+        self.both = held;
         None
+    }
+
+    fn take_placed(&mut self, record: RecordAt) -> Option<Inversion> {
+        self.placed = Some(self.later(self.placed, record));
+        let behind = self.latest.filter(|latest| self.is_earlier(&record, latest))?;
+        Some(Inversion { record, behind })
     }
 
     fn take_numbered(&mut self, record: RecordAt, number: i64) -> Option<Inversion> {

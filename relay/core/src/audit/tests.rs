@@ -177,6 +177,82 @@ fn a_row_behind_the_slot_is_not_missing_and_one_that_came_late_need_not_be_there
     assert_eq!(found, Counts { in_no_row: 1, ..Counts::default() });
 }
 
+/// A transaction that is open leaves all that came since it began to be read once more.
+#[test]
+fn a_row_that_is_read_twice_is_one_row() {
+    let late = |number, content| {
+        let Side::Row(at) = row(1, content, number).side else { unreachable!() };
+        Entry { side: Side::Late(at), ..row(1, content, number) }
+    };
+    let found = compared(vec![row(1, 0, 5), late(5, 0), record(1, 0, 0), record(1, 0, 1)]);
+    assert_eq!(counts(&found), Counts { present: 1, twice: 1, ..Counts::default() });
+    assert!(found.iter().any(|finding| matches!(finding, Finding::First(_, Some(5), true))), "{found:?}");
+    // It was updated in between.
+    let found = compared(vec![row(1, 0, 5), late(5, 1), record(1, 0, 0)]);
+    assert_eq!(counts(&found), Counts { present: 1, ..Counts::default() });
+    assert!(found.iter().any(|finding| matches!(finding, Finding::First(..))), "{found:?}");
+    // Alike, and another.
+    let found = compared(vec![row(1, 0, 5), late(5, 0), late(6, 0), record(1, 0, 0), record(1, 0, 1)]);
+    assert_eq!(counts(&found), Counts { present: 1, ..Counts::default() });
+}
+
+/// Without an id: of two rows that are alike one has no record, and the other two.
+#[test]
+fn a_repeat_does_not_stand_for_the_lost_record_of_a_row_that_is_alike() {
+    let of = |offset, place, source| {
+        let mut entry = record(1, 0, offset);
+        let Side::Record(record) = &mut entry.side else { unreachable!() };
+        (record.place, record.source) = (Some((place, 3)), source);
+        entry
+    };
+    let (lost, there) = (
+        Counts { present: 1, absent: 1, twice: 1, ..Counts::default() },
+        Counts { present: 2, ..Counts::default() },
+    );
+    for (sources, places, of_several, same_number, expected) in [
+        ((0, 0), (7, 7), false, false, &lost),
+        ((0, 0), (7, 8), false, false, &there),
+        // Copied rows of two tables may have one place, and so may rows that share a number.
+        ((0, 0), (7, 7), true, false, &there),
+        ((1, 2), (7, 7), true, false, &there),
+        ((1, 1), (7, 7), true, false, &lost),
+        ((0, 0), (7, 7), false, true, &there),
+    ] {
+        let mut comparison = Comparison::new(of_several);
+        let mut found = Vec::new();
+        let mut tell = |finding| {
+            found.push(finding);
+            Ok::<_, Infallible>(())
+        };
+        let second = if same_number { 1 } else { 2 };
+        for entry in [row(1, 0, 1), row(1, 0, second), of(0, places.0, sources.0), of(1, places.1, sources.1)]
+        {
+            let Ok(()) = comparison.take(entry, &mut tell);
+        }
+        let Ok(()) = comparison.finish(&mut tell);
+        assert_eq!(&counts(&found), expected, "{sources:?} {places:?} {of_several} {same_number}");
+    }
+}
+
+/// Its row may have been updated since, or it went to a topic of its own, and the topic is part of what is compared.
+#[test]
+fn a_replay_that_is_like_no_row_is_a_replay_and_nothing_else() {
+    let mut elsewhere = record(1, 9, 0);
+    let Side::Record(at) = &mut elsewhere.side else { unreachable!() };
+    at.is_replay = true;
+    let gone = Entry { identity: 2, ..elsewhere };
+    let found = compared(vec![row(1, 0, 0), elsewhere, record(1, 0, 5), gone]);
+    assert_eq!(counts(&found), Counts { present: 1, ..Counts::default() });
+    assert_eq!(found.iter().filter(|finding| matches!(finding, Finding::Replayed(_))).count(), 2);
+    // Nor does the order begin with it.
+    assert!(
+        found.iter().any(|finding| matches!(finding, Finding::First(at, ..) if at.offset == 5)),
+        "{found:?}"
+    );
+    let found = counts(&compared(vec![row(1, 0, 0), elsewhere]));
+    assert_eq!(found, Counts { absent: 1, ..Counts::default() }, "it is not in the row's own topic");
+}
+
 #[test]
 fn a_replay_is_no_repeat_and_stands_in_for_what_is_missing() {
     let replayed = |id, offset| {
@@ -211,11 +287,43 @@ fn records_that_say_no_place_are_held_against_the_numbers_of_their_rows() {
     assert_eq!(order.take(&at(0, 1, None)), None);
     assert_eq!(order.take(&at(1, 3, None)), None);
     assert_eq!(order.take(&at(2, 2, None)).map(|found| found.behind.offset), Some(1));
-    // Ids of rows that were committed in another order say nothing against the WAL.
-    let mut order = Order::default();
-    assert_eq!(order.take(&at(0, 9, Some((5, 0)))), None);
-    assert_eq!(order.take(&at(1, 2, Some((6, 0)))), None);
-    assert_eq!(order.take(&at(2, 3, Some((5, 9)))).map(|found| found.behind.offset), Some(1));
+}
+
+/// Ids are handed out before the commit, and places begin anew on another timeline: neither alone says anything.
+#[test]
+fn a_record_is_out_of_order_where_its_place_and_the_number_of_its_row_say_so() {
+    let at = |offset, number, place| Appearance {
+        record: RecordAt { offset, key: Some(1), place: Some((place, 0)), ..RecordAt::default() },
+        number,
+        is_first: true,
+        has_row: true,
+    };
+    let found = |appearances: &[(Option<i64>, u64)]| {
+        let mut order = Order::new(false);
+        let taken = appearances.iter().enumerate();
+        taken
+            .filter_map(|(offset, (number, place))| order.take(&at(offset as i64, *number, *place)))
+            .map(|found| (found.record.offset, found.behind.offset))
+            .collect::<Vec<_>>()
+    };
+    // Committed in another order than that of the numbers.
+    assert_eq!(found(&[(Some(9), 5), (Some(2), 6), (Some(3), 7)]), []);
+    // Another timeline, twice: each begins before the end of the one before it.
+    assert_eq!(
+        found(&[(Some(1), 80), (Some(2), 90), (Some(3), 50), (Some(4), 60), (Some(5), 40), (Some(6), 95)]),
+        []
+    );
+    // In the same timeline, in the next one, and a row of the first behind the next.
+    assert_eq!(found(&[(Some(1), 70), (Some(3), 90), (Some(2), 80)]), [(2, 1)]);
+    assert_eq!(found(&[(Some(1), 90), (Some(2), 50), (Some(4), 70), (Some(3), 60)]), [(3, 2)]);
+    assert_eq!(found(&[(Some(2), 90), (Some(3), 50), (Some(1), 80)]), [(2, 0)]);
+    // Of removed rows the place is all there is.
+    assert_eq!(found(&[(None, 90), (None, 50)]), [(1, 0)]);
+    assert_eq!(found(&[(Some(1), 90), (None, 50), (None, 60), (Some(2), 95)]), [(1, 0), (2, 0)]);
+    assert_eq!(found(&[(None, 90), (Some(2), 50), (Some(3), 95)]), [(1, 0)]);
+    // However many there are.
+    let falling: Vec<_> = (0..1_000).map(|number| (Some(number), 1_000 - number as u64)).collect();
+    assert_eq!(found(&falling), []);
 }
 
 /// Rows that were copied have the slot's position, and their own numbers.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::rows::{Enter, Reading};
 use crate::cli::progress::Progress;
-use crate::cli::selection::{Chosen, CommandError};
+use crate::cli::selection::{self, Chosen, CommandError};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::postgres::names::literal;
 use crate::postgres::preflight::slot_facts;
-use crate::postgres::{Session, catalogue};
+use crate::postgres::{Session, catalogue, ledger};
+use crate::relay::backfill::table::lift_limits;
 use walpost_core::event::Plan;
 use walpost_core::event::position::{PlacedRow, Position};
 use walpost_core::lsn::Lsn;
@@ -70,6 +71,50 @@ pub(super) async fn wait(
     }
 }
 
+/// What the ledger says now of the tables: whether the rows from before the slot are published, and on which timeline the slot
+/// was taken last. Without a ledger nothing is published.
+pub(super) struct Remembered {
+    are_copied: Vec<bool>,
+    timeline: u32,
+}
+
+/// Reads it. As the topics are read up to ends that are taken later, what is published by it is in them.
+pub(super) async fn remembered(settings: &Settings, chosen: &[Chosen]) -> Result<Remembered, CommandError> {
+    let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
+    let memory = ledger::load(&session, &settings.source.slot).await?;
+    let is_copied = |table: &Chosen| {
+        let known = memory.as_ref().and_then(|memory| memory.table(table.columns.id));
+        known.is_some_and(|known| known.backfilled)
+    };
+    let timeline = memory.as_ref().and_then(|memory| memory.timeline).unwrap_or(1);
+    Ok(Remembered { are_copied: chosen.iter().map(is_copied).collect(), timeline })
+}
+
+impl Remembered {
+    /// Whether a table's rows from before the slot are published: else its rows are in no stream, and may be still to come.
+    pub(super) fn is_copied(&self, nth: usize) -> bool {
+        self.are_copied.get(nth).copied().unwrap_or_default()
+    }
+
+    /// Whether places in the WAL may have begun anew since the first record: positions of timelines overlap.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.timeline > 1
+    }
+
+    /// What is to be said of tables that are not published yet.
+    pub(super) fn note(&self, chosen: &[Chosen]) -> Option<String> {
+        let tables = chosen.iter().enumerate().filter(|(nth, _)| !self.is_copied(*nth));
+        let names: Vec<_> = tables.map(|(_, table)| table.table.name()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "the rows that {} held before the slot are not all published yet (first copy, or recovery): a row that has no \
+                 record counts as missing only where the ledger proves that it was published",
+                names.join(", ")
+            )
+        })
+    }
+}
+
 /// Reads what lies between the slot's position and `end` from a copy of the slot that is gone with the connection; the slot
 /// itself is not touched. Returns how many rows that are.
 pub(super) async fn read(
@@ -80,6 +125,7 @@ pub(super) async fn read(
     enter: &mut Enter<'_>,
 ) -> Result<u64, CommandError> {
     let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
+    lift_limits(&session).await?;
     let (slot, copy) = (&settings.source.slot, format!("walpost_audit_{:016x}", rand::random::<u64>()));
     let sql = "select from pg_copy_logical_replication_slot($1::text::name, $2::text::name, true)";
     session.client().execute(sql, &[slot, &copy]).await.map_err(session.error("copy the slot"))?;
@@ -94,7 +140,7 @@ pub(super) async fn read(
     let messages = session.client().query_raw(&sql, std::iter::empty::<i64>()).await;
     let mut messages = std::pin::pin!(messages.map_err(session.error(doing))?);
     // Types cannot be asked for on a connection that is giving rows.
-    let catalogue_session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
+    let catalogue_session = selection::connect(settings).await?;
     let (mut decoder, mut plans) = (Decoder::default(), HashMap::new());
     let mut rows = 0;
     while let Some(row) = messages.try_next().await.map_err(session.error(doing))? {

@@ -5,6 +5,8 @@
 //! 1. One snapshot of all tables, and L, the end of the WAL behind it: whatever the snapshot sees is in the stream before L.
 //! 2. The slot is waited for until it is confirmed up to L: then every row of the snapshot must be in the topics. Where
 //!    nobody moves it that far, a temporary copy of the slot is asked what lies between (`behind`): those rows may be missing.
+//!    Of a table whose first copy (or recovery) is not at its end, rows may be in no stream: those are due where the ledger
+//!    proves it.
 //! 3. The rows of the snapshot, rendered as `walpost run` does it (`rows`).
 //! 4. The ends of the topics. What is behind them is not looked at.
 //! 5. Transactions that ran are waited for, and rows that have come since the snapshot are read: their records may be there.
@@ -30,7 +32,6 @@ pub use report::Report;
 use crate::cli::progress::Progress;
 use crate::cli::selection::{self, Chosen, CommandError, Selection};
 use crate::config::Settings;
-use crate::postgres::Session;
 use behind::Reached;
 use letters::Letters;
 use rows::Reading;
@@ -89,9 +90,8 @@ pub async fn run(
     options: &AuditOptions,
     stopped: Arc<AtomicBool>,
 ) -> Result<Report, CommandError> {
-    let timeout = settings.timing.connect_timeout;
     let mut progress = Progress::new();
-    let session = Session::connect(&settings.database, timeout).await?;
+    let session = selection::connect(settings).await?;
     let chosen = selection::tables(&session, settings, &options.selection).await?;
     let marks = Arc::new(fingerprints(&chosen)?);
     let mut report = Report::new(&chosen, settings.kafka.dead_letter_topic.as_deref());
@@ -101,6 +101,8 @@ pub async fn run(
     let mut reading = Reading::new(&marks, settings.kafka.dead_letter_topic.is_some());
     let mut enter = |entry| sorter.push(entry);
     let reached = behind::wait(settings, options.wait, snapshot.end, &mut progress).await?;
+    let has_slot = !matches!(reached, Reached::NoSlot(_));
+    let remembered = behind::remembered(settings, &chosen).await?;
     let (is_known, note) = match reached {
         Reached::All => (true, None),
         Reached::NoSlot(note) => (true, Some(note)),
@@ -110,9 +112,11 @@ pub async fn run(
         }
     };
     report.note(note);
+    report.note(has_slot.then(|| remembered.note(&chosen)).flatten());
     report.note(of_messages(settings));
     let slot = &settings.source.slot;
     for (nth, table) in chosen.iter().enumerate() {
+        let is_known = is_known && (!has_slot || remembered.is_copied(nth));
         let due = if is_known { None } else { Some(slot.as_str()) };
         let rows = reading.table(&session, nth, table, due, &stopped, &mut progress, &mut enter).await?;
         report.tables[nth].rows = rows;
@@ -145,7 +149,8 @@ pub async fn run(
         reading_topics.await.map_err(|_| CommandError::Stopped).and_then(|read| read)?;
     report.of_topics(&topics);
     let appearances = Sorter::new(&options.scratch, options.memory / 2);
-    let judge = verdict::Judge::new(report, chosen, topics, letters, options.shown);
+    let begins_anew = remembered.begins_anew();
+    let judge = verdict::Judge::new(report, chosen, topics, letters, options.shown, begins_anew);
     let comparing = tokio::task::spawn_blocking(move || {
         judge.compare(sorter, appearances, &|| stopped.load(Ordering::Relaxed))
     });

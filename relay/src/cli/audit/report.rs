@@ -275,13 +275,35 @@ impl Report {
         part("older", records.older, "records older than the oldest row: removed, as it seems", &[], false);
         part("not judged", records.not_judged, "records of rows that were not asked for", &[], false);
         part("replayed", records.replayed, "records that `walpost replay` has sent", &[], false);
-        let verdict = if self.holds {
-            "every row is in Kafka, in order"
-        } else {
-            "NOT every row is in Kafka, in order"
-        };
         let seconds = self.took_ms as f64 / 1_000.0;
-        let _ = write!(text, "\n{verdict} ({seconds:.1} s)");
+        let _ = write!(text, "\n{} ({seconds:.1} s)", verdict(self.holds, rows.behind));
         text
+    }
+}
+
+/// What follows from it. Rows that the slot has not confirmed are no fault, and nobody knows whether they are in Kafka.
+fn verdict(holds: bool, behind: u64) -> String {
+    match (holds, behind) {
+        (false, _) => "NOT every row is in Kafka, in order".to_owned(),
+        (true, 0) => "every row is in Kafka, in order".to_owned(),
+        (true, behind) => {
+            format!(
+                "every row that the slot has confirmed is in Kafka, in order; {} are behind",
+                count(behind)
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_behind_the_slot_are_not_said_to_be_in_kafka() {
+        let confirmed = "every row that the slot has confirmed is in Kafka, in order; 1,200 are behind";
+        assert_eq!(verdict(true, 1_200), confirmed);
+        assert_eq!(verdict(true, 0), "every row is in Kafka, in order");
+        assert!(verdict(false, 3).starts_with("NOT"));
     }
 }

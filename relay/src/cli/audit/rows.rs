@@ -14,7 +14,6 @@ use crate::postgres::checkpoint::IS_PUBLISHED;
 use crate::postgres::names::{literal, table_name};
 use crate::postgres::{DatabaseError, Session};
 use crate::relay::backfill::end;
-use crate::relay::backfill::table::lift_limits;
 use walpost_core::audit::{Entry, Fingerprints, RowAt, Side, View};
 use walpost_core::event::dead_letter::DeadLetter;
 use walpost_core::event::position::PlacedRow;
@@ -39,7 +38,6 @@ impl Snapshot {
     /// Begins a transaction that reads. The locks come first: a table that is rewritten behind a snapshot is empty for it
     /// (PostgreSQL, "Caveats" of concurrency control).
     pub(super) async fn begin(session: &Session, chosen: &[Chosen]) -> Result<Self, DatabaseError> {
-        lift_limits(session).await?;
         let tables: Vec<_> = chosen.iter().map(|table| table_name(&table.table)).collect();
         let lock = match tables.is_empty() {
             true => String::new(),

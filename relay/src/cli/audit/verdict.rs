@@ -21,6 +21,10 @@ pub(super) struct Judge {
     shown: usize,
     /// The first place in the WAL of a record that has a row.
     oldest: Option<(u64, u64)>,
+    /// Places in the WAL may have begun anew: alone they say nothing of an order.
+    begins_anew: bool,
+    /// Records of which therefore no order is known.
+    without_order: u64,
 }
 
 impl Judge {
@@ -30,8 +34,9 @@ impl Judge {
         topics: Topics,
         letters: Letters,
         shown: usize,
+        begins_anew: bool,
     ) -> Self {
-        Self { report, tables, topics, letters, shown, oldest: None }
+        Self { report, tables, topics, letters, shown, oldest: None, begins_anew, without_order: 0 }
     }
 
     /// Compares what was sorted.
@@ -43,7 +48,8 @@ impl Judge {
     ) -> Result<Report, CommandError> {
         let mut progress = Progress::new();
         self.report.spilled_bytes = entries.spilled();
-        let (mut sorted, mut comparison, mut taken) = (entries.sorted()?, Comparison::default(), 0);
+        let (mut sorted, mut comparison, mut taken) =
+            (entries.sorted()?, Comparison::new(self.tables.len() > 1), 0);
         while let Some(entry) = sorted.next()? {
             comparison.take(entry, &mut |finding| self.found(finding, &mut appearances))?;
             taken += 1;
@@ -63,6 +69,14 @@ impl Judge {
             self.appears(&appearance, &mut order);
         }
         progress.clear();
+        if self.without_order > 0 {
+            let note = format!(
+                "the database has been on another timeline, where places in the WAL begin anew: the order of {} records whose \
+                 rows have no number, or were removed, is not looked at",
+                count(self.without_order)
+            );
+            self.report.note(Some(note));
+        }
         self.report.records.letters = self.letters.read;
         if self.letters.left_out > 0 {
             let note = format!("{} dead letters more than are kept account of", self.letters.left_out);
@@ -146,7 +160,11 @@ impl Judge {
             (None, _) => false,
         };
         // What no row gives and is not older may be of a transaction that a failover has lost: the WAL after it is another.
-        if (appearance.has_row || is_older)
+        let is_of_place_alone = record.place.is_some() && appearance.number.is_none();
+        if is_of_place_alone && self.begins_anew {
+            let has_order = appearance.is_first && record.key.is_some() && !record.is_replay;
+            self.without_order += u64::from(has_order && (appearance.has_row || is_older));
+        } else if (appearance.has_row || is_older)
             && let Some(Inversion { behind, .. }) = order.take(appearance)
         {
             self.report.records.out_of_order += 1;

@@ -9,6 +9,7 @@
 //! a table without such an order is read in one go.
 
 mod pages;
+mod rest;
 mod sending;
 
 use std::collections::BTreeMap;
@@ -58,10 +59,7 @@ pub async fn run(
     say: &mut Say<'_>,
 ) -> Result<bool, CommandError> {
     let timeout = settings.timing.connect_timeout;
-    let session = Session::connect(&settings.database, timeout).await?;
-    // Whatever the condition calls, it changes nothing.
-    let read_only = "set default_transaction_read_only = on";
-    session.client().batch_execute(read_only).await.map_err(session.error("read only"))?;
+    let session = selection::connect(&settings).await?;
     let chosen = selection::tables(&session, &settings, &options.selection).await?;
     check(&chosen)?;
     let (mut tables, mut total) = (Vec::new(), 0);
@@ -97,7 +95,8 @@ pub async fn run(
         let is_done = matches!(sent, Ok(true));
         let drained = sending.drain(settings.timing.drain_timeout).await;
         if !is_done || !matches!(drained, Ok(true)) {
-            say(sending.stood_at(table, options))?;
+            say(sending.stood_at(table, bounds, options))?;
+            sending.left_out(say)?;
             // What went wrong first says more than what followed.
             sent?;
             drained?;
@@ -173,6 +172,10 @@ impl BadRows {
         if self.count <= NAMED_MAX {
             self.named.push(format!("{row}: {reason}"));
         }
+    }
+
+    fn count(&self) -> u64 {
+        self.count
     }
 
     /// Names them; how many there are.

@@ -25,16 +25,37 @@ pub(super) struct Bounds {
     /// Rows.
     pub(super) rows: u64,
     /// The highest number.
-    through: Option<i64>,
+    pub(super) through: Option<i64>,
+    /// Rows without a number, where there is a column of numbers.
+    pub(super) unnumbered: u64,
+    /// Whether no two rows can have one number.
+    is_unique: bool,
 }
 
-/// Counts the rows, and looks up to which number they go: what comes later is not sent.
+/// Counts the rows, and looks up to which number they go: what is behind it is not sent.
 pub(super) async fn bounds(session: &Session, table: &Chosen) -> Result<Bounds, DatabaseError> {
     let order = table.table.order.as_deref().map(|order| format!("outbox.{}", quoted(order)));
     let order = order.unwrap_or_else(|| "null".to_owned());
-    let sql = format!("select count(*), max({order}::bigint) from {}", events(&table.table));
+    let sql = format!("select count(*), count({order}), max({order}::bigint) from {}", events(&table.table));
     let row = session.client().query_one(&sql, &[]).await.map_err(session.error("count the rows"))?;
-    Ok(Bounds { rows: u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(), through: row.get(1) })
+    let (rows, numbered): (i64, i64) = (row.get(0), row.get(1));
+    let number = |number: i64| u64::try_from(number).unwrap_or_default();
+    Ok(Bounds {
+        rows: number(rows),
+        through: row.get(2),
+        unnumbered: number(rows - numbered),
+        is_unique: is_unique(session, table).await?,
+    })
+}
+
+/// Whether an index sees to it that no two rows have one number.
+async fn is_unique(session: &Session, table: &Chosen) -> Result<bool, DatabaseError> {
+    let sql = "select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
+               where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1 \
+               and a.attname = $2)";
+    let Some(order) = &table.table.order else { return Ok(false) };
+    let row = session.client().query_one(sql, &[&table.columns.id, order]).await;
+    Ok(row.map_err(session.error("look at the indexes of the table"))?.get(0))
 }
 
 /// Reads rows in the order of the table.
@@ -69,6 +90,11 @@ impl<'a> Pages<'a> {
             _ => State::Unordered,
         };
         Self { session, table, bounds, state, rows: None, asks: FIRST_ROWS, read: 0, bytes: 0 }
+    }
+
+    /// Whether no two rows can have one number.
+    pub(super) fn is_unique(&self) -> bool {
+        self.bounds.is_unique
     }
 
     /// Whether a page has to be opened before the next row.

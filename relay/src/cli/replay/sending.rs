@@ -1,12 +1,12 @@
 //! Sends rows at a rate, and knows how far it is.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::pages::Pages;
+use super::pages::{Bounds, Pages};
+use super::rest::{Reached, Rest};
 use super::{BadRows, ReplayOptions, Say, takes};
 use crate::cli::progress::{Progress, count};
 use crate::cli::selection::{Asked, Chosen, CommandError};
@@ -34,10 +34,8 @@ pub(super) struct Sending {
     /// Rows that were taken from the table, of those that give no record, too.
     taken: u64,
     bad: BadRows,
-    /// Rows that are not acknowledged: up to which sequence, and their numbers.
-    open: VecDeque<(u64, Option<i64>)>,
-    /// All rows up to this number, of the table at hand, are acknowledged.
-    through: Option<i64>,
+    /// How far the table at hand is in Kafka.
+    reached: Reached,
     progress: Progress,
 }
 
@@ -59,8 +57,7 @@ impl Sending {
             handed_over: 0,
             taken: 0,
             bad: BadRows::default(),
-            open: VecDeque::new(),
-            through: None,
+            reached: Reached::default(),
             progress: Progress::new(),
         }
     }
@@ -71,7 +68,7 @@ impl Sending {
         pages: &mut Pages<'_>,
         stop: &CancellationToken,
     ) -> Result<bool, CommandError> {
-        self.through = None;
+        self.reached = Reached::new(pages.is_unique());
         loop {
             let (has_room, due) = (self.has_room(), self.due());
             let is_due = due.is_none_or(|due| due <= Instant::now());
@@ -134,23 +131,20 @@ impl Sending {
     }
 
     /// Where it stood when it ended before the end.
-    pub(super) fn stood_at(&self, table: &Chosen, options: &ReplayOptions) -> String {
-        let (sent, total) = (count(self.acknowledged()), count(self.total));
-        let asked = options.selection.condition.as_deref().unwrap_or("true");
-        let (name, order) = (table.table.name(), table.table.order.as_deref());
-        match (self.through, order) {
-            (Some(through), Some(order)) => {
-                let behind = table.where_is(through, true).replacen(" = ", " > ", 1);
-                format!(
-                    "stopped  {sent} of {total} rows are in Kafka: those of {name} up to {order} = {through}; the rest: --where \
-                     '({asked}) and {behind}'"
-                )
-            }
-            (None, Some(_)) => format!("stopped  before the first row of {name} was in Kafka"),
-            (_, None) => format!(
-                "stopped  {sent} of {total} rows are in Kafka: {name} has no integer order, so the next replay begins again"
-            ),
-        }
+    pub(super) fn stood_at(&self, table: &Chosen, bounds: &Bounds, options: &ReplayOptions) -> String {
+        let rest = Rest {
+            table: &table.table.name(),
+            order: table.table.order.as_deref(),
+            selection: &options.selection,
+            to: options.to.as_deref(),
+            sent: self.acknowledged(),
+            total: self.total,
+            left_out: self.bad.count(),
+            through: self.reached.through(),
+            highest: bounds.through,
+            unnumbered: bounds.unnumbered,
+        };
+        rest.stood_at()
     }
 
     fn has_room(&self) -> bool {
@@ -181,7 +175,7 @@ impl Sending {
         let entry = Entry::from(placed);
         let weight = entry.weight();
         let sequence = self.publisher.progress_mut().push(entry, weight);
-        self.open.push_back((sequence, is_ordered.then_some(number)));
+        self.reached.push(sequence, is_ordered.then_some(number));
         self.handed_over += 1;
         self.publisher.send().map_err(Error::from)?;
         Ok(())
@@ -192,12 +186,7 @@ impl Sending {
             0 => u64::MAX,
             _ => self.publisher.progress().oldest_sequence(),
         };
-        while let Some((sequence, number)) = self.open.front().copied()
-            && sequence < oldest
-        {
-            self.open.pop_front();
-            self.through = number.or(self.through);
-        }
+        self.reached.acknowledge(oldest);
     }
 
     fn show(&mut self) {
