@@ -30,12 +30,12 @@ fn write(mut command: Command, folder: &Path) -> Result<()> {
     for folder in [&man, &completions] {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
+    // `PROGRAM help` shows these pages' texts, and needs none of its own. Completions make one, so this comes first.
+    let without_help = command.clone().disable_help_subcommand(true);
     for shell in SHELLS {
         generate_to(shell, &mut command, &name, &completions)?;
     }
-    // `PROGRAM help` shows these pages' texts, and needs none of its own.
-    clap_mangen::generate_to(command.disable_help_subcommand(true), &man)
-        .with_context(|| man.display().to_string())
+    clap_mangen::generate_to(without_help, &man).with_context(|| man.display().to_string())
 }
 
 #[cfg(test)]
