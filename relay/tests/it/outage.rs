@@ -130,7 +130,7 @@ async fn a_stream_that_breaks_again_and_again_under_load_never_stalls() -> Resul
                    where slot_name = $1 and active_pid is not null";
         let (client, slot) = (case.client().await?, case.database.slot_name());
         let mut broken = 0;
-        wait_until("the stream has been broken 60 times", 2 * SOON, async || {
+        wait_until("the stream has been broken 60 times", 6 * SOON, async || {
             broken += client.query_one(end, &[&slot]).await?.get::<_, i64>(0);
             Ok(broken >= 60)
         })
