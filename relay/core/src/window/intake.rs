@@ -137,7 +137,7 @@ impl Intake {
     fn insert(&mut self, insert: Insert, window: &mut Progress<Entry>) -> Result<Taken, IntakeError> {
         let Some(plan) = self.plans.get(&insert.relation) else { return Ok(Taken::Quietly) };
         let plan = Arc::clone(plan);
-        self.admit(insert.row, &plan, Ok(()), window)
+        self.admit(insert.row, plan, Ok(()), window)
     }
 
     /// A message that is not transactional comes as soon as it is written: also when the transaction that wrote it is taken
@@ -152,12 +152,12 @@ impl Intake {
         let Some(plan) = self.outboxes.messages_of(&message.prefix) else { return Ok(Taken::Quietly) };
         let plan = Arc::clone(plan);
         if message.is_transactional {
-            return self.admit(message.content, &plan, Ok(()), window);
+            return self.admit(message.content, plan, Ok(()), window);
         }
         let (last, end) = (Lsn(message.lsn.0.saturating_sub(1)), message.lsn);
         window.begin(last)?;
         self.transaction.begin(last, Position::UNKNOWN_TIME);
-        let taken = self.admit(message.content, &plan, Err(OutboxError::NotTransactional), window)?;
+        let taken = self.admit(message.content, plan, Err(OutboxError::NotTransactional), window)?;
         for entry in self.transaction.commit(end) {
             push(window, entry)?;
         }
@@ -169,7 +169,7 @@ impl Intake {
     fn admit(
         &mut self,
         mut row: Tuple,
-        plan: &Arc<Plan>,
+        plan: Arc<Plan>,
         known: Result<(), OutboxError>,
         window: &mut Progress<Entry>,
     ) -> Result<Taken, IntakeError> {

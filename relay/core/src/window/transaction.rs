@@ -57,8 +57,8 @@ impl Transaction {
 
     /// A row of the transaction at its place.
     #[must_use]
-    pub fn place(&self, row: Tuple, plan: &Arc<Plan>, ordinal: u64) -> PlacedRow {
-        PlacedRow { row, plan: Arc::clone(plan), position: self.position(ordinal) }
+    pub fn place(&self, row: Tuple, plan: Arc<Plan>, ordinal: u64) -> PlacedRow {
+        PlacedRow { row, plan, position: self.position(ordinal) }
     }
 
     /// Holds a row of the transaction.
@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn hold(transaction: &mut Transaction, id: u64, ordinal: u64, bytes: usize) {
-        let placed = PLAN.with(|plan| transaction.place(row(id, bytes), plan, ordinal));
+        let placed = transaction.place(row(id, bytes), PLAN.with(Arc::clone), ordinal);
         transaction.hold(placed);
     }
 
