@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error
     if before == RowsBefore::Published {
         check_takeover(&session, &source.slot).await?;
     }
-    preflight::check_encoding(&session, source).await?;
+    preflight::check_encoding(&session, source)?;
     let (outboxes, mut steps) = look_at_tables(&session, source).await?;
     steps.extend(publications(&session, source, &outboxes).await?);
     let tables = published(&session, source).await?;

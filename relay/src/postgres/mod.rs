@@ -38,6 +38,7 @@ pub struct Session {
     place: String,
     application: String,
     version: i32,
+    encoding: String,
     patience: Duration,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
@@ -58,10 +59,12 @@ impl Session {
                 Err(_) => return Err(DatabaseError::no_answer("connect", &place, timeout)),
             };
             let application = application_name(settings).to_owned();
-            let Opened { client, connection, version, in_recovery } = opened;
+            let Opened { client, connection, version, encoding, in_recovery } = opened;
             let patience = settings.peer_timeout;
             let prepared = Mutex::default();
-            Ok((Self { client, prepared, place, application, version, patience, connection }, in_recovery))
+            let session =
+                Self { client, prepared, place, application, version, encoding, patience, connection };
+            Ok((session, in_recovery))
         })
         .await
     }
@@ -76,6 +79,12 @@ impl Session {
     #[must_use]
     pub fn version(&self) -> i32 {
         self.version
+    }
+
+    /// The database's encoding, as `UTF8`.
+    #[must_use]
+    pub fn encoding(&self) -> &str {
+        &self.encoding
     }
 
     /// Where it leads, without a password.
@@ -206,13 +215,14 @@ type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 /// place. Any role may set this.
 const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), \
      set_config('row_security', 'off', false), set_config('TimeZone', 'UTC', false), set_config('default_transaction_isolation', 'read committed', false), \
-     set_config('default_transaction_read_only', 'off', false)";
+     set_config('default_transaction_read_only', 'off', false), current_setting('server_encoding')";
 
 /// A connection that was made.
 struct Opened {
     client: Client,
     connection: Connection,
     version: i32,
+    encoding: String,
     in_recovery: bool,
 }
 
@@ -271,7 +281,7 @@ impl Connector {
             }
         };
         let row = client.query_one(PREPARE, &[]).await?;
-        Ok(Opened { version: row.get(0), in_recovery: row.get(1), client, connection })
+        Ok(Opened { version: row.get(0), in_recovery: row.get(1), encoding: row.get(6), client, connection })
     }
 }
 

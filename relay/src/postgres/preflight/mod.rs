@@ -121,7 +121,7 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     if server.in_recovery {
         return Err(PreflightError::Standby(session.place().to_owned()));
     }
-    check_encoding(session, source).await?;
+    check_encoding(session, source)?;
     let published = check_tables(session, source).await?;
     // The slot before the memory, which is never behind it.
     let slot = check_slot(session, source).await?;
@@ -229,14 +229,14 @@ pub fn check_messages(source: &SourceSettings, memory: &Memory) -> Result<(), Un
 /// Checks that the content of messages is what it is taken for.
 ///
 /// # Errors
-/// When it is not, or the database refuses.
-pub async fn check_encoding(session: &Session, source: &SourceSettings) -> Result<(), PreflightError> {
-    if source.messages.is_empty() {
-        return Ok(());
+/// When it is not.
+pub fn check_encoding(session: &Session, source: &SourceSettings) -> Result<(), Unsafe> {
+    match session.encoding() {
+        encoding if encoding != "UTF8" && !source.messages.is_empty() => {
+            Err(Unsafe::MessagesEncoding(encoding.to_owned()))
+        }
+        _ => Ok(()),
     }
-    let row = session.client().query_one("select current_setting('server_encoding')", &[]).await;
-    let encoding: String = row.map_err(session.error("read the database's encoding"))?.get(0);
-    if encoding == "UTF8" { Ok(()) } else { Err(Unsafe::MessagesEncoding(encoding).into()) }
 }
 
 /// Checks that the settings name every table that is followed: it would be passed over.
