@@ -52,7 +52,6 @@ pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error
     steps.push(format!("schema walpost: {}", if existed { "there" } else { "made" }));
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     steps.extend(slot(&session, source, settings.timing.slot_timeout, &server, &tables, before).await?);
-    ledger::add_messages(&session, source).await?;
     for FoundTable { table, relation, .. } in &tables {
         let source = source.of(table.clone());
         try_to_fix(&session, &source, relation.id, settings.timing.slot_timeout).await;
@@ -192,7 +191,7 @@ async fn slot(
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
                 let is_published = before == RowsBefore::Published;
-                ledger::begin(session, &source.slot, &server.system, at, tables, is_published).await?;
+                ledger::begin(session, source, &server.system, at, tables, is_published).await?;
                 let then = match before {
                     _ if tables.is_empty() => "`walpost run` goes on from there",
                     RowsBefore::Unpublished => "`walpost run` first publishes the rows of the table",
@@ -203,15 +202,14 @@ async fn slot(
         },
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             if let Some(memory) = ledger::load(session, &source.slot).await? {
-                preflight::check_none_forgotten(session, tables, &memory).await?;
-                preflight::check_messages(source, &memory)?;
+                preflight::check_none_forgotten(session, source, tables, &memory).await?;
                 if !memory.messages.is_empty() {
                     let (slot, prefixes) = (source.slot.clone(), memory.messages.join(", "));
                     return Err(Unsafe::MessagesLost { slot, prefixes }.into());
                 }
             }
             let at = make_slot(session, &source.slot, timeout).await?;
-            ledger::begin(session, &source.slot, &server.system, at, tables, false).await?;
+            ledger::begin(session, source, &server.system, at, tables, false).await?;
             let then = match tables.is_empty() {
                 true => "`walpost run` goes on from there",
                 false => "`walpost run` first publishes the rows that are in the table now",
@@ -222,7 +220,7 @@ async fn slot(
     }
 }
 
-/// Checks that the tables are as they are remembered, and remembers those that are new.
+/// Checks that what is followed is as it is remembered, and remembers what is new.
 async fn keep(
     session: &Session,
     source: &SourceSettings,
@@ -230,8 +228,7 @@ async fn keep(
     memory: &Memory,
 ) -> Result<Steps, Error> {
     // Before anything is remembered: what is refused changes nothing.
-    preflight::check_none_forgotten(session, tables, memory).await?;
-    preflight::check_messages(source, memory)?;
+    preflight::check_none_forgotten(session, source, tables, memory).await?;
     let mut steps = Vec::new();
     for found in tables {
         let known = memory.table(found.relation.id);
@@ -244,6 +241,7 @@ async fn keep(
             ));
         }
     }
+    ledger::add_messages(session, source).await?;
     Ok(steps)
 }
 

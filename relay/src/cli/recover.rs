@@ -113,10 +113,7 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     let (_, server) = Connection::open(&settings.database, timeout).await?;
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
-    let tables = tables(&session, published, memory.as_ref()).await?;
-    if let Some(memory) = &memory {
-        preflight::check_messages(source, memory)?;
-    }
+    let tables = tables(&session, source, published, memory.as_ref()).await?;
     let (steps, finding) = judge(source, found, memory.as_ref(), &tables, &server)?;
     let steps = if steps == Steps::Republish && !preflight::decodes_alterations(session.version()) {
         Steps::ReplaceSlot
@@ -149,6 +146,7 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
 /// The tables that the publication holds, with what is remembered of each.
 async fn tables(
     session: &Session,
+    source: &SourceSettings,
     published: Vec<Published>,
     memory: Option<&Memory>,
 ) -> Result<Vec<FoundTable>, Error> {
@@ -164,7 +162,7 @@ async fn tables(
         tables.push(FoundTable { relation, table, publication, memory: known });
     }
     if let Some(memory) = memory {
-        preflight::check_none_forgotten(session, &tables, memory).await?;
+        preflight::check_none_forgotten(session, source, &tables, memory).await?;
     }
     Ok(tables)
 }
@@ -262,8 +260,7 @@ pub async fn prepare(settings: &Settings, plan: &Plan) -> Result<(), Error> {
         dropped.map_err(session.error("drop the slot"))?;
     }
     let at = init::make_slot(&session, &source.slot, settings.timing.slot_timeout).await?;
-    ledger::begin(&session, &source.slot, &plan.system, at, &plan.tables, false).await?;
-    ledger::add_messages(&session, source).await?;
+    ledger::begin(&session, source, &plan.system, at, &plan.tables, false).await?;
     fix_ends(&session, settings, plan).await;
     Ok(())
 }

@@ -4,6 +4,7 @@ use tokio_postgres::types::{PgLsn, ToSql};
 
 use super::entry::{COLUMNS, Columns, GUESSES, PUBLISHED_BY, SAME_FILTER, enter};
 use super::exists;
+use crate::config::SourceSettings;
 use crate::postgres::preflight::{FoundTable, Unsafe, catalogue_rows};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::lsn::Lsn;
@@ -60,8 +61,8 @@ pub async fn note_replacement(session: &Session, slot: &str, reason: &str) -> Re
     Ok(())
 }
 
-/// Remembers a slot from its beginning, and its tables, whose earlier rows are not published yet; unless another tool has
-/// published them, as someone says.
+/// Remembers a slot from its beginning, the prefixes of messages that are followed by it, and its tables, whose earlier
+/// rows are not published yet; unless another tool has published them, as someone says.
 ///
 /// One statement: half of it would be a slot whose rows nobody publishes.
 ///
@@ -69,7 +70,7 @@ pub async fn note_replacement(session: &Session, slot: &str, reason: &str) -> Re
 /// When the database refuses.
 pub async fn begin(
     session: &Session,
-    slot: &str,
+    source: &SourceSettings,
     system: &str,
     confirmed: Lsn,
     tables: &[FoundTable],
@@ -78,11 +79,11 @@ pub async fn begin(
     // On another server transactions have other numbers, and those that are remembered say nothing; by another condition
     // other rows were published. What is read of walpost.slot is as it was before this statement.
     let sql = format!(
-        "with begun as (insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn) \
-             values ($1, $2, $3) \
+        "with begun as (insert into walpost.slot as old (slot_name, system_identifier, confirmed_lsn, messages) \
+             values ($1, $2, $3, array(select m from unnest($12::text[]) m order by m)) \
          on conflict (slot_name) do update set system_identifier = excluded.system_identifier, \
              confirmed_lsn = excluded.confirmed_lsn, timeline = null, epoch = old.epoch + 1, \
-             updated_at = clock_timestamp()), \
+             messages = excluded.messages, updated_at = clock_timestamp()), \
          gone as (delete from walpost.outbox where slot_name = $1 and table_oid <> all($4)) \
          insert into walpost.outbox as old ({COLUMNS}, backfilled_at) \
          select $1, t.*, case when $11 then clock_timestamp() end \
@@ -96,8 +97,9 @@ pub async fn begin(
     );
     let columns = Columns::of(tables);
     let confirmed = PgLsn::from(confirmed.0);
-    let values: [&(dyn ToSql + Sync); 11] = [
-        &slot,
+    let prefixes = source.prefixes();
+    let values: [&(dyn ToSql + Sync); 12] = [
+        &source.slot,
         &system,
         &confirmed,
         &columns.oids,
@@ -108,6 +110,7 @@ pub async fn begin(
         &columns.rows,
         &columns.guesses,
         &is_published,
+        &prefixes,
     ];
     let written = session.client().execute(&sql, &values).await;
     written.map_err(session.error("write walpost.slot"))?;

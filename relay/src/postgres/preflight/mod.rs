@@ -129,8 +129,7 @@ async fn ask(session: &Session, source: &SourceSettings, server: &Server) -> Res
     let memory = memory.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
     let remembered = check_memory(&slot, &memory, server)?;
     let (tables, unpublished) = check_all_kept(source, published, &memory)?;
-    check_messages(source, &memory)?;
-    check_none_forgotten(session, &tables, &memory).await?;
+    check_none_forgotten(session, source, &tables, &memory).await?;
     Ok(Found { tables, unpublished, slot, memory, remembered })
 }
 
@@ -214,18 +213,6 @@ fn check_all_kept(
     Ok((tables, unpublished))
 }
 
-/// Checks that the settings name every prefix whose messages are followed: they would be passed over.
-///
-/// # Errors
-/// When there is one that they do not name.
-pub fn check_messages(source: &SourceSettings, memory: &Memory) -> Result<(), Unsafe> {
-    let prefixes = source.prefixes();
-    let forgotten = memory.messages.iter().find(|known| !prefixes.contains(known));
-    forgotten.map_or(Ok(()), |prefix| {
-        Err(Unsafe::MessagesForgotten { slot: source.slot.clone(), prefix: prefix.clone() })
-    })
-}
-
 /// Checks that the content of messages is what it is taken for.
 ///
 /// # Errors
@@ -239,15 +226,17 @@ pub fn check_encoding(session: &Session, source: &SourceSettings) -> Result<(), 
     }
 }
 
-/// Checks that the settings name every table that is followed: it would be passed over.
+/// Checks that the settings name every table, and every prefix of messages, that is followed: it would be passed over.
 ///
 /// # Errors
 /// When there is one that they do not name, or the database refuses.
 pub async fn check_none_forgotten(
     session: &Session,
+    source: &SourceSettings,
     tables: &[FoundTable],
     memory: &Memory,
 ) -> Result<(), PreflightError> {
+    check_messages(source, memory)?;
     // One whose name another has taken is told of by `check_kept`, unless a pattern stands for both.
     let is_found = |known: &&TableMemory| {
         let is_it = |found: &FoundTable| {
@@ -274,4 +263,12 @@ pub async fn check_none_forgotten(
         _ => Unsafe::TableForgotten(table),
     }
     .into())
+}
+
+fn check_messages(source: &SourceSettings, memory: &Memory) -> Result<(), Unsafe> {
+    let prefixes = source.prefixes();
+    let forgotten = memory.messages.iter().find(|known| !prefixes.contains(known));
+    forgotten.map_or(Ok(()), |prefix| {
+        Err(Unsafe::MessagesForgotten { slot: source.slot.clone(), prefix: prefix.clone() })
+    })
 }
