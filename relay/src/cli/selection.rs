@@ -125,7 +125,8 @@ pub(super) async fn tables(
         let plan = Plan::new(&table, &Arc::new(columns.clone()), &types).map_err(Error::from)?;
         let filter = both(table.filter.as_deref(), filter);
         let table = OutboxTable { filter, ..table };
-        try_condition(session, &table).await?;
+        let unfit = |why| CommandError::Usage(format!("the condition does not fit {}: {why}", table.name()));
+        preflight::try_condition(session, &table).await?.map_err(unfit)?;
         chosen.push(Chosen { table, columns, plan: Arc::new(plan) });
     }
     let known = || given.iter().map(OutboxTable::name).collect::<Vec<_>>().join(", ");
@@ -181,33 +182,6 @@ fn both(one: Option<&str>, other: Option<String>) -> Option<String> {
     match (one, other) {
         (Some(one), Some(other)) => Some(format!("({one}\n) and ({other}\n)")),
         (one, other) => one.map(str::to_owned).or(other),
-    }
-}
-
-async fn try_condition(session: &Session, table: &OutboxTable) -> Result<(), CommandError> {
-    let sql = format!("select from {} limit 0", events(table));
-    let tried = async {
-        // Prepared, which is of one statement: what closes the condition and begins another one is refused.
-        let statement = session.client().prepare(&sql).await?;
-        let is_complete = statement.params().is_empty();
-        if is_complete {
-            session.client().query(&statement, &[]).await?;
-        }
-        Ok(is_complete)
-    };
-    match tried.await.map_err(session.error("try the condition")) {
-        Ok(false) => Err(CommandError::Usage(format!(
-            "the condition of {} has parameters ($1), and there is nothing to put in their places",
-            table.name()
-        ))),
-        // Class 42, syntax or access rule; 22, data.
-        Err(error)
-            if error.sqlstate().is_some_and(|code| code.starts_with("42") || code.starts_with("22")) =>
-        {
-            Err(CommandError::Usage(format!("the condition does not fit {}: {error}", table.name())))
-        }
-        Err(error) => Err(error.into()),
-        Ok(true) => Ok(()),
     }
 }
 

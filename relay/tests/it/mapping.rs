@@ -221,6 +221,8 @@ async fn a_row_filter_that_the_publication_does_not_have_is_refused() -> Result<
         ("epoch", "where: it is epoch and was not epoch"),
         ("", "filters rows"),
         ("nothing = 1", "where: cannot try the condition"),
+        ("true)) x; select * from (select 1 where (true", "multiple commands"),
+        ("key = $1", "where: it has parameters"),
     ] {
         let case = case.relay.clone().env("WALPOST_WHERE", condition);
         let ended = case.command(&["init"]).await?;

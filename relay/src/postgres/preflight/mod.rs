@@ -19,7 +19,7 @@ pub(crate) use publication::catalogue_rows;
 pub use publication::{PublicationId, check_kept, check_publication, publication_exists};
 pub use server::{check_not_awaited, check_server, decodes_alterations, system};
 pub use slot::{SlotFacts, check_memory, check_slot, slot_facts};
-pub use table::{Outbox, check_row_security, check_table};
+pub use table::{Outbox, check_row_security, check_table, try_condition};
 
 use crate::config::SourceSettings;
 use crate::postgres::Server;

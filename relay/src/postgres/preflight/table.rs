@@ -1,9 +1,9 @@
 //! The table: whether it is one whose rows come under its own name, whole.
 
 use super::{PreflightError, Unsafe};
-use crate::postgres::Session;
 use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::names::{events, table_name};
+use crate::postgres::{DatabaseError, Session};
 use walpost_core::event::{Mistake, OutboxError, OutboxTable};
 use walpost_core::pgoutput::{Oid, Relation};
 
@@ -104,15 +104,29 @@ async fn check_filter(
         let what = "row filters of publications came with PostgreSQL 15: make a table of the events alone, or upgrade";
         return Err(mistake(what.to_owned()).into());
     }
+    try_condition(session, table).await?.map_err(|why| mistake(why).into())
+}
+
+/// Has Postgres read the condition that says which rows are wanted; gives back what it does not take in it.
+///
+/// # Errors
+/// When the database refuses for another reason.
+pub async fn try_condition(
+    session: &Session,
+    table: &OutboxTable,
+) -> Result<Result<(), String>, DatabaseError> {
     let sql = format!("select from {} limit 0", events(table));
-    match session.client().batch_execute(&sql).await.map_err(session.error("try the condition")) {
-        // Class 42, syntax or access rule; 22, data.
-        Err(error)
-            if error.sqlstate().is_some_and(|code| code.starts_with("42") || code.starts_with("22")) =>
-        {
-            Err(mistake(error.to_string()).into())
+    // By the extended protocol, which takes one statement: what closes the condition and begins another one is refused.
+    let tried = session.client().query_typed(&sql, &[]).await;
+    let Err(error) = tried.map_err(session.error("try the condition")) else { return Ok(Ok(())) };
+    match error.sqlstate() {
+        // protocol_violation: it gets no values.
+        Some("08P01") => {
+            Ok(Err("it has parameters ($1), and there is nothing to put in their places".to_owned()))
         }
-        tried => Ok(tried?),
+        // Class 42, syntax or access rule; 22, data.
+        Some(code) if code.starts_with("42") || code.starts_with("22") => Ok(Err(error.to_string())),
+        _ => Err(error),
     }
 }
 
