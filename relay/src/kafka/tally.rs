@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::topic::Topic;
+
 /// So many topics are told apart; the others are told together. Rows may name any number of them, and each is a time series
 /// in Prometheus.
 pub const TOLD_MAX: usize = 100;
@@ -34,23 +36,26 @@ pub struct Tally {
 
 impl Tally {
     /// Enters a topic by its number, in the order of the numbers.
-    pub(super) fn enter(&mut self, number: usize, now: &TopicNumbers) {
+    pub(super) fn enter(&mut self, number: usize, topic: &Topic) {
         if number == 0 {
             (self.others, self.others_stored) = (0, 0);
         }
-        match self.topics.get_mut(number) {
-            // Most often nothing is new but the numbers.
-            Some(topic) if topic.name == now.name => {
-                (topic.partitions, topic.stored) = (now.partitions, now.stored);
-                (topic.stored_ms, topic.is_awaited) = (now.stored_ms, now.is_awaited);
-            }
-            Some(topic) => topic.clone_from(now),
-            None if number < TOLD_MAX => self.topics.push(now.clone()),
-            None => {
-                self.others += 1;
-                self.others_stored += now.stored;
-            }
+        if number >= TOLD_MAX {
+            self.others += 1;
+            self.others_stored += topic.stored;
+            return;
         }
+        if number == self.topics.len() {
+            self.topics.push(TopicNumbers::default());
+        }
+        let numbers = &mut self.topics[number];
+        // Most often nothing is new but the numbers.
+        if numbers.name != topic.name {
+            numbers.name.clone_from(&topic.name);
+        }
+        numbers.partitions = topic.partitions.count();
+        numbers.is_awaited = topic.is_awaited();
+        (numbers.stored, numbers.stored_ms) = (topic.stored, topic.stored_ms);
     }
 }
 
@@ -74,8 +79,10 @@ impl TallyCell {
 mod tests {
     use super::*;
 
-    fn topic(number: usize, stored: u64) -> TopicNumbers {
-        TopicNumbers { name: format!("t{number}"), stored, ..TopicNumbers::default() }
+    fn topic(number: usize, stored: u64) -> Topic {
+        let mut topic = Topic::new(format!("t{number}"));
+        topic.stored = stored;
+        topic
     }
 
     #[test]
@@ -92,8 +99,8 @@ mod tests {
     #[test]
     fn a_number_that_has_its_name_by_now_is_told_by_it() {
         let mut tally = Tally::default();
-        tally.enter(0, &TopicNumbers::default());
+        tally.enter(0, &Topic::new(String::new()));
         tally.enter(0, &topic(5, 2));
-        assert_eq!(tally.topics, [topic(5, 2)]);
+        assert_eq!(tally.topics, [TopicNumbers { name: "t5".into(), stored: 2, ..TopicNumbers::default() }]);
     }
 }

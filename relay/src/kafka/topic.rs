@@ -3,7 +3,6 @@
 use super::lanes::LaneRange;
 use super::murmur2;
 use super::suspicion::Suspicion;
-use super::tally::TopicNumbers;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::{Group, Partitions};
 use walpost_core::publish::sink::{Lane, Refusal, SinkError};
@@ -43,8 +42,11 @@ pub(super) enum Unplaced {
 /// A topic and what is known of its partitions.
 #[derive(Debug)]
 pub(super) struct Topic {
-    /// Its name, and what others are told of it.
-    pub(super) told: TopicNumbers,
+    pub(super) name: String,
+    /// Records that Kafka has stored.
+    pub(super) stored: u64,
+    /// When that was last, milliseconds since 1970-01-01 UTC; 0 for never.
+    pub(super) stored_ms: i64,
     pub(super) partitions: Partitions,
     pub(super) lanes: LaneRange,
     /// As many as the topic has now; adopted when nothing is in flight, since with it keys change their partitions.
@@ -59,7 +61,9 @@ pub(super) struct Topic {
 impl Topic {
     pub(super) fn new(name: String) -> Self {
         Self {
-            told: TopicNumbers { name, ..TopicNumbers::default() },
+            name,
+            stored: 0,
+            stored_ms: 0,
             partitions: Partitions::new(0, Group::ALONE),
             lanes: LaneRange::default(),
             found: 0,
@@ -157,9 +161,7 @@ impl Topic {
             Standing::Suspected(suspicion) => Err(Unplaced::Answer(suspicion.offered(sequence))),
             Standing::Known => Ok(()),
             Standing::Asked => Err(Unplaced::Answer(SinkError::Full)),
-            Standing::Unknown if !is_legal(&self.told.name) => {
-                Err(Unplaced::Answer(illegal(&self.told.name)))
-            }
+            Standing::Unknown if !is_legal(&self.name) => Err(Unplaced::Answer(illegal(&self.name))),
             Standing::Unknown => Err(Unplaced::Ask),
             Standing::Failed(error) => {
                 // Once: a later try asks again, for a topic that was created meanwhile.
@@ -193,7 +195,7 @@ impl Topic {
         if partition >= 0 && self.asked_for != Some(sequence) {
             return Err(Unplaced::Ask);
         }
-        let reason = format!("partition {partition} is not there: `{}` has {}", self.told.name, self.found);
+        let reason = format!("partition {partition} is not there: `{}` has {}", self.name, self.found);
         Err(Unplaced::Answer(SinkError::Refused { what: Refusal::Other, reason }))
     }
 

@@ -54,7 +54,7 @@ impl Topics {
         record: &Record<'_>,
     ) -> Result<(usize, &mut Topic), Unplaced> {
         let index = record.topic.id.0 as usize;
-        if self.topics.get(index).is_none_or(|topic| topic.told.name.is_empty()) {
+        if self.topics.get(index).is_none_or(|topic| topic.name.is_empty()) {
             self.add(index, record.topic.name);
         }
         let topic = &mut self.topics[index];
@@ -68,7 +68,7 @@ impl Topics {
         if self.topics.len() <= index {
             self.topics.resize_with(index + 1, || Topic::new(String::new()));
         }
-        self.topics[index].told.name = name.to_owned();
+        self.topics[index].name = name.to_owned();
         if let Some(partitions) = self.checked.remove(name) {
             self.found(index, partitions);
         }
@@ -105,14 +105,14 @@ impl Topics {
                 continue;
             };
             suspicion.look_begins();
-            names.push(topic.told.name.clone());
+            names.push(topic.name.clone());
         }
         names
     }
 
     /// A look has found whether the topic is missing; it says nothing of one that was found meanwhile.
     pub(super) fn looked(&mut self, name: &str, is_missing: Result<bool, SinkError>) {
-        let Some(topic) = self.topics.iter_mut().find(|topic| topic.told.name == name) else { return };
+        let Some(topic) = self.topics.iter_mut().find(|topic| topic.name == name) else { return };
         let Some(suspicion) = topic.suspicion_mut() else { return };
         match is_missing {
             Ok(true) => suspicion.is_missing(),
@@ -123,7 +123,7 @@ impl Topics {
 
     /// A topic has so many partitions, whether or not a record has named it yet.
     pub(super) fn checked(&mut self, name: &str, partitions: usize) {
-        match self.topics.iter().position(|topic| topic.told.name == name) {
+        match self.topics.iter().position(|topic| topic.name == name) {
             Some(index) => self.found(index, partitions),
             None => drop(self.checked.insert(name.to_owned(), partitions)),
         }
@@ -155,7 +155,7 @@ impl Topics {
         match self.lanes.reserve(index, topic.lanes, partitions) {
             Some(lanes) => topic.adopt(lanes, self.group),
             None => {
-                let topic_name = topic.told.name.clone();
+                let topic_name = topic.name.clone();
                 topic.failed(SinkError::TooManyPartitions { topic: topic_name, partitions, max: LANES_MAX });
             }
         }
@@ -167,8 +167,8 @@ impl Topics {
         let topic = &mut self.topics[topic];
         topic.partitions.reported(partition, stored, at);
         if stored {
-            topic.told.stored += 1;
-            topic.told.stored_ms = self.now_ms;
+            topic.stored += 1;
+            topic.stored_ms = self.now_ms;
         }
         if is_missing {
             topic.doubt();
@@ -192,28 +192,26 @@ impl Topics {
 
     /// Topics that a record waits for.
     pub(super) fn awaited(&self) -> Vec<String> {
-        self.topics.iter().filter(|topic| topic.is_awaited()).map(|topic| topic.told.name.clone()).collect()
+        self.topics.iter().filter(|topic| topic.is_awaited()).map(|topic| topic.name.clone()).collect()
     }
 
     /// Topics that are there.
     pub(super) fn known(&self) -> Vec<String> {
-        let known = self.topics.iter().filter(|topic| topic.is_known()).map(|topic| &topic.told.name);
+        let known = self.topics.iter().filter(|topic| topic.is_known()).map(|topic| &topic.name);
         known.chain(self.checked.keys()).cloned().collect()
     }
 
     /// Tells what became of records, by topic.
-    pub(super) fn tell(&mut self, tally: &mut Tally) {
-        for (number, topic) in self.topics.iter_mut().enumerate() {
-            topic.told.partitions = topic.partitions.count();
-            topic.told.is_awaited = topic.is_awaited();
-            tally.enter(number, &topic.told);
+    pub(super) fn tell(&self, tally: &mut Tally) {
+        for (number, topic) in self.topics.iter().enumerate() {
+            tally.enter(number, topic);
         }
     }
 
     /// Topics that something is in flight for.
     pub(super) fn in_flight(&self) -> Vec<String> {
         let in_flight = self.topics.iter().filter(|topic| !topic.partitions.is_idle());
-        in_flight.map(|topic| topic.told.name.clone()).collect()
+        in_flight.map(|topic| topic.name.clone()).collect()
     }
 
     /// See [`walpost_core::publish::partitions::Partitions::may_be_forgotten`].
@@ -227,7 +225,7 @@ impl Topics {
 
     /// Whether records have waited for so long on a partition of one of these topics that reported nothing.
     pub(super) fn is_silent(&self, names: &[&str], now: Instant, silence: Duration) -> bool {
-        let is_named = |topic: &&Topic| names.contains(&topic.told.name.as_str());
+        let is_named = |topic: &&Topic| names.contains(&topic.name.as_str());
         let mut silent = self.topics.iter().filter(|topic| topic.partitions.is_silent(now, silence));
         silent.any(|topic| is_named(&topic))
     }
