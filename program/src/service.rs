@@ -1,7 +1,13 @@
 //! What systemd is told of a service of `Type=notify` (sd_notify(3)): that it is ready, how it is, that it still turns.
 //!
-//! Where nobody asks (`NOTIFY_SOCKET` is not set), nothing is sent.
+//! Where nobody asks (`NOTIFY_SOCKET` is not set), nothing is sent. A service manager that does not read, because it is busy with
+//! itself, is not waited for: the socket takes ten messages (`net.unix.max_dgram_qlen`), and with one more a program would
+//! stand still.
 
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -35,9 +41,11 @@ pub async fn keep_telling(mut look: impl FnMut() -> (bool, String)) {
         if watchdog.is_some() {
             states.push(NotifyState::Watchdog);
         }
-        send(&states);
-        was_ready |= serves;
-        shown = line;
+        // What was not taken is said again.
+        if send(&states) {
+            was_ready |= serves;
+            shown = line;
+        }
         tokio::time::sleep(every).await;
     }
 }
@@ -47,10 +55,26 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-fn send(states: &[NotifyState<'_>]) {
-    if !states.is_empty()
-        && let Err(error) = sd_notify::notify(states)
-    {
+/// Whether systemd has taken it, or nobody asks.
+fn send(states: &[NotifyState<'_>]) -> bool {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return true };
+    let sent = send_to(&path, states);
+    if let Err(error) = &sent {
         tracing::debug!(%error, "systemd cannot be told");
     }
+    sent.is_ok()
+}
+
+fn send_to(path: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
+    if states.is_empty() {
+        return Ok(());
+    }
+    let mut message = String::new();
+    for state in states {
+        let _ = writeln!(message, "{state}");
+    }
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect(path)?;
+    socket.send(message.as_bytes()).map(drop)
 }
