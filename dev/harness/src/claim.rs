@@ -19,7 +19,7 @@ use crate::wait::{wait_for, wait_until};
 const TURN_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The broker has yet to forget a topic of the same name that the last test deleted.
-const EMPTY_DEADLINE: Duration = Duration::from_secs(15);
+const EMPTY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Topics of given names, with one partition each, for one test at a time.
 pub struct Claim {

@@ -16,7 +16,7 @@ use crate::wait::wait_for;
 const DROP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// A server that does not let one in within this time is down.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A database with a name of its own, dropped together with the replication slots in it.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A status endpoint that takes longer than this is as good as dead.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A metrics page is some tens of kilobytes; more than this is a bug worth failing on.
 const BODY_BYTES_MAX: u64 = 8 << 20;

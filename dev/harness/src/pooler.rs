@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use crate::{Database, wait_until};
 
 /// For it to listen.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What PgBouncer follows, and so takes.
 const TAKEN: [&str; 7] = [

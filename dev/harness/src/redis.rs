@@ -13,7 +13,7 @@ use crate::stack::{Output, script};
 use crate::wait::wait_until;
 
 /// It answers within a fraction of a second; a busy machine takes longer.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Redis server, without a disk, and a proxy in front of it. Both end when this is dropped.
 #[derive(Debug)]

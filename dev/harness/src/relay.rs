@@ -19,7 +19,7 @@ use crate::{http, port};
 
 /// From the start of the process to the first streamed byte: two connections and a producer, in a debug build, beside
 /// other tests.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a relay is to run: the settings of every life it will have.
 #[derive(Debug, Clone)]

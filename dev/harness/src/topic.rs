@@ -17,7 +17,10 @@ use crate::reader::{Reader, Received};
 use crate::wait::wait_for;
 
 /// A broker that does not answer an administrative request by then is down.
-const ADMIN_DEADLINE: Duration = Duration::from_secs(15);
+const ADMIN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// So long the deletion of a topic is waited for that nobody needs again: a test may have stopped its broker.
+const LEFTOVER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A topic, usually with a name of its own, deleted when dropped if it was made here.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub struct Topic {
     pub partitions: i32,
     /// It was there before: it is not deleted.
     kept: bool,
+    delete_within: Duration,
 }
 
 /// A client that asks where the partitions end.
@@ -56,7 +60,7 @@ impl Topic {
     /// When it cannot be created.
     pub async fn named(name: &str, brokers: &str, partitions: i32) -> Result<Self> {
         ensure!(create(name, brokers, partitions).await?, "the topic {name} cannot be created: it exists");
-        let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions, kept: false };
+        let topic = Self::expected(name, brokers, partitions);
         topic.wait_for_leaders().await?;
         Ok(topic)
     }
@@ -64,7 +68,13 @@ impl Topic {
     /// A topic that a program makes, or has made: deleted when this is dropped, where it is there.
     #[must_use]
     pub fn expected(name: &str, brokers: &str, partitions: i32) -> Self {
-        Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions, kept: false }
+        Self {
+            name: name.to_owned(),
+            brokers: brokers.to_owned(),
+            partitions,
+            kept: false,
+            delete_within: LEFTOVER_DEADLINE,
+        }
     }
 
     /// The topic of a given name: made, with one partition, or found.
@@ -73,7 +83,9 @@ impl Topic {
     /// When it cannot be made, or was found with more partitions.
     pub(crate) async fn made_or_found(name: &str, brokers: &str) -> Result<Self> {
         let kept = !create(name, brokers, 1).await?;
-        let topic = Self { name: name.to_owned(), brokers: brokers.to_owned(), partitions: 1, kept };
+        // The next test needs the name: a deletion that came late would take its topic.
+        let mut topic = Self::expected(name, brokers, 1);
+        (topic.kept, topic.delete_within) = (kept, ADMIN_DEADLINE);
         let led = topic.wait_for_leaders().await;
         led.with_context(|| {
             let found = format!("the topic {name} was there before, perhaps with other than one partition");
@@ -244,10 +256,10 @@ impl Drop for Topic {
         if self.kept {
             return;
         }
-        let (brokers, name) = (self.brokers.clone(), self.name.clone());
-        cleanup::run("a topic", ADMIN_DEADLINE, || async move {
+        let (brokers, name, within) = (self.brokers.clone(), self.name.clone(), self.delete_within);
+        cleanup::run("a topic", ADMIN_DEADLINE, move || async move {
             // A private broker that a test has stopped, or a topic that it has deleted itself.
-            let _ = tokio::time::timeout(Duration::from_secs(3), delete(&brokers, &name)).await;
+            let _ = tokio::time::timeout(within, delete(&brokers, &name)).await;
             Ok(())
         });
     }
@@ -280,6 +292,8 @@ async fn create(name: &str, brokers: &str, partitions: i32) -> Result<bool> {
     let admin = admin(brokers)?;
     // As many replicas as the brokers give by default: one, or three where there are three brokers.
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    // Rows of tests may be of any time, and the broker deletes what is older than a week whenever it looks.
+    let topic = topic.set("retention.ms", "-1");
     let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
     wait_for(&format!("the topic {name} is made"), ADMIN_DEADLINE, async || {
         let created = admin.create_topics([&topic], &options).await?;

@@ -10,7 +10,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use crate::topic::Topic;
 
 /// A broker that has not acknowledged a record by then is down.
-const WRITE_DEADLINE: Duration = Duration::from_secs(15);
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A record to be written.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long anything may take that is to happen soon, on two busy cores.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Three topics of one partition each, a fourth that is nobody's, and a group of the test's own.
 pub(crate) struct Case {

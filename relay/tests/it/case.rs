@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::PgLsn;
 
 /// How long anything may take that is to happen soon, on two busy cores.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// More than one, so that order per key means something.
 const PARTITIONS: i32 = 3;

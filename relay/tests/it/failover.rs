@@ -193,6 +193,29 @@ async fn signal_process(pid: i32, signal: &str) -> Result<()> {
     Ok(())
 }
 
+/// The copied slot is ahead of the copied row about it.
+const AHEAD: &str = "select coalesce((select max(confirmed_flush_lsn) from pg_replication_slots where synced) \
+                     > confirmed_lsn, false) from walpost.slot";
+
+/// Stops the standby's WAL behind some events and before the ledger's row about them, and waits until the slot is copied.
+/// Returns the process that is stopped. Where the row is written in between there is nothing to see, and events come anew.
+async fn hold_back_the_ledgers_row(failover: &Failover, standby: &Client) -> Result<i32> {
+    let receiver: i32 = standby.query_one("select pid from pg_stat_wal_receiver", &[]).await?.get(0);
+    let mut tries = 6;
+    loop {
+        failover.case.commit(10, 5, 10).await?;
+        failover.case.audit().await?;
+        signal_process(receiver, "-STOP").await?;
+        let is_ahead = async || Ok(standby.query_one(AHEAD, &[]).await?.get(0));
+        match wait_until("the copied slot is ahead of the copied ledger", SOON / 2, is_ahead).await {
+            Ok(()) => return Ok(receiver),
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => signal_process(receiver, "-CONT").await?,
+        }
+        tries -= 1;
+    }
+}
+
 /// The slot comes to the standby by another way than the ledger's row about it, which lies behind its position in the WAL.
 #[tokio::test]
 async fn a_slot_that_came_to_the_standby_before_the_ledgers_row_goes_on_after_a_failover() -> Result<()> {
@@ -206,23 +229,13 @@ async fn a_slot_that_came_to_the_standby_before_the_ledgers_row_goes_on_after_a_
     failover.case.audit().await?;
     let standby = failover.on_standby().await?;
 
-    failover.case.commit(10, 5, 10).await?;
-    failover.case.audit().await?;
-    // The process through which the standby gets its WAL.
-    let receiver: i32 = standby.query_one("select pid from pg_stat_wal_receiver", &[]).await?.get(0);
-    signal_process(receiver, "-STOP").await?;
-    let ahead = "select coalesce((select max(confirmed_flush_lsn) from pg_replication_slots where synced) \
-                 > confirmed_lsn, false) from walpost.slot";
-    wait_until("the copied slot is ahead of the copied ledger", 2 * SOON, async || {
-        Ok(standby.query_one(ahead, &[]).await?.get(0))
-    })
-    .await?;
+    let receiver = hold_back_the_ledgers_row(&failover, &standby).await?;
     failover.primary.kill().await?;
     // It ends without a look at what it was sent meanwhile.
     signal_process(receiver, "-TERM").await?;
     signal_process(receiver, "-CONT").await?;
     ensure!(standby.query_one("select pg_promote()", &[]).await?.get::<_, bool>(0), "not promoted");
-    ensure!(standby.query_one(ahead, &[]).await?.get::<_, bool>(0), "the row came after all");
+    ensure!(standby.query_one(AHEAD, &[]).await?.get::<_, bool>(0), "the row came after all");
     failover.address.lead_to(failover.standby.addr()?);
 
     let (case, _servers) = failover.case_after()?;

@@ -8,7 +8,7 @@ use harness::{PrivateKafkaCluster, Topic, leaders, wait_until};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The leader of the first partition, and how many replicas it has in sync.
 fn leader(topic: &Topic) -> Result<(i32, usize)> {
