@@ -22,7 +22,7 @@ run: ## the same system, up until Ctrl-C, with commands to paste
 
 test: ## unit, property and integration tests, against real servers; PG=14 KAFKA=3.9 for others than the newest
 	@$(STACK) up
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 unit: ## what needs no servers: seconds, once it is built
 	cargo test -p walpost-core -p settings
