@@ -38,7 +38,7 @@ fn chat(id: i64) -> i64 {
 async fn whatever_fails_each_change_is_made_once_and_each_update_answered() -> Result<()> {
     let updates = std::env::var("CHAOS_UPDATES").ok().and_then(|count| count.parse().ok()).unwrap_or(UPDATES);
     // Clients stay on the way that is cut: the broker names it to them.
-    let listener = port::for_listener()?;
+    let listener = port::free()?;
     let kafka = Proxy::start(listener).await?;
     let broker = PrivateKafka::start_behind(listener.port(), kafka.addr().port()).await?;
     let mut world = World::on(broker.brokers()).await?;

@@ -53,7 +53,7 @@ impl PrivateKafkaCluster {
     pub async fn start() -> Result<Self> {
         let (mut ways, mut settings) = (Vec::new(), Vec::new());
         for broker in BROKERS {
-            let target = port::for_listener()?;
+            let target = port::free()?;
             let requests = KafkaProxy::start(target).await?;
             let connections = Proxy::start(requests.addr()).await?;
             settings.push(format!(

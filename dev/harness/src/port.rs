@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,17 +40,6 @@ fn next_free(mut counter: File) -> Result<SocketAddr> {
     // Always five digits, so that nothing is left of the number before.
     write!(counter, "{}", addr.port() + 1)?;
     Ok(addr)
-}
-
-/// A free loopback address for a server's second listener: above the ports that dev/stack gives away, below those that
-/// the kernel gives to outgoing connections, and another one at each call.
-///
-/// # Errors
-/// When no port is free.
-pub fn for_listener() -> Result<SocketAddr> {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let nth = std::process::id().wrapping_mul(7).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 200;
-    free_from(32_450 + u16::try_from(nth)?)
 }
 
 /// The loopback address with `port`, or the next free one above it.

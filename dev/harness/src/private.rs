@@ -271,7 +271,7 @@ impl PrivateKafka {
     /// # Errors
     /// When it does not come up.
     pub async fn start_behind_proxy() -> Result<(Self, KafkaProxy)> {
-        let target = port::for_listener()?;
+        let target = port::free()?;
         let proxy = KafkaProxy::start(target).await?;
         let kafka = Self::start_behind(target.port(), proxy.addr().port()).await?;
         Ok((kafka, proxy))

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -97,6 +99,42 @@ pub async fn kafka(
          org.apache.kafka.common.security.scram.ScramLoginModule required;",
     ];
     PrivateKafka::start_with_user(&[&properties, more].concat(), user).await
+}
+
+/// A Kafka with a second listener at `port`, on which clients sign in with tokens (SASL/OAUTHBEARER). It believes any token
+/// that has not expired: the brokers' own validator for tests, of tokens without a signature.
+///
+/// # Errors
+/// When it does not come up.
+pub async fn kafka_with_tokens(port: u16) -> Result<PrivateKafka> {
+    let listeners = format!(
+        "listeners=PLAINTEXT://127.0.0.1:{{broker}},CONTROLLER://127.0.0.1:{{controller}},TOKENS://127.0.0.1:{port}"
+    );
+    let advertised =
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{broker}},TOKENS://127.0.0.1:{port}");
+    PrivateKafka::start_with(&[
+        &listeners,
+        &advertised,
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TOKENS:SASL_PLAINTEXT",
+        "listener.name.tokens.sasl.enabled.mechanisms=OAUTHBEARER",
+        "listener.name.tokens.oauthbearer.sasl.jaas.config=\
+         org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+         unsecuredLoginStringClaim_sub=\"broker\";",
+        // A connection ends with its token, unless the client signs in anew (KIP-368).
+        "listener.name.tokens.oauthbearer.connections.max.reauth.ms=3600000",
+    ])
+    .await
+}
+
+/// A token that such a broker believes: of `user`, good for so many seconds.
+#[must_use]
+pub fn token(user: &str, seconds: i64) -> String {
+    let encoded = |text: String| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = i64::try_from(now).unwrap_or_default();
+    let claims = format!("{{\"sub\":\"{user}\",\"iat\":{now},\"exp\":{}}}", now + seconds);
+    format!("{}.{}.", encoded("{\"alg\":\"none\"}".to_owned()), encoded(claims))
 }
 
 /// TLS in front of a server that speaks Postgres' protocol without it. Who does not ask for TLS is turned away.

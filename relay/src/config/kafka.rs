@@ -1,7 +1,10 @@
 //! Where Kafka is, and what may be told to librdkafka.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use kafka_token::{SignIn, Source, Tokens};
 
 use super::MissingTopics;
 use settings::Values;
@@ -20,6 +23,8 @@ pub struct KafkaSettings {
     pub missing: MissingTopics,
     /// Properties that are passed on; some are secret, so they are never shown.
     pub properties: BTreeMap<String, String>,
+    /// How clients sign in, where it is with a token.
+    pub sign_in: Option<SignIn>,
     /// How long a broker may take to answer until the connection counts as gone.
     pub peer_timeout: Duration,
     /// An event whose time lies further back when it is published carries the time of its publishing instead.
@@ -28,7 +33,16 @@ pub struct KafkaSettings {
 
 impl std::fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { brokers, topics, dead_letter_topic, missing, properties, peer_timeout, late_after } = self;
+        let Self {
+            brokers,
+            topics,
+            dead_letter_topic,
+            missing,
+            properties,
+            sign_in,
+            peer_timeout,
+            late_after,
+        } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
             .field("brokers", brokers)
@@ -36,6 +50,7 @@ impl std::fmt::Debug for KafkaSettings {
             .field("dead_letter_topic", dead_letter_topic)
             .field("missing", missing)
             .field("properties", &names)
+            .field("sign_in", sign_in)
             .field("peer_timeout", peer_timeout)
             .field("late_after", late_after)
             .finish()
@@ -85,22 +100,70 @@ impl KafkaSettings {
     pub(super) fn read_places(values: &mut Values, peer_timeout: Duration) -> Option<Self> {
         let brokers = values.parse_with("kafka-brokers", broker_list);
         let topics = literal_topics(values);
-        let properties = values.map("kafka-property");
+        let mut properties = values.map("kafka-property");
         for name in properties.keys() {
             if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name.as_str())) {
                 values.mistake(format!("kafka property `{name}` is refused: {reason}"));
             }
         }
+        let sign_in = sign_in(values, &mut properties);
         Some(Self {
             brokers: brokers?,
             topics,
             dead_letter_topic: None,
             missing: MissingTopics::default(),
             properties,
+            sign_in,
             peer_timeout,
             late_after: None,
         })
     }
+}
+
+/// Tokens for SASL/OAUTHBEARER, where a setting says where they come from.
+fn sign_in(values: &mut Values, properties: &mut BTreeMap<String, String>) -> Option<SignIn> {
+    let (file, command) = (values.text("kafka-token-file"), values.text("kafka-token-command"));
+    let named = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|name| properties.get(*name));
+    let is_bearer = named.map(|mechanism| mechanism.eq_ignore_ascii_case("OAUTHBEARER"));
+    let source = match (file, command) {
+        (Some(_), Some(_)) => {
+            values.mistake("one of --kafka-token-file and --kafka-token-command, not both".to_owned());
+            return None;
+        }
+        (Some(path), None) => Source::File(path.into()),
+        (None, Some(line)) => Source::Command(line),
+        (None, None) => {
+            if is_bearer == Some(true) && !properties.contains_key("enable.sasl.oauthbearer.unsecure.jwt") {
+                values.mistake(
+                    "sasl.mechanism=OAUTHBEARER needs a token: --kafka-token-file or --kafka-token-command"
+                        .to_owned(),
+                );
+            }
+            return None;
+        }
+    };
+    if is_bearer == Some(false) {
+        values.mistake("a token is for sasl.mechanism=OAUTHBEARER: leave the property away".to_owned());
+    }
+    // What is not said otherwise. Librdkafka knows extensions for another way of fetching tokens only.
+    properties.entry("security.protocol".to_owned()).or_insert_with(|| "SASL_SSL".to_owned());
+    if is_bearer.is_none() {
+        properties.insert("sasl.mechanism".to_owned(), "OAUTHBEARER".to_owned());
+    }
+    let extensions = properties.remove("sasl.oauthbearer.extensions").unwrap_or_default();
+    let sign_in = name_value_pairs(&extensions).and_then(|pairs| {
+        SignIn::new(Arc::new(Tokens::new(source)), &pairs).map_err(|error| error.to_string())
+    });
+    sign_in.map_err(|error| values.mistake(format!("sasl.oauthbearer.extensions: {error}"))).ok()
+}
+
+fn name_value_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').ok_or("expected NAME=VALUE,…")?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    pairs.map(pair).collect()
 }
 
 /// Topics that the settings name, of each outbox.

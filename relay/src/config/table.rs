@@ -55,6 +55,19 @@ pub const TABLE: Table = Table {
         Setting::new("kafka-brokers", "HOST:PORT,…", "localhost:9092", "The brokers to ask first.")
             .or_env(&["KAFKA_BROKERS"]),
         Setting::optional(
+            "kafka-token-file",
+            "PATH",
+            "A file with the token with which brokers are signed in to by SASL/OAUTHBEARER, read again before the token expires; \
+            beside it, where the token does not say it, the time at which it expires, in milliseconds since 1970. \
+            security.protocol is SASL_SSL then, unless the property says otherwise.",
+        ),
+        Setting::optional(
+            "kafka-token-command",
+            "COMMAND",
+            "The same from a command for `sh`, which prints the token (and when it expires): run before the last one expires, \
+            for 30 s at most.",
+        ),
+        Setting::optional(
             "preset",
             "NAME",
             "Settings that go together, each of which can still be given: `debezium`, `eventuate`, `cap`, `brighter`, \

@@ -188,6 +188,38 @@ fn settings_are_shown_without_secrets() {
     assert!(text.contains("sasl.password"), "{text}");
 }
 
+#[test]
+fn a_token_brings_the_properties_it_needs() {
+    let properties = |args: &[&str]| read(args, &[URL]).unwrap().kafka.properties;
+    let set = properties(&["--kafka-token-file=/run/token"]);
+    let expected = [("sasl.mechanism", "OAUTHBEARER"), ("security.protocol", "SASL_SSL")];
+    for (name, value) in expected {
+        assert_eq!(set.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    let args = [
+        "--kafka-token-command=print-token",
+        "--kafka-property=sasl.mechanisms=oauthbearer",
+        "--kafka-property=security.protocol=SASL_PLAINTEXT",
+        "--kafka-property=sasl.oauthbearer.extensions=logicalCluster=lkc-1, identityPoolId=pool-1",
+    ];
+    let set = properties(&args);
+    let left: Vec<_> = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(left, [("sasl.mechanisms", "oauthbearer"), ("security.protocol", "SASL_PLAINTEXT")]);
+}
+
+#[test]
+fn a_token_that_cannot_be_is_named() {
+    let mistake = |args: &[&str]| read(args, &[URL]).unwrap_err().to_string();
+    let both = ["--kafka-token-file=/run/token", "--kafka-token-command=print-token"];
+    assert!(mistake(&both).contains("not both"));
+    let none = mistake(&["--kafka-property=sasl.mechanism=OAUTHBEARER"]);
+    assert!(none.contains("--kafka-token-file or --kafka-token-command"), "{none}");
+    let other = mistake(&["--kafka-token-file=/run/token", "--kafka-property=sasl.mechanism=PLAIN"]);
+    assert!(other.contains("a token is for"), "{other}");
+    let extension = "--kafka-property=sasl.oauthbearer.extensions=lkc";
+    assert!(mistake(&["--kafka-token-file=/run/token", extension]).contains("NAME=VALUE"));
+}
+
 /// `UPDATE_DOCS=1 cargo test -p walpost` writes the page anew.
 #[test]
 fn the_page_of_settings_is_the_table() {

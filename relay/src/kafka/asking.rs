@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_token::SignIn;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -168,10 +169,18 @@ pub(super) fn only_asking(config: &ClientConfig) -> ClientConfig {
 
 /// Asks, with a client of its own, whether one of these topics has a leader for every partition now: the producer that
 /// holds records for all of them, and reports nothing, is then to blame.
-pub(super) fn probe(config: &ClientConfig, topics: Vec<String>, timeout: Duration) -> JoinHandle<bool> {
+pub(super) fn probe(
+    config: &ClientConfig,
+    sign_in: Option<SignIn>,
+    topics: Vec<String>,
+    timeout: Duration,
+) -> JoinHandle<bool> {
     let config = only_asking(config);
     tokio::task::spawn_blocking(move || {
         let Ok(client) = config.create::<BaseProducer>() else { return false };
+        if sign_in.is_some_and(|sign_in| sign_in.keep(client.client()).is_err()) {
+            return false;
+        }
         let leads = |topic: &String| {
             let metadata = client.client().fetch_metadata(Some(topic), timeout).ok()?;
             let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());

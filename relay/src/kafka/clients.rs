@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use kafka_token::SignIn;
 use rdkafka::ClientConfig;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::KafkaError;
 
 use crate::config::{KafkaSettings, WindowSettings};
@@ -99,6 +101,16 @@ pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
     config.set("bootstrap.servers", &kafka.brokers);
     trust_the_system(&mut config);
     config
+}
+
+/// Gives a client its token, where it signs in with one and needs another. May block while one is fetched.
+pub(super) fn keep_signed_in<C: ClientContext>(
+    client: &Client<C>,
+    sign_in: Option<&SignIn>,
+    brokers: &str,
+) -> Result<(), SinkError> {
+    let kept = sign_in.map_or(Ok(()), |sign_in| sign_in.keep(client));
+    kept.map_err(|error| SinkError::Unreachable { brokers: brokers.to_owned(), reason: error.to_string() })
 }
 
 /// Those that say how to connect; the others are a producer's.

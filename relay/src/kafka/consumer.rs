@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use kafka_token::SignIn;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::clients::{client_config, unusable};
+use super::clients::{client_config, keep_signed_in, unusable};
 use walpost_core::publish::sink::SinkError;
 
 use super::is_denied;
@@ -42,6 +43,7 @@ struct End {
 /// A reader of topics.
 pub struct TopicReader {
     consumer: BaseConsumer,
+    sign_in: Option<SignIn>,
     brokers: String,
     topics: Vec<String>,
     left_out: Vec<String>,
@@ -68,9 +70,12 @@ impl TopicReader {
             .set("enable.auto.commit", "false")
             // What retention removes before it is read is gone; what is left is shown, from its first record.
             .set("auto.offset.reset", "earliest");
-        let consumer = config.create().map_err(|error| unusable(&error))?;
+        let consumer: BaseConsumer = config.create().map_err(|error| unusable(&error))?;
+        let sign_in = kafka.sign_in.clone();
+        keep_signed_in(consumer.client(), sign_in.as_ref(), &kafka.brokers)?;
         let mut reader = Self {
             consumer,
+            sign_in,
             brokers: kafka.brokers.clone(),
             topics: Vec::new(),
             left_out: Vec::new(),
@@ -108,6 +113,7 @@ impl TopicReader {
     /// # Errors
     /// When the topics cannot be read.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<StoredRecord>, SinkError> {
+        keep_signed_in(self.consumer.client(), self.sign_in.as_ref(), &self.brokers)?;
         let record = match self.consumer.poll(timeout) {
             None => return Ok(None),
             Some(Ok(message)) => stored(&message),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use tokio::task::JoinError;
 
-use super::clients::{client_config, unusable};
+use super::clients::{client_config, keep_signed_in, unusable};
 use walpost_core::publish::sink::SinkError;
 
 use super::is_denied;
@@ -52,16 +54,7 @@ pub async fn topic_facts(
     topic: &str,
     timeout: Duration,
 ) -> Result<TopicFacts, SinkError> {
-    let admin: AdminClient<DefaultClientContext> =
-        client_config(kafka).create().map_err(|error| unusable(&error))?;
-    let unreachable = |reason: String| SinkError::Unreachable { brokers: kafka.brokers.clone(), reason };
-    let name = topic.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
-        let metadata = admin.inner().fetch_metadata(Some(&name), timeout);
-        (admin, metadata)
-    });
-    let (admin, metadata) = asked.await.map_err(|error| unreachable(error.to_string()))?;
-    let metadata = metadata.map_err(|error| unreachable(error.to_string()))?;
+    let (admin, metadata) = ask(kafka, Some(topic), timeout).await?;
     let refused = metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
     if let Some(code) = refused.filter(|code| is_denied(*code)) {
         return Err(SinkError::Denied(format!("{code} (topic `{topic}`)")));
@@ -91,12 +84,29 @@ pub async fn topic_facts(
 /// # Errors
 /// When no broker answers.
 pub async fn brokers(kafka: &KafkaSettings, timeout: Duration) -> Result<usize, SinkError> {
+    ask(kafka, None, timeout).await.map(|(_, metadata)| metadata.brokers().len())
+}
+
+/// Asks for a topic, or for the cluster, by a client that can ask for more.
+async fn ask(
+    kafka: &KafkaSettings,
+    topic: Option<&str>,
+    timeout: Duration,
+) -> Result<(AdminClient<DefaultClientContext>, Metadata), SinkError> {
     let admin: AdminClient<DefaultClientContext> =
         client_config(kafka).create().map_err(|error| unusable(&error))?;
-    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, timeout)).await;
-    let unreachable = |reason: String| SinkError::Unreachable { brokers: kafka.brokers.clone(), reason };
-    let metadata = asked.map_err(|error| unreachable(error.to_string()))?;
-    Ok(metadata.map_err(|error| unreachable(error.to_string()))?.brokers().len())
+    let (brokers, sign_in, name) = (kafka.brokers.clone(), kafka.sign_in.clone(), topic.map(str::to_owned));
+    let asked = tokio::task::spawn_blocking(move || {
+        keep_signed_in(admin.inner(), sign_in.as_ref(), &brokers)?;
+        let metadata = admin.inner().fetch_metadata(name.as_deref(), timeout);
+        let unreachable = |error: KafkaError| SinkError::Unreachable { brokers, reason: error.to_string() };
+        Ok((admin, metadata.map_err(unreachable)?))
+    });
+    let panicked = |error: JoinError| SinkError::Unreachable {
+        brokers: kafka.brokers.clone(),
+        reason: error.to_string(),
+    };
+    asked.await.map_err(panicked)?
 }
 
 async fn settings(
@@ -139,6 +149,9 @@ pub async fn may_write(
         .set("message.send.max.retries", "0")
         .set("message.timeout.ms", timeout.as_millis().to_string());
     let producer: FutureProducer = config.create().ok()?;
+    let (client, sign_in, brokers) = (producer.clone(), kafka.sign_in.clone(), kafka.brokers.clone());
+    let signing_in = move || keep_signed_in(client.client(), sign_in.as_ref(), &brokers);
+    tokio::task::spawn_blocking(signing_in).await.ok()?.ok()?;
     let payload = vec![0; bytes];
     let record = FutureRecord::<(), _>::to(&topic).payload(&payload);
     let (error, _) = producer.send(record, timeout).await.err()?;

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::Client;
 use super::asking::{Answer, NotThere, ask, is_missing};
-use super::clients::{client_config, unusable};
+use super::clients::{client_config, keep_signed_in, unusable};
 use super::failure::is_denied;
 use crate::config::{KafkaSettings, NewTopic};
 use walpost_core::publish::sink::SinkError;
@@ -95,6 +95,7 @@ impl Maker {
     ) -> Result<Made, SinkError> {
         let admin: AdminClient<DefaultClientContext> =
             client_config(&self.kafka).create().map_err(|error| unusable(&error))?;
+        keep_signed_in(admin.inner(), self.kafka.sign_in.clone().as_ref(), &self.kafka.brokers)?;
         let options = AdminOptions::new()
             .request_timeout(Some(timeout))
             .operation_timeout(Some(timeout))

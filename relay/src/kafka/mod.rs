@@ -45,9 +45,10 @@ mod topics;
 pub mod traced;
 mod witnesses;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use kafka_token::SignIn;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -94,6 +95,7 @@ type Client = ThreadedProducer<Reporter>;
 /// A producer for any number of topics.
 pub struct KafkaSink {
     config: ClientConfig,
+    sign_in: Option<SignIn>,
     brokers: String,
     topics: Topics,
     group: Group,
@@ -133,10 +135,11 @@ impl KafkaSink {
         let config = producer_config(kafka, window);
         let statistics = StatisticsCell::new(3 * statistics_interval(&config));
         let complaint = Complaint::default();
-        let (producer, reports) = start(&config, &complaint, &statistics)?;
+        let (producer, reports) = start(&config, kafka.sign_in.clone(), &complaint, &statistics)?;
         let group = group(&config, Batching::Together);
         Ok(Self {
             config,
+            sign_in: kafka.sign_in.clone(),
             brokers: kafka.brokers.clone(),
             topics: Topics::new(group),
             group,
@@ -238,7 +241,7 @@ impl KafkaSink {
                 () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => self.look(),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     let topics = self.topics.in_flight();
-                    self.probe = Some(probe(&self.config, topics, self.peer_timeout));
+                    self.probe = Some(probe(&self.config, self.sign_in.clone(), topics, self.peer_timeout));
                 }
                 answers = probed(&mut self.probe), if self.probe.is_some() => {
                     self.probe = None;
@@ -335,7 +338,7 @@ impl Sink for KafkaSink {
             config.set("batch.num.messages", "1");
         }
         // The settings made a producer before, so what is wrong passes: a certificate that is being replaced, say.
-        let (producer, reports) = start(&config, &self.complaint, &self.statistics)
+        let (producer, reports) = start(&config, self.sign_in.clone(), &self.complaint, &self.statistics)
             .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
         self.producer = producer;
         (self.probe, self.question) = (None, None);
@@ -376,14 +379,37 @@ fn headers(record: &Record<'_>) -> OwnedHeaders {
 
 fn start(
     config: &ClientConfig,
+    sign_in: Option<SignIn>,
     complaint: &Complaint,
     statistics: &StatisticsCell,
 ) -> Result<(Arc<Client>, mpsc::UnboundedReceiver<Delivery>), SinkError> {
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
     let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
-    let producer = config.create_with_context(reporter).map_err(|error| unusable(&error))?;
-    Ok((Arc::new(producer), reports))
+    let producer = Arc::new(config.create_with_context(reporter).map_err(|error| unusable(&error))?);
+    if let Some(sign_in) = sign_in {
+        tokio::spawn(stay_signed_in(Arc::downgrade(&producer), sign_in, complaint.clone()));
+    }
+    Ok((producer, reports))
+}
+
+/// Gives the producer tokens, the first one, too, as long as it is there. It connects when it has one.
+async fn stay_signed_in(producer: Weak<Client>, sign_in: SignIn, complaint: Complaint) {
+    let sign_in = Arc::new(sign_in);
+    while let Some(client) = producer.upgrade() {
+        let kept = Arc::clone(&sign_in);
+        let keeping = tokio::task::spawn_blocking(move || kept.keep(client.client()));
+        match keeping.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the producer cannot sign in to Kafka: trying again");
+                complaint.hear(&error.to_string());
+            }
+            // The runtime ends.
+            Err(_) => return,
+        }
+        tokio::time::sleep(sign_in.until_due()).await;
+    }
 }
 
 /// What the client last said was wrong. Written when something is, so the lock is never on the way of an event.

@@ -133,7 +133,8 @@ impl KafkaSink {
     /// Another look for topics that are not there, as it seems.
     pub(super) fn look(&mut self) {
         let topics = self.topics.look_begins();
-        self.looks.begin(Arc::clone(&self.producer), &self.config, topics, self.peer_timeout);
+        let each = (&self.config, self.sign_in.clone());
+        self.looks.begin(Arc::clone(&self.producer), each, topics, self.peer_timeout);
     }
 
     /// What it has found.

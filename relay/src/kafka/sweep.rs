@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kafka_token::SignIn;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::clients::{client_config, unusable};
+use super::clients::{client_config, keep_signed_in, unusable};
 use super::is_denied;
 use crate::config::KafkaSettings;
 use walpost_core::publish::sink::SinkError;
@@ -84,6 +85,7 @@ impl ConsumerContext for Quiet {}
 /// A reader of topics from end to end.
 pub struct Sweep {
     consumer: BaseConsumer<Quiet>,
+    sign_in: Option<SignIn>,
     brokers: String,
     timeout: Duration,
 }
@@ -103,8 +105,11 @@ impl Sweep {
             // Ends of transactions have offsets, too, and are no records: the last of a partition may be one.
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", QUEUED_KBYTES);
-        let consumer = config.create_with_context(Quiet).map_err(|error| unusable(&error))?;
-        Ok(Self { consumer, brokers: kafka.brokers.clone(), timeout })
+        let consumer: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|error| unusable(&error))?;
+        let (sign_in, brokers) = (kafka.sign_in.clone(), kafka.brokers.clone());
+        keep_signed_in(consumer.client(), sign_in.as_ref(), &brokers)?;
+        Ok(Self { consumer, sign_in, brokers, timeout })
     }
 
     /// The partitions of a topic as they are now; `None` where there is no such topic. With `since`, milliseconds since
@@ -180,6 +185,7 @@ impl Sweep {
             if stopped() {
                 return Ok(false);
             }
+            keep_signed_in(self.consumer.client(), self.sign_in.as_ref(), &self.brokers)?;
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     heard = Instant::now();

@@ -24,6 +24,7 @@ fn settings(brokers: String) -> (KafkaSettings, WindowSettings) {
         dead_letter_topic: None,
         missing: MissingTopics::default(),
         properties: BTreeMap::new(),
+        sign_in: None,
         peer_timeout: Duration::from_secs(2),
         late_after: None,
     };

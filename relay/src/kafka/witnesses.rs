@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_token::SignIn;
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -66,13 +67,16 @@ impl Looks {
     pub(super) fn begin(
         &mut self,
         client: Arc<Client>,
-        config: &ClientConfig,
+        (config, sign_in): (&ClientConfig, Option<SignIn>),
         topics: Vec<String>,
         timeout: Duration,
     ) {
         let (config, round) = (only_asking(config), self.rounds);
         self.rounds += 1;
-        let look = move || look(&client, &config, topics, round, timeout.min(ANSWER_MAX));
+        let look = move || {
+            let each = (&config, sign_in.as_ref());
+            look(&client, each, topics, round, timeout.min(ANSWER_MAX))
+        };
         self.looking = Some(tokio::task::spawn_blocking(look));
     }
 
@@ -92,7 +96,7 @@ impl Looks {
 
 fn look(
     client: &Client,
-    config: &ClientConfig,
+    each: (&ClientConfig, Option<&SignIn>),
     topics: Vec<String>,
     round: usize,
     timeout: Duration,
@@ -101,7 +105,7 @@ fn look(
     let answers: Vec<_> = std::thread::scope(|scope| {
         let ask = |broker: &String| {
             let (topics, broker) = (&topics, broker.clone());
-            scope.spawn(move || ask_alone(config, &broker, topics, timeout))
+            scope.spawn(move || ask_alone(each, &broker, topics, timeout))
         };
         let asked: Vec<_> = brokers.iter().map(ask).collect();
         asked.into_iter().map(|asked| asked.join().unwrap_or_default()).collect()
@@ -136,13 +140,21 @@ fn chosen(mut brokers: Vec<String>, round: usize) -> Vec<String> {
 }
 
 /// Asks one broker, by a client that knows no other: it connects to another only where this one is gone.
-fn ask_alone(config: &ClientConfig, broker: &str, topics: &[String], timeout: Duration) -> Vec<Answer> {
+fn ask_alone(
+    (config, sign_in): (&ClientConfig, Option<&SignIn>),
+    broker: &str,
+    topics: &[String],
+    timeout: Duration,
+) -> Vec<Answer> {
     let mut config = config.clone();
     config.set("bootstrap.servers", broker);
     let client: BaseProducer = match config.create() {
         Ok(client) => client,
         Err(error) => return vec![Err(code(&error))],
     };
+    if sign_in.is_some_and(|sign_in| sign_in.clone().keep(client.client()).is_err()) {
+        return vec![Err(Code::Authentication)];
+    }
     let mut answers = Vec::with_capacity(topics.len());
     for topic in topics {
         let answer = ask_by(client.client(), topic, timeout);

@@ -129,6 +129,9 @@ mod takeover;
 /// The same with Debezium itself.
 mod takeover_debezium;
 
+/// Tokens in place of passwords.
+mod tokens;
+
 /// TLS, passwords and rights, on both sides.
 mod secure;
 

@@ -136,8 +136,7 @@ async fn a_stream_that_ends_behind_a_full_window_is_noticed_and_nothing_is_lost(
 
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_given_up_and_nothing_is_lost_or_reordered() -> Result<()> {
-    // Above the ports that dev/stack gives away, below those of outgoing connections.
-    let target = port::free_from(32_300)?;
+    let target = port::free()?;
     let proxy = Proxy::on(TcpListener::bind("127.0.0.1:0").await?, target)?;
     let kafka = PrivateKafka::start_behind(target.port(), proxy.addr().port()).await?;
     let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);
@@ -162,7 +161,7 @@ async fn a_broker_that_falls_silent_is_given_up_and_nothing_is_lost_or_reordered
 /// The client's own time-out is set so long that it would not notice: it stands for whatever makes it stick.
 #[tokio::test]
 async fn a_producer_that_is_stuck_while_kafka_answers_is_replaced() -> Result<()> {
-    let target = port::free_from(32_400)?;
+    let target = port::free()?;
     let proxy = Proxy::on(TcpListener::bind("127.0.0.1:0").await?, target)?;
     let kafka = PrivateKafka::start_behind(target.port(), proxy.addr().port()).await?;
     let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", PEER_TIMEOUT_MS);

@@ -7,14 +7,11 @@ use harness::{PrivateKafka, PrivatePostgres, RelayProcess, port, wait_until};
 
 use crate::case::{Case, SOON};
 
-/// Above the ports that dev/stack gives away, below those of outgoing connections.
-const KAFKA_PORT: u16 = 32_600;
-
 const PASSWORD: &str = "correct-horse";
 
 /// A case whose relay comes to Kafka with TLS and SCRAM.
 async fn with_secure_kafka(certificates: &Certificates, more: &[&str]) -> Result<(Case, PrivateKafka)> {
-    let port = port::free_from(KAFKA_PORT)?.port();
+    let port = port::free()?.port();
     let kafka = secure::kafka(certificates, port, &format!("walpost:{PASSWORD}"), more).await?;
     let case = Case::on_kafka(kafka.brokers()).await?;
     let case = case

@@ -69,8 +69,7 @@ async fn a_paused_relay_that_wakes_behind_its_successor_breaks_no_order() -> Res
 /// until it has noticed: what its producer sends in the first instant of waking up is repeated and cannot be helped.
 #[tokio::test]
 async fn a_relay_that_was_paused_for_too_long_gives_up_its_queue_and_stands_by() -> Result<()> {
-    // Above the ports that dev/stack gives away, below those of outgoing connections.
-    let target = port::free_from(32_500)?;
+    let target = port::free()?;
     let proxy = Proxy::on(TcpListener::bind("127.0.0.1:0").await?, target)?;
     let kafka = PrivateKafka::start_behind(target.port(), proxy.addr().port()).await?;
     let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
