@@ -20,7 +20,7 @@ pub fn command() -> Command {
         .args(TABLE.args())
         .subcommand(Command::new("run").about("Publish events until stopped"))
         .subcommand(
-            Command::new("init").about("Make publication, schema and slot; safe to repeat").arg(
+            Command::new("init").about("Make publication, schema and slot; safe to repeat").args([
                 Arg::new("rows-before")
                     .long("rows-before")
                     .value_name("WHAT")
@@ -30,7 +30,14 @@ pub fn command() -> Command {
                         "Of a slot that another tool has used and that is taken over: whether that tool has published the rows \
                          from before the slot's position. `unpublished`: they are published from the table",
                     ),
-            ),
+                Arg::new("publication-is-older")
+                    .long("publication-is-older")
+                    .action(ArgAction::SetTrue)
+                    .help(
+                        "With `--rows-before published`: the publication was made, and last altered, before the slot had its \
+                         position; say so where `init` cannot see it",
+                    ),
+            ]),
         )
         .subcommand(
             Command::new("check")

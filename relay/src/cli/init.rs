@@ -27,7 +27,10 @@ pub enum RowsBefore {
     /// Nobody says that Kafka has them: they are published from the table.
     Unpublished,
     /// The other tool has published them.
-    Published,
+    Published {
+        /// The operator says that the publication is older than the slot's position.
+        publication_is_older: bool,
+    },
 }
 
 /// Makes what is missing.
@@ -39,8 +42,8 @@ pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error
     let source = &settings.source;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
-    if before == RowsBefore::Published {
-        check_takeover(&session, &source.slot).await?;
+    if let RowsBefore::Published { publication_is_older } = before {
+        check_takeover(&session, source, publication_is_older).await?;
     }
     preflight::check_encoding(&session, source)?;
     let (outboxes, mut steps) = look_at_tables(&session, source).await?;
@@ -67,15 +70,25 @@ pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error
 }
 
 /// That rows are published can be said of a slot that another tool has used, and has left.
-async fn check_takeover(session: &Session, slot: &str) -> Result<(), Error> {
+async fn check_takeover(
+    session: &Session,
+    source: &SourceSettings,
+    publication_is_older: bool,
+) -> Result<(), Error> {
+    let slot = &source.slot;
     let known = ledger::load(session, slot).await?.is_some();
     match preflight::slot_facts(session, slot).await? {
         _ if known => Ok(()),
-        None => Err(Unsafe::NothingToTakeOver(slot.to_owned()).into()),
+        None => Err(Unsafe::NothingToTakeOver(slot.clone()).into()),
         Some(SlotFacts { active: true, active_pid, .. }) => {
             Err(Unsafe::SlotActive { slot: slot.to_owned(), pid: active_pid.unwrap_or_default() }.into())
         }
-        Some(_) => Ok(()),
+        // Messages are in no publication.
+        Some(_) if source.tables.is_empty() => Ok(()),
+        Some(_) => match preflight::check_publication_is_older(session, source).await {
+            Err(PreflightError::Unsafe(Unsafe::PublicationYoung { .. })) if publication_is_older => Ok(()),
+            checked => Ok(checked?),
+        },
     }
 }
 
@@ -186,16 +199,22 @@ async fn slot(
                 preflight::check_memory(&facts, &memory, server)?;
                 let mut steps = keep(session, source, tables, &memory).await?;
                 steps.push(format!("slot {}: there, at {}", source.slot, memory.confirmed));
+                if matches!(before, RowsBefore::Published { .. }) {
+                    let note = "walpost knows the slot already: `--rows-before published` changes nothing";
+                    steps.push(format!("note: {note}"));
+                }
                 Ok(steps)
             }
             None => {
                 let at = facts.confirmed().unwrap_or(Lsn::ZERO);
-                let is_published = before == RowsBefore::Published;
+                let is_published = matches!(before, RowsBefore::Published { .. });
                 ledger::begin(session, source, &server.system, at, tables, is_published).await?;
                 let then = match before {
                     _ if tables.is_empty() => "`walpost run` goes on from there",
                     RowsBefore::Unpublished => "`walpost run` first publishes the rows of the table",
-                    RowsBefore::Published => "what was committed before is taken for published, as you say",
+                    RowsBefore::Published { .. } => {
+                        "what was committed before is taken for published, as you say"
+                    }
                 };
                 Ok(vec![format!("slot {}: taken over at {at}; {then}", source.slot)])
             }

@@ -64,8 +64,11 @@ pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
         Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches)),
         Some(("init", matches)) => {
             let rows = matches.get_one::<String>("rows-before").map(String::as_str);
-            let before =
-                if rows == Some("published") { RowsBefore::Published } else { RowsBefore::Unpublished };
+            let publication_is_older = matches.get_flag("publication-is-older");
+            let before = match rows {
+                Some("published") => RowsBefore::Published { publication_is_older },
+                _ => RowsBefore::Unpublished,
+            };
             runtime.block_on(initialise(&settings, before))
         }
         Some(("check", matches)) => {

@@ -38,7 +38,12 @@ impl DatabaseError {
     pub fn of_client(doing: &'static str, place: &str, error: &tokio_postgres::Error) -> Self {
         let state = error.code().map(|code| SqlState(code.code().to_owned()));
         let detail = match error.as_db_error() {
-            Some(server) => server.message().to_owned(),
+            // Details of other classes may quote what rows hold.
+            Some(server) => match server.detail().filter(|_| state.as_ref().is_some_and(is_of_the_statement))
+            {
+                Some(detail) => format!("{}: {detail}", server.message()),
+                None => server.message().to_owned(),
+            },
             None => with_sources(error),
         };
         Self { doing, place: place.to_owned(), state, detail }
@@ -96,6 +101,11 @@ impl DatabaseError {
     pub fn sqlstate(&self) -> Option<&str> {
         self.state.as_ref().map(|SqlState(code)| code.as_str())
     }
+}
+
+/// Whether the server says that it does not do what a statement asks, or does not understand it (classes 0A and 42).
+fn is_of_the_statement(state: &SqlState) -> bool {
+    ["0A", "42"].iter().any(|class| state.0.starts_with(class))
 }
 
 /// The client's own errors say little; the causes behind them say why.

@@ -51,6 +51,8 @@ async fn a_system_that_is_ready_passes_and_warnings_count_when_told_to() -> Resu
     }
     is(&case, "WAL for slots", "warning", "max_slot_wal_keep_size").await?;
     is(&case, "in-sync replicas", "warning", "one replica").await?;
+    case.topic.configure("unclean.leader.election.enable", "true").await?;
+    is(&case, "leader election", "warning", "lacks what was acknowledged").await?;
     is(&case, "write access", "ok", "").await?;
     ensure!(case.topic.read_all().await?.is_empty(), "a check writes nothing");
     Ok(())

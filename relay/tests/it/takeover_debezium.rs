@@ -235,7 +235,9 @@ async fn take_over(end: End) -> Result<Option<(Left, BTreeSet<String>)>> {
     let left = case.left().await?;
     println!("{end:?}: {} published, slot at {}", left.published.len(), case.confirmed().await?);
     let relay = case.relay().await?;
-    let said = relay.command(&["init", "--rows-before", "published"]).await?.success()?.stdout;
+    // It has run for moments, which is too short for the slot to be seen past the publication.
+    let takes_over = ["init", "--rows-before", "published", "--publication-is-older"];
+    let said = relay.command(&takes_over).await?.success()?.stdout;
     println!("{said}");
     let mut running = relay.run_ready().await?;
     case.grows_by(100).await?;

@@ -158,6 +158,17 @@ fn check_topic(
     }
     check_sizes(settings, side, topic, facts);
     check_expiration(side, facts);
+    if facts.text("unclean.leader.election.enable") == Some("true") {
+        side.warn(
+            "leader election",
+            format!(
+                "{topic} may be led by a replica that lacks what was acknowledged: those events are lost then"
+            ),
+            format!(
+                "kafka-configs.sh --alter --topic {topic} --add-config unclean.leader.election.enable=false"
+            ),
+        );
+    }
     if facts.text("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
         side.warn(
             "cleanup",

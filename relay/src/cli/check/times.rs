@@ -30,10 +30,13 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>, topic: &str,
     }
 }
 
-/// What Kafka means by no limit at all is the largest number, or -1.
+/// Nobody means so much: --late-after-ms takes no more either.
+const A_CENTURY_MS: u64 = 3_155_760_000_000;
+
+/// What Kafka means by no limit at all is the largest number, or -1; other brokers have other large ones (Redpanda 292 years).
 fn limit(facts: &TopicFacts, name: &str) -> Option<Duration> {
     let millis: i64 = facts.text(name)?.parse().ok()?;
-    let millis = u64::try_from(millis).ok().filter(|_| millis < i64::MAX)?;
+    let millis = u64::try_from(millis).ok().filter(|millis| *millis < A_CENTURY_MS)?;
     Some(Duration::from_millis(millis))
 }
 

@@ -165,6 +165,17 @@ pub enum Unsafe {
         "there is no replication slot `{0}` to take over, so nothing says which rows another tool has published"
     )]
     NothingToTakeOver(String),
+    /// Nothing says that the publication is older than the slot's position: rows between the two are in the stream of nobody.
+    #[error(
+        "the publication `{publication}` is not known to be older than the position of the slot `{slot}`: rows that were \
+            written before it are not in the stream, and would be taken for published"
+    )]
+    PublicationYoung {
+        /// The publication.
+        publication: String,
+        /// The slot.
+        slot: String,
+    },
     /// The slot is of another kind.
     #[error("the replication slot `{slot}` has the plugin `{plugin}`, walpost needs pgoutput")]
     SlotForeignPlugin {
@@ -319,6 +330,7 @@ impl Unsafe {
             | Self::RowsMayBeMissing(_)
             | Self::SlotMissing(_)
             | Self::NothingToTakeOver(_)
+            | Self::PublicationYoung { .. }
             | Self::SlotForeignPlugin { .. }
             | Self::SlotForeignDatabase { .. }
             | Self::SlotLost { .. }
@@ -393,8 +405,8 @@ impl Unsafe {
             }
             Self::PublicationFilters { publication, table, .. } => {
                 format!(
-                    "run `alter publication {publication} drop table {table}` and `alter publication {publication} add table \
-                     {table}`, with the filter that --where has, or without one (`add table {table} where (…)`); {RECOVER}"
+                    "give walpost the filter by --where, where that was left away; or run `alter publication {publication} drop table \
+                     {table}` and `alter publication {publication} add table {table}`, with the filter that --where has, or without one (`add table {table} where (…)`); {RECOVER}"
                 )
             }
             Self::PublicationByPartitions { publication, .. } => format!(
@@ -417,6 +429,12 @@ impl Unsafe {
                 pg_replication_slots`); without `--rows-before published` init makes a new one, and the rows of the table are \
                 published from it"
                 .into(),
+            Self::PublicationYoung { publication, slot } => format!(
+                "name the publication of the other tool with --publication; if it is `{publication}`, and was altered lately, \
+                 let the other tool go on until the slot `{slot}` is past that (half a minute with traffic), and stop it again; where \
+                 you know that it is older (a slot that was just made has the age of the oldest slot of the server), say so with \
+                 --publication-is-older; without `--rows-before published` the rows of the table are published, those from before, too"
+            ),
             Self::SlotForeignPlugin { .. } | Self::SlotForeignDatabase { .. } => "name another slot with \
                 --slot, and run `walpost init`"
                 .into(),

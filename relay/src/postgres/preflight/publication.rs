@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{PreflightError, Unsafe, generated};
-use crate::config::TableSource;
+use crate::config::{SourceSettings, TableSource};
 use crate::postgres::ledger::{Memory, TableMemory};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::pgoutput::{Oid, Relation};
@@ -53,6 +53,43 @@ pub(crate) fn catalogue_rows(session: &Session, publication: &str, table: &str) 
              where r.prpubid = p.oid and r.prrelid = c.oid), {schemas}) \
          from pg_publication p, pg_class c where p.pubname = {publication} and c.oid = {table})"
     )
+}
+
+/// Checks that the publication was as it is now before the slot's position: what it did not publish then is not in the stream.
+///
+/// Every transaction below the slot's `catalog_xmin` had ended when its position was reached (PostgreSQL, "Replication Slots":
+/// it is the oldest whose changes of the catalogue the slot needs). A row of the catalogue by a younger one may be older than the
+/// position as well; it is not known, and the slot is past it soon. Rows that are older than half of all ids seem to be of the
+/// future.
+///
+/// # Errors
+/// When it is missing, or not known to be older; or the database refuses.
+pub async fn check_publication_is_older(
+    session: &Session,
+    source: &SourceSettings,
+) -> Result<(), PreflightError> {
+    // Publications by schema came with 15.
+    let schemas = if session.version() >= 150_000 {
+        "union all select n.xmin from pg_publication_namespace n join publication p on n.pnpubid = p.oid"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "with publication as (select oid, xmin from pg_publication where pubname = $1), \
+         written as (select xmin from publication \
+             union all select r.xmin from pg_publication_rel r join publication p on r.prpubid = p.oid {schemas}) \
+         select bool_and(age(written.xmin) > age(slot.catalog_xmin) or age(written.xmin) < 0) \
+         from written, pg_replication_slots slot where slot.slot_name = $2"
+    );
+    let row = session.client().query_one(&sql, &[&source.publication, &source.slot]).await;
+    match row.map_err(session.error("compare the publication with the slot"))?.get(0) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let (publication, slot) = (source.publication.clone(), source.slot.clone());
+            Err(Unsafe::PublicationYoung { publication, slot }.into())
+        }
+        None => Err(Unsafe::PublicationMissing(source.publication.clone()).into()),
+    }
 }
 
 /// Whether there is a publication of that name.
