@@ -1,7 +1,7 @@
 # Every task a person runs, a line or two each. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test unit fuzz lint hooks chaos bench micro matrix proto install uninstall dist dev-up dev-down up down docker clean
+.PHONY: help demo run test unit fuzz lint hooks chaos bench micro matrix book proto install uninstall dist dev-up dev-down up down docker clean
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p package-bot -p package-facade -p demo
@@ -79,6 +79,12 @@ micro: ## what each step of an event's path costs, and its instructions where va
 	@cargo bench -p walpost --bench path
 	@cargo build --release -p walpost --example path
 	@dev/bench/instructions.sh target/release/examples/path
+
+MDBOOK := PATH="$(CURDIR)/.dev/tools/bin:$$PATH" mdbook
+book: ## the pages of docs/ as a book with a search, in target/book
+	@$(MDBOOK) --version >/dev/null 2>&1 || cargo install mdbook --version 0.5.4 --locked --no-default-features \
+		--features search --root .dev/tools
+	@$(MDBOOK) build
 
 install: ## walpost and the package API with man pages and completions, into PREFIX (/usr/local); DESTDIR
 	@packaging/install.sh

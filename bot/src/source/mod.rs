@@ -89,8 +89,9 @@ impl<H: Handle> Source<H> {
                     (pause, timeout) = (PAUSE_MIN, self.poll_timeout);
                     self.window.confirmed(offset);
                     self.note_success();
+                    let backlog_from = (updates.len() >= UPDATES_MAX).then_some(offset);
                     if self.take(updates) || self.window.unfinished() > 0 {
-                        self.wait_for_handlers(started + PACE, stop).await;
+                        self.wait_for_handlers(backlog_from, started + PACE, stop).await;
                     } else {
                         self.wait_out(started + PACE, stop).await;
                     }
@@ -161,9 +162,20 @@ impl<H: Handle> Source<H> {
         });
     }
 
-    /// Until all that were taken have ended; but no longer than `until`, so that others are taken meanwhile.
-    async fn wait_for_handlers(&mut self, until: Instant, stop: &CancellationToken) {
+    /// Until all that were taken have ended; but no longer than `until`, so that others are taken meanwhile. Where Telegram
+    /// has more, no longer than until half of them have, and the next call has another offset than `backlog_from`, that of the
+    /// last: it treats two calls from one offset as a loop.
+    async fn wait_for_handlers(
+        &mut self,
+        backlog_from: Option<Option<i64>>,
+        until: Instant,
+        stop: &CancellationToken,
+    ) {
         while self.window.unfinished() > 0 {
+            let few = self.window.unfinished() <= UPDATES_MAX / 2;
+            if few && backlog_from.is_some_and(|from| self.window.offset() != from) {
+                return;
+            }
             let ended = stop.run_until_cancelled(timeout_at(until, self.ended.1.recv())).await;
             let Some(Ok(Some(id))) = ended else { return };
             self.finish(id);

@@ -53,23 +53,47 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     let database = Database::with_outbox(&bench.stack.database_url).await?;
     let topic = bench.topic().await?;
     let relay = bench.relay(&database, &topic)?;
-    drain::prepare(&relay, &database, 3 * bench.rounds).await?;
+    let by_socket = by_socket(&database).await?;
+    drain::prepare(&relay, &database, 4 * bench.rounds).await?;
     let end = load::rows(&database, bench.events).await?;
     let (mut walpost, mut sent) = (Vec::new(), Vec::new());
-    let (mut bursts, mut eager) = (Vec::new(), Vec::new());
+    let (mut bursts, mut eager, mut local) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..bench.rounds {
         let topic = bench.topic().await?;
         let relay = bench.relay(&database, &topic)?.env("WALPOST_SLOT", slot("relay", round, &database));
         walpost.push(drain::with_walpost(bench, &relay, &database, &topic).await?);
         verify::complete(&database, &topic).await?;
         sent.push(sending(bench, &topic.name).await?);
-        let at = 3 * round;
-        bursts.push(reading(&database, "bursts", &slot("bare", at + 1, &database), &end).await?);
-        eager.push(reading(&database, "eager", &slot("bare", at + 2, &database), &end).await?);
+        let (at, url) = (4 * round, &database.url);
+        bursts.push(reading(&database, url, "bursts", &slot("bare", at + 1, &database), &end).await?);
+        eager.push(reading(&database, url, "eager", &slot("bare", at + 2, &database), &end).await?);
+        if let Some(url) = &by_socket {
+            local.push(reading(&database, url, "bursts", &slot("bare", at + 3, &database), &end).await?);
+        }
         let (walpost, sent) = (walpost.last().context("a round")?, sent.last().context("a round")?);
         println!("  round {}: {:.2} of the CPU of sending alone", round + 1, walpost.client_cpu / sent.cpu);
     }
-    Ok(section(bench, &walpost, &sent, &bursts, &eager))
+    let loops = [
+        ("librdkafka alone, the same records from memory", sent),
+        ("a bare reader in bursts, half a millisecond between them", bursts),
+        ("the same by a Unix socket", local),
+        ("a bare reader that takes each message as it comes", eager),
+    ];
+    Ok(section(bench, &walpost, &loops))
+}
+
+/// The database by the server's Unix socket, where it has one: that of the tests has none unless
+/// `alter system set unix_socket_directories = '/tmp'` and a restart give it one.
+async fn by_socket(database: &Database) -> Result<Option<String>> {
+    let asked = database.client().await?.query_one("show unix_socket_directories", &[]).await?;
+    let folders: String = asked.get(0);
+    // Folders that are set by `alter system` are quoted.
+    let folder = folders
+        .split(',')
+        .map(|folder| folder.trim().trim_matches('"'))
+        .find(|folder| folder.starts_with('/'));
+    let host = database.addr()?.ip().to_string();
+    Ok(folder.map(|folder| database.url.replacen(&host, &folder.replace('/', "%2F"), 1)))
 }
 
 /// What a loop took.
@@ -80,13 +104,7 @@ struct Looped {
     walsender_cpu: Option<f64>,
 }
 
-fn section(
-    bench: &Bench,
-    walpost: &[Drained],
-    sent: &[Looped],
-    bursts: &[Looped],
-    eager: &[Looped],
-) -> Section {
+fn section(bench: &Bench, walpost: &[Drained], loops: &[(&str, Vec<Looped>)]) -> Section {
     let events = bench.events_f64();
     let per_million = |seconds: f64| format!("{:.1}", seconds * 1e6 / events);
     let mut table = Table::new(&["", "events/s", "CPU s/M", "walsender CPU s/M"]);
@@ -97,16 +115,11 @@ fn section(
         per_million(of(walpost, |drained| drained.client_cpu)),
         per_million(of(walpost, |drained| drained.walsender_cpu)),
     ]);
-    let loops = [
-        ("librdkafka alone, the same records from memory", sent),
-        ("a bare reader in bursts, half a millisecond between them", bursts),
-        ("a bare reader that takes each message as it comes", eager),
-    ];
-    for (what, rounds) in loops {
+    for (what, rounds) in loops.iter().filter(|(_, rounds)| !rounds.is_empty()) {
         let of = |figure: fn(&Looped) -> f64| median(rounds.iter().map(figure).collect());
         let walsender = rounds.iter().filter_map(|round| round.walsender_cpu).collect::<Vec<_>>();
         table.row([
-            what.to_owned(),
+            (*what).to_owned(),
             format!("{:.0}", events / of(|looped| looped.seconds)),
             per_million(of(|looped| looped.cpu)),
             if walsender.is_empty() { "–".to_owned() } else { per_million(median(walsender)) },
@@ -136,10 +149,10 @@ async fn sending(bench: &Bench, from: &str) -> Result<Looped> {
     Ok(Looped { seconds, cpu, walsender_cpu: None })
 }
 
-async fn reading(database: &Database, how: &str, slot: &str, end: &str) -> Result<Looped> {
+async fn reading(database: &Database, url: &str, how: &str, slot: &str, end: &str) -> Result<Looped> {
     let mut command = itself(&[READ, how, end])?;
     command
-        .env("WALPOST_DATABASE_URL", &database.url)
+        .env("WALPOST_DATABASE_URL", url)
         .env("WALPOST_SLOT", slot)
         .env("WALPOST_PUBLICATION", "package_event_pub")
         .env("WALPOST_PRESET", "package-event")

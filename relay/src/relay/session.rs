@@ -31,6 +31,14 @@ use walpost_core::window::outboxes::Outboxes;
 /// Messages taken from the stream before reports and timers are looked at again.
 const BATCH_MESSAGES: u32 = 4096;
 
+/// How long a batch may take, about: others of this thread have their turn behind it, and a look at the catalogue is some twenty
+/// questions one after the other. A machine that had little time to give took more for them than the peer's time-out; so did
+/// the next relay, from the same position, and the one after it, for ever.
+const BATCH_MAX: Duration = Duration::from_millis(10);
+
+/// Messages between two looks at the clock.
+const CLOCK_EVERY: u32 = 64;
+
 /// How long the server may take to hear the last position.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -331,8 +339,12 @@ impl Relay {
 
     /// Takes in what has come, a batch at the most; returns the number of messages.
     fn read(&mut self, first: StreamEvent, stream: &mut Stream, intake: &mut Intake) -> Result<u32, Error> {
+        let started = Instant::now();
         self.take(first, intake)?;
         for messages in 1..BATCH_MESSAGES {
+            if messages % CLOCK_EVERY == 0 && started.elapsed() > BATCH_MAX {
+                return Ok(messages);
+            }
             if intake.has_described() || !self.settings.window.is_open(1, &self.publisher) {
                 return Ok(messages);
             }

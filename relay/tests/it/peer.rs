@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use harness::wait::holds_for;
 use harness::{PrivateKafka, Proxy, port, wait_until};
 use tokio::net::TcpListener;
@@ -34,6 +34,39 @@ async fn a_postgres_that_falls_silent_is_given_up_after_the_time_out_and_nothing
     proxy.heal();
     let audit = case.audit().await?;
     assert_eq!((audit.published, audit.duplicates), (100, 0), "{}", relay.log_tail());
+    Ok(())
+}
+
+/// A machine that gives the relay a fifth of its time, as a busy one does, or a container's limit.
+#[tokio::test]
+async fn a_relay_with_little_time_of_the_machine_goes_on_asking_while_it_catches_up() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_PEER_TIMEOUT_MS", "5000");
+    let relay = case.relay.init_and_run().await?;
+    case.commit_one(1).await?;
+    case.audit().await?;
+    let work = async {
+        case.commit(50_000, 5, 200).await?;
+        let written = case.wal_end().await?;
+        wait_until("the backlog is confirmed", 3 * SOON, async || Ok(case.confirmed().await? >= written))
+            .await
+    };
+    let starve = async {
+        loop {
+            relay.pause().await?;
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            relay.resume().await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done.with_context(|| relay.log_tail())?,
+        ended = starve => return ended,
+    }
+    relay.resume().await?;
+    // Each time it gave up the server it would begin where it had begun before.
+    let lost = relay.metric("walpost_reconnects_total{peer=\"postgres\"}").await?;
+    ensure!(lost == 0.0, "the server was given up {lost} times\n{}", relay.log_tail());
+    case.audit().await?;
     Ok(())
 }
 
