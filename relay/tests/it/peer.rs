@@ -40,7 +40,7 @@ async fn a_postgres_that_falls_silent_is_given_up_after_the_time_out_and_nothing
 /// A machine that gives the relay a fifth of its time, as a busy one does, or a container's limit.
 #[tokio::test]
 async fn a_relay_with_little_time_of_the_machine_goes_on_asking_while_it_catches_up() -> Result<()> {
-    let case = Case::new().await?.with("WALPOST_PEER_TIMEOUT_MS", "5000");
+    let case = Case::new().await?.with("WALPOST_PEER_TIMEOUT_MS", "10000");
     let relay = case.relay.init_and_run().await?;
     case.commit_one(1).await?;
     case.audit().await?;
