@@ -159,28 +159,41 @@ fn ask_all(client: &Client, names: Vec<String>, timeout: Duration) -> Vec<(Strin
     found
 }
 
-/// For a client that only asks, and needs no id as a producer.
-pub(super) fn only_asking(config: &ClientConfig) -> ClientConfig {
-    let mut config = config.clone();
-    config.set("statistics.interval.ms", "0");
-    config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
-    config
+/// What clients are made of that only ask, and need no id as a producer.
+#[derive(Clone)]
+pub(super) struct Asker {
+    config: ClientConfig,
+    sign_in: Option<SignIn>,
+}
+
+impl Asker {
+    pub(super) fn new(config: &ClientConfig, sign_in: Option<SignIn>) -> Self {
+        let mut config = config.clone();
+        config.set("statistics.interval.ms", "0");
+        config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
+        Self { config, sign_in }
+    }
+
+    /// The same for clients that know no other broker at first.
+    pub(super) fn of_broker(&self, broker: &str) -> Self {
+        let mut asker = self.clone();
+        asker.config.set("bootstrap.servers", broker);
+        asker
+    }
+
+    /// Such a client, with its token where it signs in with one. May block while that is fetched.
+    pub(super) fn client(self) -> Result<BaseProducer, RDKafkaErrorCode> {
+        let client: BaseProducer = self.config.create().map_err(|error| code(&error))?;
+        let signed_in = self.sign_in.map_or(Ok(()), |sign_in| sign_in.keep(client.client()));
+        signed_in.map(|()| client).map_err(|_| RDKafkaErrorCode::Authentication)
+    }
 }
 
 /// Asks, with a client of its own, whether one of these topics has a leader for every partition now: the producer that
 /// holds records for all of them, and reports nothing, is then to blame.
-pub(super) fn probe(
-    config: &ClientConfig,
-    sign_in: Option<SignIn>,
-    topics: Vec<String>,
-    timeout: Duration,
-) -> JoinHandle<bool> {
-    let config = only_asking(config);
+pub(super) fn probe(asker: Asker, topics: Vec<String>, timeout: Duration) -> JoinHandle<bool> {
     tokio::task::spawn_blocking(move || {
-        let Ok(client) = config.create::<BaseProducer>() else { return false };
-        if sign_in.is_some_and(|sign_in| sign_in.keep(client.client()).is_err()) {
-            return false;
-        }
+        let Ok(client) = asker.client() else { return false };
         let leads = |topic: &String| {
             let metadata = client.client().fetch_metadata(Some(topic), timeout).ok()?;
             let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());

@@ -59,7 +59,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use asking::{Question, Refresh, is_missing, probe, probed};
+use asking::{Asker, Question, Refresh, is_missing, probe, probed};
 use clients::{group, halve_batches, producer_config, statistics_interval, unusable};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
 use lanes::{from_opaque, opaque};
@@ -241,7 +241,8 @@ impl KafkaSink {
                 () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => self.look(),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     let topics = self.topics.in_flight();
-                    self.probe = Some(probe(&self.config, self.sign_in.clone(), topics, self.peer_timeout));
+                    let asker = Asker::new(&self.config, self.sign_in.clone());
+                    self.probe = Some(probe(asker, topics, self.peer_timeout));
                 }
                 answers = probed(&mut self.probe), if self.probe.is_some() => {
                     self.probe = None;

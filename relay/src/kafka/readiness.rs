@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::task::JoinError;
 
-use super::asking::{Answer, Answered, NotThere, Question, ask_cluster, is_missing};
+use super::asking::{Answer, Answered, Asker, NotThere, Question, ask_cluster, is_missing};
 use super::failure::is_denied;
 use super::topic::Unplaced;
 use super::witnesses::Finding;
@@ -133,8 +133,8 @@ impl KafkaSink {
     /// Another look for topics that are not there, as it seems.
     pub(super) fn look(&mut self) {
         let topics = self.topics.look_begins();
-        let each = (&self.config, self.sign_in.clone());
-        self.looks.begin(Arc::clone(&self.producer), each, topics, self.peer_timeout);
+        let asker = Asker::new(&self.config, self.sign_in.clone());
+        self.looks.begin(Arc::clone(&self.producer), asker, topics, self.peer_timeout);
     }
 
     /// What it has found.

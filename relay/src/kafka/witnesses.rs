@@ -5,15 +5,13 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_token::SignIn;
-use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::Producer as _;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Client;
-use super::asking::{ask_by, code, is_missing, only_asking};
+use super::asking::{Asker, ask_by, is_missing};
 use super::failure::is_denied;
 
 /// Brokers that are asked in one look: others in the next one. A client for each costs as many threads as there are brokers.
@@ -67,16 +65,13 @@ impl Looks {
     pub(super) fn begin(
         &mut self,
         client: Arc<Client>,
-        (config, sign_in): (&ClientConfig, Option<SignIn>),
+        asker: Asker,
         topics: Vec<String>,
         timeout: Duration,
     ) {
-        let (config, round) = (only_asking(config), self.rounds);
+        let round = self.rounds;
         self.rounds += 1;
-        let look = move || {
-            let each = (&config, sign_in.as_ref());
-            look(&client, each, topics, round, timeout.min(ANSWER_MAX))
-        };
+        let look = move || look(&client, &asker, topics, round, timeout.min(ANSWER_MAX));
         self.looking = Some(tokio::task::spawn_blocking(look));
     }
 
@@ -96,7 +91,7 @@ impl Looks {
 
 fn look(
     client: &Client,
-    each: (&ClientConfig, Option<&SignIn>),
+    asker: &Asker,
     topics: Vec<String>,
     round: usize,
     timeout: Duration,
@@ -104,8 +99,8 @@ fn look(
     let brokers = chosen(brokers(client, &topics, timeout), round);
     let answers: Vec<_> = std::thread::scope(|scope| {
         let ask = |broker: &String| {
-            let (topics, broker) = (&topics, broker.clone());
-            scope.spawn(move || ask_alone(each, &broker, topics, timeout))
+            let (topics, asker) = (&topics, asker.of_broker(broker));
+            scope.spawn(move || ask_alone(asker, topics, timeout))
         };
         let asked: Vec<_> = brokers.iter().map(ask).collect();
         asked.into_iter().map(|asked| asked.join().unwrap_or_default()).collect()
@@ -140,21 +135,11 @@ fn chosen(mut brokers: Vec<String>, round: usize) -> Vec<String> {
 }
 
 /// Asks one broker, by a client that knows no other: it connects to another only where this one is gone.
-fn ask_alone(
-    (config, sign_in): (&ClientConfig, Option<&SignIn>),
-    broker: &str,
-    topics: &[String],
-    timeout: Duration,
-) -> Vec<Answer> {
-    let mut config = config.clone();
-    config.set("bootstrap.servers", broker);
-    let client: BaseProducer = match config.create() {
+fn ask_alone(asker: Asker, topics: &[String], timeout: Duration) -> Vec<Answer> {
+    let client = match asker.client() {
         Ok(client) => client,
-        Err(error) => return vec![Err(code(&error))],
+        Err(code) => return vec![Err(code)],
     };
-    if sign_in.is_some_and(|sign_in| sign_in.clone().keep(client.client()).is_err()) {
-        return vec![Err(Code::Authentication)];
-    }
     let mut answers = Vec::with_capacity(topics.len());
     for topic in topics {
         let answer = ask_by(client.client(), topic, timeout);
