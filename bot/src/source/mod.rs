@@ -89,9 +89,9 @@ impl<H: Handle> Source<H> {
                     (pause, timeout) = (PAUSE_MIN, self.poll_timeout);
                     self.window.confirmed(offset);
                     self.note_success();
-                    let backlog_from = (updates.len() >= UPDATES_MAX).then_some(offset);
+                    let has_more = updates.len() >= UPDATES_MAX;
                     if self.take(updates) || self.window.unfinished() > 0 {
-                        self.wait_for_handlers(backlog_from, started + PACE, stop).await;
+                        self.wait_for_handlers(has_more, started + PACE, stop).await;
                     } else {
                         self.wait_out(started + PACE, stop).await;
                     }
@@ -163,17 +163,12 @@ impl<H: Handle> Source<H> {
     }
 
     /// Until all that were taken have ended; but no longer than `until`, so that others are taken meanwhile. Where Telegram
-    /// has more, no longer than until half of them have, and the next call has another offset than `backlog_from`, that of the
-    /// last: it treats two calls from one offset as a loop.
-    async fn wait_for_handlers(
-        &mut self,
-        backlog_from: Option<Option<i64>>,
-        until: Instant,
-        stop: &CancellationToken,
-    ) {
+    /// has more, no longer than until half of them have, and the next call has another offset than the last: it treats two
+    /// calls from one offset as a loop.
+    async fn wait_for_handlers(&mut self, has_more: bool, until: Instant, stop: &CancellationToken) {
         while self.window.unfinished() > 0 {
             let few = self.window.unfinished() <= UPDATES_MAX / 2;
-            if few && backlog_from.is_some_and(|from| self.window.offset() != from) {
+            if has_more && few && self.window.offset() != self.window.behind() {
                 return;
             }
             let ended = stop.run_until_cancelled(timeout_at(until, self.ended.1.recv())).await;
