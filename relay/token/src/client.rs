@@ -7,9 +7,10 @@ use rdkafka::bindings::rd_kafka_oauthbearer_set_token;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::TokenError;
 use crate::source::Tokens;
 use crate::token::Token;
-use crate::{TokenError, now_ms};
+use walpost_core::clock::unix_millis;
 
 /// What librdkafka says about a token goes here, and no further: it may quote it.
 const REASON_BYTES: usize = 512;
@@ -44,7 +45,7 @@ impl SignIn {
     /// # Errors
     /// When there is none, or librdkafka does not take it.
     pub fn keep<C: ClientContext>(&self, client: &Client<C>) -> Result<(), TokenError> {
-        if now_ms() < self.due_ms.load(Ordering::Relaxed) {
+        if unix_millis() < self.due_ms.load(Ordering::Relaxed) {
             return Ok(());
         }
         let token = self.tokens.current()?;
@@ -56,7 +57,7 @@ impl SignIn {
     /// How long until [`SignIn::keep`] has something to do again; after a failure a few seconds.
     #[must_use]
     pub fn until_due(&self) -> Duration {
-        let left = self.due_ms.load(Ordering::Relaxed) - now_ms();
+        let left = self.due_ms.load(Ordering::Relaxed) - unix_millis();
         u64::try_from(left).map_or(AGAIN, |left| Duration::from_millis(left.max(1)))
     }
 }

@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::TokenError;
 use crate::token::{LENGTH_MAX, Token};
-use crate::{TokenError, now_ms};
+use walpost_core::clock::unix_millis;
 
 /// How long a command may take: it asks an issuer over a network.
 const COMMAND_MAX: Duration = Duration::from_secs(30);
@@ -55,12 +56,12 @@ impl Tokens {
     pub fn current(&self) -> Result<Arc<Token>, TokenError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Held { token, renew_ms }) = &*held
-            && now_ms() < *renew_ms
+            && unix_millis() < *renew_ms
         {
             return Ok(Arc::clone(token));
         }
         let fetched = self.source.fetch();
-        let now = now_ms();
+        let now = unix_millis();
         match (fetched, &mut *held) {
             (Ok(token), _) => {
                 let renew_ms = now + (token.expires_ms - now) / 5 * 4;
@@ -94,7 +95,8 @@ impl Source {
             }
             Self::Command(line) => (run(line)?, "what the command prints".to_owned()),
         };
-        Token::parse(&text, now_ms()).map_err(|TokenError(reason)| TokenError(format!("{place}: {reason}")))
+        Token::parse(&text, unix_millis())
+            .map_err(|TokenError(reason)| TokenError(format!("{place}: {reason}")))
     }
 }
 
@@ -154,12 +156,12 @@ mod tests {
     #[test]
     fn a_token_is_fetched_once_until_it_is_due() {
         let path = std::env::temp_dir().join(format!("kafka-token-{}", std::process::id()));
-        std::fs::write(&path, format!("one {}", now_ms() + 600_000)).unwrap();
+        std::fs::write(&path, format!("one {}", unix_millis() + 600_000)).unwrap();
         let tokens = Tokens::new(Source::File(path.clone()));
         assert_eq!(tokens.current().unwrap().expose(), "one");
         std::fs::write(&path, "two").unwrap();
         assert_eq!(tokens.current().unwrap().expose(), "one");
-        let due = tokens.renew_ms() - now_ms();
+        let due = tokens.renew_ms() - unix_millis();
         assert!((470_000..=480_000).contains(&due), "{due}");
         tokens.held.lock().unwrap().as_mut().unwrap().renew_ms = 0;
         assert_eq!(tokens.current().unwrap().expose(), "two");
@@ -167,7 +169,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         tokens.held.lock().unwrap().as_mut().unwrap().renew_ms = 0;
         assert_eq!(tokens.current().unwrap().expose(), "two");
-        assert!(tokens.renew_ms() > now_ms());
+        assert!(tokens.renew_ms() > unix_millis());
         assert!(
             Tokens::new(Source::File(path)).current().unwrap_err().to_string().contains("cannot be read")
         );
