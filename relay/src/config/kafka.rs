@@ -83,7 +83,7 @@ const REFUSED: &[(&[&str], &str)] = &[
 ];
 
 /// A hundred years: later than any event is.
-const LATE_AFTER_MS_MAX: u64 = 3_155_760_000_000;
+pub(crate) const LATE_AFTER_MS_MAX: u64 = 3_155_760_000_000;
 
 impl KafkaSettings {
     pub(super) fn read(values: &mut Values, peer_timeout: Duration) -> Option<Self> {

@@ -17,6 +17,7 @@ use settings::{Collector, Mistakes, Values};
 
 pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
+pub(crate) use kafka::LATE_AFTER_MS_MAX;
 pub use table::TABLE;
 pub use tail::TailSettings;
 pub(crate) use tail::topic_list;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Side;
-use crate::config::Settings;
+use crate::config::{LATE_AFTER_MS_MAX, Settings};
 use crate::kafka::facts::TopicFacts;
 use crate::postgres::catalogue::{self, Looked};
 use crate::postgres::ledger;
@@ -30,13 +30,11 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>, topic: &str,
     }
 }
 
-/// Nobody means so much: --late-after-ms takes no more either.
-const A_CENTURY_MS: u64 = 3_155_760_000_000;
-
-/// What Kafka means by no limit at all is the largest number, or -1; other brokers have other large ones (Redpanda 292 years).
+/// What Kafka means by no limit at all is the largest number, or -1; other brokers have other large ones (Redpanda 292 years),
+/// above what --late-after-ms takes.
 fn limit(facts: &TopicFacts, name: &str) -> Option<Duration> {
     let millis: i64 = facts.text(name)?.parse().ok()?;
-    let millis = u64::try_from(millis).ok().filter(|millis| *millis < A_CENTURY_MS)?;
+    let millis = u64::try_from(millis).ok().filter(|millis| *millis < LATE_AFTER_MS_MAX)?;
     Some(Duration::from_millis(millis))
 }
 

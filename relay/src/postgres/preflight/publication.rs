@@ -8,6 +8,9 @@ use crate::postgres::ledger::{Memory, TableMemory};
 use crate::postgres::{DatabaseError, Session};
 use walpost_core::pgoutput::{Oid, Relation};
 
+/// From this version on publications hold tables by their schema, too.
+const BY_SCHEMA: i32 = 150_000;
+
 /// From this version on the catalogue leaves generated columns out of those that a publication holds; 15 names them with
 /// the others, and 14 names none at all.
 const TELLS_GENERATED: i32 = 160_000;
@@ -37,8 +40,7 @@ pub struct PublicationId {
 /// `vacuum`, `vacuum full` and `freeze` of these catalogues, which keep a row's `xmin`; `grant`, `analyze`, columns and
 /// comments. A dump or `pg_upgrade` gives all of it anew, and the server another identifier.
 pub(crate) fn catalogue_rows(session: &Session, publication: &str, table: &str) -> String {
-    // Publications by schema came with 15.
-    let schemas = if session.version() >= 150_000 {
+    let schemas = if session.version() >= BY_SCHEMA {
         "(select string_agg(format('%s:%s', n.oid, n.xmin), ',' order by n.oid) from pg_publication_namespace n \
           where n.pnpubid = p.oid and n.pnnspid = c.relnamespace)"
     } else {
@@ -68,8 +70,7 @@ pub async fn check_publication_is_older(
     session: &Session,
     source: &SourceSettings,
 ) -> Result<(), PreflightError> {
-    // Publications by schema came with 15.
-    let schemas = if session.version() >= 150_000 {
+    let schemas = if session.version() >= BY_SCHEMA {
         "union all select n.xmin from pg_publication_namespace n join publication p on n.pnpubid = p.oid"
     } else {
         ""
