@@ -1,5 +1,8 @@
 //! What operators look at, held against the system as it runs.
 
+/// Links between the pages.
+mod links;
+
 /// The package API, the relay and the facade, between a Postgres, a Kafka and a Prometheus.
 mod system;
 
