@@ -10,6 +10,7 @@ mod held;
 pub mod partitions;
 pub mod pattern;
 pub mod sink;
+pub mod transactions;
 
 use bytes::Bytes;
 
@@ -18,10 +19,13 @@ use crate::event::OutboxError;
 use crate::event::dead_letter::DeadLetter;
 use crate::event::position::Entry;
 use crate::event::render::{Reader, Renderer};
+use crate::lsn::Lsn;
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
-use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
+use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
+use crate::publish::transactions::Reach;
+use crate::window::copied::Copied;
 use crate::window::intake::{Intake, IntakeError, Taken};
-use crate::window::progress::{Progress, ProgressError, Sequence};
+use crate::window::progress::{Place, Progress, ProgressError, Sequence};
 use held::Held;
 
 /// So many producers in a row may be replaced at once without an acknowledgement; the next ones wait.
@@ -49,6 +53,9 @@ pub enum PublishError {
     /// The producer cannot be replaced.
     #[error(transparent)]
     Restart(SinkError),
+    /// Another sends in this one's place, or may.
+    #[error(transparent)]
+    Fenced(SinkError),
     /// The producer was replaced, and that did not help: the next try waits.
     #[error("{0} (so many producers in a row were replaced without an acknowledgement: {1})")]
     InVain(SinkError, u32),
@@ -97,6 +104,12 @@ pub struct Publisher<S> {
     batching: Batching,
     /// Whether rows that cannot be published become dead letters.
     takes_dead_letters: bool,
+    /// How far the copy of a table is, while there is one.
+    copied: Option<Copied>,
+    /// The last event of the stream that is in Kafka, where transactions keep account of that.
+    place: Option<Place>,
+    /// The same with the transaction that is being committed, which has the records before the sequence.
+    closing: Option<(Sequence, Option<Place>)>,
 }
 
 impl<S: Sink> Publisher<S> {
@@ -121,6 +134,9 @@ impl<S: Sink> Publisher<S> {
             has_found: false,
             batching: Batching::Together,
             takes_dead_letters: false,
+            copied: None,
+            place: None,
+            closing: None,
         }
     }
 
@@ -157,6 +173,25 @@ impl<S: Sink> Publisher<S> {
         Ok(())
     }
 
+    /// How far the copy of a table is, while there is one.
+    pub fn copied(&self) -> Option<&Copied> {
+        self.copied.as_ref()
+    }
+
+    /// The same, to begin, to keep and to end the account.
+    pub fn copied_mut(&mut self) -> &mut Option<Copied> {
+        &mut self.copied
+    }
+
+    /// Every event of the stream up to this place is in Kafka, as a marker there says. `is_ahead` says that the slot stands
+    /// before it. For a window in which nothing is.
+    pub fn resume(&mut self, place: Option<Place>, is_ahead: bool) {
+        self.place = place;
+        if let Some(place) = place {
+            self.progress.resume(place, is_ahead);
+        }
+    }
+
     /// The window and the positions, to enter what is read.
     pub fn progress_mut(&mut self) -> &mut Progress<Entry> {
         &mut self.progress
@@ -183,9 +218,11 @@ impl<S: Sink> Publisher<S> {
         self.timed = timed;
     }
 
-    /// Whether everything in the window has been handed to the sink, as far as the partitions take it.
+    /// Whether everything in the window has been handed to the sink, as far as the partitions take it. What a transaction
+    /// takes only later holds nothing up: the window bounds it.
     pub fn is_caught_up(&self) -> bool {
-        self.next >= self.progress.next_sequence() && !self.full
+        self.sink.transaction() != Transaction::None
+            || self.next >= self.progress.next_sequence() && !self.full
     }
 
     /// Hands over what the sink has room for.
@@ -199,10 +236,16 @@ impl<S: Sink> Publisher<S> {
             self.sink.idle();
         }
         self.full = false;
-        if !self.held.is_empty() && !self.send_held()? {
-            return Ok(());
+        if self.held.is_empty() || self.send_held()? {
+            self.send_new()?;
         }
-        while self.next < self.limit() {
+        self.close();
+        Ok(())
+    }
+
+    fn send_new(&mut self) -> Result<(), PublishError> {
+        let limit = if self.sink.transaction() == Transaction::Due { self.next } else { self.limit() };
+        while self.next < limit {
             match self.hand_over(self.next)? {
                 Turn::Over => {}
                 Turn::Held(lane) => self.held.push(lane, self.next),
@@ -211,6 +254,46 @@ impl<S: Sink> Publisher<S> {
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Makes a transaction of what was handed over, where the sink makes them and it is time. It has all that the window
+    /// holds up to a record, and nothing from behind that: what is held back for its partition belongs to it.
+    fn close(&mut self) {
+        let is_time = match self.sink.transaction() {
+            Transaction::None | Transaction::Busy => return,
+            Transaction::Open => self.next >= self.limit(),
+            Transaction::Due => true,
+        };
+        if is_time {
+            self.close_here();
+        }
+    }
+
+    fn close_here(&mut self) {
+        if !self.held.is_empty() || self.next == self.progress.oldest_sequence() {
+            return;
+        }
+        let place = self.place_before(self.next);
+        let copied = self.copied.as_ref().and_then(|copied| Some((copied.of, copied.through(self.next)?)));
+        match self.sink.close(Reach { place, copied }) {
+            Ok(()) => self.closing = Some((self.next, place)),
+            // It is tried again once something is reported.
+            Err(SinkError::Full) => {}
+            Err(error) => self.broken = Some(error),
+        }
+    }
+
+    /// The last event of the stream before a record. Rows of a table have none of their own: it is that of the event before
+    /// them, which may be in Kafka already.
+    fn place_before(&self, until: Sequence) -> Option<Place> {
+        let sequences = (self.progress.oldest_sequence()..until).rev();
+        let mut in_flight = sequences.filter_map(|sequence| self.progress.before(sequence + 1));
+        let last = in_flight.find(|(_, commit, _)| *commit != Lsn::ZERO);
+        let place = |(entry, commit, whole): (&Entry, Lsn, bool)| {
+            let position = entry.position();
+            Place { commit, committed_at: position.committed_at, events: position.ordinal + 1, whole }
+        };
+        last.map(place).or(self.place)
     }
 
     /// Hands over what was held, as far as its partitions take it now; whether there may be room for more.
@@ -264,9 +347,10 @@ impl<S: Sink> Publisher<S> {
         }
     }
 
-    /// Up to where records may be handed over now.
+    /// Up to where records may be handed over now. In transactions, rows of a table go as far as it can be said of them.
     fn limit(&self) -> Sequence {
-        let end = self.progress.next_sequence();
+        let sure = self.copied.as_ref().filter(|_| self.sink.transaction() != Transaction::None);
+        let end = sure.map_or(self.progress.next_sequence(), Copied::sure);
         self.careful_until.map_or(end, |until| end.min(until + 1))
     }
 
@@ -299,6 +383,9 @@ impl<S: Sink> Publisher<S> {
         }
         if !self.held.is_empty() {
             self.send_held()?;
+        }
+        if self.sink.transaction() != Transaction::None && self.sink.transaction() != Transaction::Busy {
+            self.close_here();
         }
         Ok(self.progress.oldest_sequence() >= self.next)
     }
@@ -347,6 +434,9 @@ impl<S: Sink> Publisher<S> {
     /// When an event is refused for good, a broken producer cannot be replaced, or its replacements do not help.
     pub async fn process_reports(&mut self) -> Result<(), PublishError> {
         self.take_reports()?;
+        if let Some(reason @ SinkError::Fenced(_)) = &self.broken {
+            return Err(PublishError::Fenced(reason.clone()));
+        }
         if let Some(reason) = self.broken.clone() {
             tracing::warn!(%reason, "the producer is broken; a new one sends again what is not acknowledged");
             self.restart().await?;
@@ -385,6 +475,7 @@ impl<S: Sink> Publisher<S> {
         self.retried_until = self.retried_until.max(self.next);
         self.held.clear();
         self.full = false;
+        self.closing = None;
         self.next = self.progress.oldest_sequence();
     }
 
@@ -394,10 +485,12 @@ impl<S: Sink> Publisher<S> {
     /// # Errors
     /// When the producer cannot be replaced.
     pub async fn abandon(&mut self) -> Result<(), PublishError> {
+        self.sink.forget();
         self.sink.restart(Batching::Together, &mut self.reports).await.map_err(PublishError::Restart)?;
         self.careful_until = None;
         self.reports.clear();
         self.broken = None;
+        (self.copied, self.place) = (None, None);
         self.progress.forget();
         self.begin_again(Batching::Together);
         Ok(())
@@ -423,12 +516,15 @@ impl<S: Sink> Publisher<S> {
                     self.progress.acknowledge(report.sequence)?;
                 }
                 Err(error @ SinkError::Refused { .. }) => refused.push((report.sequence, error)),
-                // That access is denied says more than what follows from it.
-                Err(error) if !matches!(self.broken, Some(SinkError::Denied(_))) => self.broken = Some(error),
-                Err(_) => {}
+                // That access is denied, or another sends, says more than what follows from it.
+                Err(_) if matches!(self.broken, Some(SinkError::Denied(_) | SinkError::Fenced(_))) => {}
+                Err(error) => self.broken = Some(error),
             }
         }
         self.reports = reports;
+        if let Some((_, place)) = self.closing.take_if(|(until, _)| self.progress.oldest_sequence() >= *until) {
+            self.place = place;
+        }
         for (sequence, error) in refused {
             self.refused(sequence, error)?;
         }

@@ -4,6 +4,7 @@
 //! producer that took it lives. `walpost::kafka` is the one that ships; the tests have theirs.
 
 use crate::event::record::Record;
+use crate::publish::transactions::Reach;
 use crate::window::progress::Sequence;
 
 /// What became of a record.
@@ -114,6 +115,9 @@ pub enum SinkError {
     /// The producer is broken and delivers nothing more: a new one must send what is not acknowledged.
     #[error("the producer is broken: {0}")]
     Broken(String),
+    /// Another producer has this one's name, or this one's transaction was open for too long: it sends nothing more.
+    #[error("Kafka takes nothing more from this producer: {0}; what it did not commit is sent again by who has the slot")]
+    Fenced(String),
     /// The settings do not make a producer.
     #[error("librdkafka refuses its settings: {0}")]
     Settings(String),
@@ -145,6 +149,19 @@ pub enum Batching {
     OneByOne,
 }
 
+/// Whether records that were handed over are to be made one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transaction {
+    /// There are none: each record counts by itself.
+    None,
+    /// Not now.
+    Busy,
+    /// Once everything is handed over.
+    Open,
+    /// Now, and nothing more is to be handed over before.
+    Due,
+}
+
 /// Takes records and reports on them.
 pub trait Sink {
     /// Enqueues a record; never waits.
@@ -156,6 +173,23 @@ pub trait Sink {
 
     /// Nothing is in flight, and nothing is held back.
     fn idle(&mut self) {}
+
+    /// Whether what was handed over is to be made a transaction.
+    fn transaction(&self) -> Transaction {
+        Transaction::None
+    }
+
+    /// Makes a transaction of the records that were handed over: they, and no others, are all that the window held. They are
+    /// reported when it is committed.
+    ///
+    /// # Errors
+    /// [`SinkError::Full`] when that cannot be now.
+    fn close(&mut self, _reach: Reach) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// What was handed over is given up: another may send it.
+    fn forget(&mut self) {}
 
     /// Waits for reports and appends them, a batch at a time; or appends none, once a record that was not taken may be
     /// offered again. Safe to drop while it waits.

@@ -28,13 +28,15 @@ pub struct Copied {
     marks: VecDeque<(Sequence, i64)>,
     given: Option<i64>,
     acknowledged: Option<i64>,
+    /// Records before it belong to rows up to the id that was given last, or are of no order.
+    sure: Sequence,
 }
 
 impl Copied {
-    /// A copy of which the rows up to an id are in Kafka.
+    /// A copy of which the rows up to an id are in Kafka; the next record has this sequence.
     #[must_use]
-    pub fn new(of: CopyId, through: Option<i64>) -> Self {
-        Self { of, marks: VecDeque::new(), given: through, acknowledged: through }
+    pub fn new(of: CopyId, through: Option<i64>, next: Sequence) -> Self {
+        Self { of, marks: VecDeque::new(), given: through, acknowledged: through, sure: next }
     }
 
     /// Up to this id every row was given: here reading goes on.
@@ -45,6 +47,7 @@ impl Copied {
 
     /// Every row up to `id` was given; those that became records have sequences below `before`.
     pub fn give(&mut self, id: i64, before: Sequence) {
+        self.sure = before;
         if self.given.is_some_and(|given| id <= given) {
             return;
         }
@@ -53,6 +56,25 @@ impl Copied {
             Some((last, through)) if *last == before => *through = id,
             _ => self.marks.push_back((before, id)),
         }
+    }
+
+    /// Records before `next` are of rows in no order, or of more of one id than fits: nothing says how far the copy is in
+    /// their midst.
+    pub fn go_on_without_order(&mut self, next: Sequence) {
+        self.sure = next;
+    }
+
+    /// Before this record the id that was given says how far the copy is.
+    #[must_use]
+    pub fn sure(&self) -> Sequence {
+        self.sure
+    }
+
+    /// The id up to which every row has its record before `until`.
+    #[must_use]
+    pub fn through(&self, until: Sequence) -> Option<i64> {
+        let mut marks = self.marks.iter().rev();
+        marks.find(|(before, _)| *before <= until).map(|(_, id)| *id).or(self.acknowledged)
     }
 
     /// The id up to which every row is acknowledged, when `oldest` is the sequence of the oldest record in flight.
@@ -103,7 +125,7 @@ mod tests {
         #[test]
         fn only_ids_of_which_every_row_is_acknowledged_are_copied_through(steps in steps()) {
             let mut progress: Progress<()> = Progress::default();
-            let mut copied = Copied::new(COPY, None);
+            let mut copied = Copied::new(COPY, None, 0);
             let (mut rows, mut id) = (Vec::<(i64, Option<u64>, bool)>::new(), -20);
             for step in steps {
                 match step {

@@ -104,8 +104,10 @@ impl Intake {
         self.passed_over += message.len();
         match self.decoder.decode(message)? {
             Message::Begin(begin) => {
+                let committed_at = from_postgres(begin.commit_time);
                 window.begin(begin.commit_lsn)?;
-                self.transaction.begin(begin.commit_lsn, from_postgres(begin.commit_time));
+                window.identify(committed_at)?;
+                self.transaction.begin(begin.commit_lsn, committed_at);
             }
             Message::Relation(relation) => self.describe(&relation)?,
             Message::Type(name) => self.types.named(name),
@@ -156,6 +158,7 @@ impl Intake {
         }
         let (last, end) = (Lsn(message.lsn.0.saturating_sub(1)), message.lsn);
         window.begin(last)?;
+        window.identify(Position::UNKNOWN_TIME)?;
         self.transaction.begin(last, Position::UNKNOWN_TIME);
         let taken = self.admit(message.content, plan, Err(OutboxError::NotTransactional), window)?;
         for entry in self.transaction.commit(end) {

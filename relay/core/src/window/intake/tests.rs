@@ -69,7 +69,7 @@ fn a_message_that_is_not_transactional_is_the_end_and_nothing_of_it_is_confirmed
     let IntakeError::Row(bad) = error else { panic!("{error}") };
     assert_eq!(bad.error, OutboxError::NotTransactional);
     assert!(bad.to_string().starts_with("the message that ends at 0/80 of the prefix `outbox`"), "{bad}");
-    window.keepalive(Lsn(0x1000));
+    window.keepalive(Lsn(0x1000)).unwrap();
     assert_eq!((window.records(), window.confirmable()), (0, Lsn::ZERO));
 }
 

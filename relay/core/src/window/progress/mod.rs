@@ -15,6 +15,9 @@
 //!   below what the old one had sent, and Postgres accepts a confirm from the future and then skips everything up to it.
 //! * After a reconnect the stream begins again at the slot's position. Events that are already in the window, or left
 //!   it acknowledged, are recognised by their place (commit LSN, ordinal) and not pushed twice.
+//! * A marker in Kafka may say that events are there which no slot knows of ([`Progress::resume`]). Until the stream has
+//!   shown the transaction that the marker names, nothing that was passed over for its sake is confirmable: a server that
+//!   went back in time has another history, in which those events are none.
 //!
 //! No I/O, no clock: the property tests drive it against a model.
 
@@ -43,6 +46,8 @@ pub struct Progress<R> {
     /// The highest end this connection was sent.
     received_lsn: Lsn,
     received: Received,
+    /// The stream must show the transaction at this place before anything counts that was passed over for its sake.
+    awaited: Option<Place>,
     open: Option<Open>,
 }
 
@@ -50,7 +55,24 @@ pub struct Progress<R> {
 struct InFlight<R> {
     record: R,
     bytes: usize,
+    /// Where its transaction committed; zero for what is in none.
+    commit: Lsn,
+    /// It is the last of its transaction.
+    ends: bool,
     acknowledged: bool,
+}
+
+/// A place in the stream, right behind an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Where the event's transaction committed.
+    pub commit: Lsn,
+    /// When it did, microseconds since 1970-01-01 UTC: with the position it says which transaction that is.
+    pub committed_at: i64,
+    /// Events of the transaction before the place.
+    pub events: u64,
+    /// Whether these are all of them.
+    pub whole: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +111,12 @@ pub enum ProgressError {
         /// Its commit LSN.
         vanished: Lsn,
     },
+    /// The stream does not have the transaction that a marker in Kafka names.
+    #[error(
+        "Kafka holds the events up to the transaction that committed at {0}, and the stream has another history there: the \
+            server went back in time"
+    )]
+    AnotherHistory(Lsn),
     /// A report for a record that was never sent.
     #[error("a delivery report came for record {0}, which is not in flight")]
     UnknownRecord(Sequence),
@@ -105,6 +133,7 @@ impl<R> Default for Progress<R> {
             covered: 0,
             received_lsn: Lsn::ZERO,
             received: Received { whole: true, ..Received::default() },
+            awaited: None,
             open: None,
         }
     }
@@ -124,18 +153,45 @@ impl<R> Progress<R> {
         *self = Self { front, covered: front, ..Self::default() };
     }
 
+    /// The events before `place` are in Kafka, as a marker there says: for a window in which nothing has been. `is_ahead`
+    /// says that the slot stands before that transaction, so the stream will show it.
+    pub fn resume(&mut self, place: Place, is_ahead: bool) {
+        let Place { commit, events, whole, .. } = place;
+        self.received = Received { commit, events, whole: whole || !is_ahead };
+        self.awaited = is_ahead.then_some(place);
+    }
+
     /// A transaction begins that committed at `commit`.
     ///
     /// # Errors
-    /// When one is open, or when the one that was open before a reconnect is passed over.
+    /// When one is open, or when the one that was open before a reconnect, or that a marker names, is passed over.
     pub fn begin(&mut self, commit: Lsn) -> Result<(), ProgressError> {
         if self.open.is_some() {
             return Err(ProgressError::OutOfOrder("a transaction began inside another"));
+        }
+        if let Some(awaited) = self.awaited.filter(|awaited| commit > awaited.commit) {
+            return Err(ProgressError::AnotherHistory(awaited.commit));
         }
         if !self.received.whole && commit > self.received.commit {
             return Err(ProgressError::TransactionVanished { vanished: self.received.commit });
         }
         self.open = Some(Open { commit, events: 0 });
+        Ok(())
+    }
+
+    /// The transaction that has begun committed at that time, microseconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// When a marker names another that committed there.
+    pub fn identify(&mut self, committed_at: i64) -> Result<(), ProgressError> {
+        let Some(awaited) = self.awaited else { return Ok(()) };
+        if self.open.as_ref().is_none_or(|open| open.commit != awaited.commit) {
+            return Ok(());
+        }
+        if committed_at != awaited.committed_at {
+            return Err(ProgressError::AnotherHistory(awaited.commit));
+        }
+        self.awaited = None;
         Ok(())
     }
 
@@ -158,14 +214,19 @@ impl<R> Progress<R> {
     /// When no transaction is open.
     pub fn push_event(&mut self, ordinal: u64, record: R, bytes: usize) -> Result<Sequence, ProgressError> {
         let open = self.open.as_ref().ok_or(ProgressError::OutOfOrder("a row came outside a transaction"))?;
-        self.received = Received { commit: open.commit, events: ordinal + 1, whole: false };
-        Ok(self.push(record, bytes))
+        let commit = open.commit;
+        self.received = Received { commit, events: ordinal + 1, whole: false };
+        Ok(self.push_at(commit, record, bytes))
     }
 
-    /// Takes a record into the window; `bytes` is what it counts against the window's bound.
+    /// Takes a record into the window that is in no transaction; `bytes` is what it counts against the window's bound.
     pub fn push(&mut self, record: R, bytes: usize) -> Sequence {
+        self.push_at(Lsn::ZERO, record, bytes)
+    }
+
+    fn push_at(&mut self, commit: Lsn, record: R, bytes: usize) -> Sequence {
         let sequence = self.next_sequence();
-        self.window.push_back(InFlight { record, bytes, acknowledged: false });
+        self.window.push_back(InFlight { record, bytes, commit, ends: false, acknowledged: false });
         self.bytes += bytes;
         sequence
     }
@@ -180,15 +241,28 @@ impl<R> Progress<R> {
         if open.commit >= self.received.commit {
             self.received = Received { commit: open.commit, events: open.events, whole: true };
         }
+        if let Some(last) = self.window.back_mut().filter(|last| last.commit == open.commit) {
+            last.ends = true;
+        }
         self.reach(end);
         Ok(())
     }
 
     /// The server has sent everything below `wal_end`. Counts only between transactions.
-    pub fn keepalive(&mut self, wal_end: Lsn) {
-        if self.open.is_none() && self.received.whole {
+    ///
+    /// # Errors
+    /// When the transaction that a marker names would have been shown before.
+    pub fn keepalive(&mut self, wal_end: Lsn) -> Result<(), ProgressError> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        if let Some(awaited) = self.awaited.filter(|awaited| wal_end > awaited.commit) {
+            return Err(ProgressError::AnotherHistory(awaited.commit));
+        }
+        if self.received.whole {
             self.reach(wal_end);
         }
+        Ok(())
     }
 
     /// Kafka acknowledged a record. A report for one that is no longer in flight is a repeat and changes nothing.
@@ -287,6 +361,14 @@ impl<R> Progress<R> {
             .map(|in_flight| &mut in_flight.record)
     }
 
+    /// The record in flight right before `sequence`, where its transaction committed (zero for what is in none), and whether
+    /// it is the last of that.
+    #[must_use]
+    pub fn before(&self, sequence: Sequence) -> Option<(&R, Lsn, bool)> {
+        let index = index_of(sequence.checked_sub(self.front + 1)?);
+        self.window.get(index).map(|last| (&last.record, last.commit, last.ends))
+    }
+
     /// The oldest record in flight.
     #[must_use]
     pub fn oldest(&self) -> Option<&R> {
@@ -295,6 +377,9 @@ impl<R> Progress<R> {
 
     fn reach(&mut self, lsn: Lsn) {
         self.received_lsn = self.received_lsn.max(lsn);
+        if self.awaited.is_some() {
+            return;
+        }
         let before = self.next_sequence();
         match self.boundaries.back_mut() {
             Some(last) if lsn <= last.lsn => {}

@@ -250,13 +250,13 @@ impl Model {
     fn keepalive(&mut self, choice: &prop::sample::Index) {
         let end = self.log.last().map_or(0, |last| last.end) + 10;
         if self.inside.is_some() || self.is_cut() {
-            self.progress.keepalive(Lsn(choice.index(end as usize) as u64));
+            self.progress.keepalive(Lsn(choice.index(end as usize) as u64)).unwrap();
             return;
         }
         let next = self.log.get(self.at).map_or(end, |next| next.commit);
         let before = self.at.checked_sub(1).map_or(0, |last| self.log[last].end);
         let wal_end = before + choice.index((next - before + 1) as usize) as u64;
-        self.progress.keepalive(Lsn(wal_end));
+        self.progress.keepalive(Lsn(wal_end)).unwrap();
         self.reach(wal_end);
     }
 
@@ -375,7 +375,7 @@ impl Model {
         }
         self.acknowledge_all();
         let end = self.log.last().map_or(0, |last| last.end);
-        self.progress.keepalive(Lsn(end));
+        self.progress.keepalive(Lsn(end)).unwrap();
         self.reach(end);
         self.check();
         assert_eq!(self.expected_event(), None, "an event was never pushed");

@@ -33,15 +33,15 @@ fn a_commit_is_confirmable_once_all_its_records_and_all_earlier_ones_are_acknowl
 #[test]
 fn a_keepalive_counts_between_transactions_only() {
     let mut progress = Progress::default();
-    progress.keepalive(Lsn(5));
+    progress.keepalive(Lsn(5)).unwrap();
     assert_eq!(progress.confirmable(), Lsn(5));
     progress.begin(Lsn(10)).unwrap();
-    progress.keepalive(Lsn(50));
+    progress.keepalive(Lsn(50)).unwrap();
     assert_eq!(progress.confirmable(), Lsn(5));
     let ordinal = progress.admit().unwrap().unwrap();
     let sequence = progress.push_event(ordinal, 1, 1).unwrap();
     progress.commit(Lsn(20)).unwrap();
-    progress.keepalive(Lsn(60));
+    progress.keepalive(Lsn(60)).unwrap();
     assert_eq!(progress.confirmable(), Lsn(5), "an earlier record is in flight");
     progress.acknowledge(sequence).unwrap();
     assert_eq!(progress.confirmable(), Lsn(60));
@@ -73,9 +73,9 @@ fn nothing_above_what_this_connection_was_sent_is_confirmable() {
     }
     progress.connected();
     assert_eq!(progress.confirmable(), Lsn::ZERO);
-    progress.keepalive(Lsn(15));
+    progress.keepalive(Lsn(15)).unwrap();
     assert_eq!(progress.confirmable(), Lsn(15));
-    progress.keepalive(Lsn(25));
+    progress.keepalive(Lsn(25)).unwrap();
     assert_eq!(progress.confirmable(), Lsn(25));
 }
 
@@ -214,7 +214,7 @@ impl Model {
     fn keepalive(&mut self) {
         let before = self.at.checked_sub(1).map_or(0, |last| self.stream[last].end);
         let next = self.stream.get(self.at).map_or(before + 3, |next| next.commit);
-        self.progress.keepalive(Lsn(next));
+        self.progress.keepalive(Lsn(next)).unwrap();
         let partly_read = self.progress.received != Received { whole: true, ..self.progress.received };
         if self.inside.is_none() && !partly_read {
             self.sent = self.sent.max(next);
