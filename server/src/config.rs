@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
 use settings::{MapSetting, Mistakes, Setting, Table, Values};
 
 use crate::calls::{CallSettings, Token};
+use crate::outbox::Outbox;
 use crate::rest::{Origins, RestSettings};
 use crate::serve::{ClientSettings, DrainSettings, TlsSettings};
 use crate::store::{Database, PoolSettings, Pooling};
@@ -22,7 +24,7 @@ pub const TABLE: Table = Table {
     repeated: None,
 };
 
-const SETTINGS: [Setting; 34] = [
+const SETTINGS: [Setting; 36] = [
     Setting::optional(
         "database-url",
         "URL",
@@ -55,6 +57,18 @@ const SETTINGS: [Setting; 34] = [
         "N",
         "1000",
         "Statements that wait for a connection at most; more are refused with RESOURCE_EXHAUSTED, 1 to 100000.",
+    ),
+    Setting::new(
+        "outbox",
+        "table|messages",
+        "table",
+        "Where the event of each change is written, in the change's transaction: `table`, a row of package_event, or `messages`, a logical message in the WAL and in no table, which walpost reads by its setting `messages`. Messages need no vacuum and no cleaning, and have no second copy: what a lost slot has not sent is lost.",
+    ),
+    Setting::new(
+        "outbox-prefix",
+        "PREFIX",
+        "package_event",
+        "With outbox=messages, the prefix by which walpost knows them: its setting `messages`.",
     ),
     Setting::new("migrate", Setting::SWITCH, "true", "Whether `serve` applies the migrations first."),
     Setting::new("grpc-addr", "IP:PORT", "0.0.0.0:8082", "Where gRPC listens. Port 0 takes a free one."),
@@ -123,6 +137,8 @@ pub struct Settings {
     pub database: Database,
     /// How connections to it are bounded.
     pub pool: PoolSettings,
+    /// Where events are written.
+    pub outbox: Outbox,
     /// Whether `serve` applies the migrations first.
     pub migrate: bool,
     /// What it listens on.
@@ -195,6 +211,7 @@ impl Settings {
     fn read(values: &mut Values, env: &[(String, String)]) -> Option<Self> {
         let database = database(values, env);
         let pool = pool(values);
+        let outbox = outbox(values);
         let migrate = values.flag("migrate");
         let listen = listen(values);
         let grpc = grpc(values);
@@ -208,6 +225,7 @@ impl Settings {
         Some(Self {
             database: database?,
             pool: pool?,
+            outbox: outbox?,
             migrate: migrate?,
             listen: listen?,
             grpc: grpc?,
@@ -240,6 +258,22 @@ fn pool(values: &mut Values) -> Option<PoolSettings> {
         queue_max: queue_max?,
         idempotency_ttl: idempotency_ttl?,
     })
+}
+
+fn outbox(values: &mut Values) -> Option<Outbox> {
+    let prefix = values.parse_with("outbox-prefix", |prefix| match prefix {
+        "" => Err("expected the prefix that walpost has as its setting `messages`".to_owned()),
+        _ => Ok(Arc::from(prefix)),
+    });
+    let is_prefix_said = values.is_said("outbox-prefix");
+    let are_messages = values.parse_with("outbox", |text| match text {
+        "table" if is_prefix_said => Err("outbox-prefix goes with outbox=messages".to_owned()),
+        "table" => Ok(false),
+        "messages" => Ok(true),
+        _ => Err("expected table or messages".to_owned()),
+    });
+    let prefix = prefix?;
+    Some(if are_messages? { Outbox::Messages { prefix } } else { Outbox::Table })
 }
 
 fn listen(values: &mut Values) -> Option<Listen> {

@@ -121,8 +121,8 @@ impl Server {
         if settings.migrate {
             store::migrate(&settings.database, settings.pool.acquire_timeout).await?;
         }
-        settings.database.check_schema(settings.pool.acquire_timeout).await?;
-        let store = Store::new(&settings.database, &settings.pool);
+        settings.database.check_schema(settings.pool.acquire_timeout, &settings.outbox).await?;
+        let store = Store::new(&settings.database, &settings.pool, &settings.outbox);
         let metrics = Metrics::new()?;
         metrics.watch(store.clone())?;
         let (listeners, addresses) = listen(&settings.listen).await?;

@@ -77,6 +77,9 @@ fn reason(standing: &Standing) -> &'static str {
         Standing::SharedBackend => {
             "a pooler in transaction mode is on the way: set database-pooling=transaction, or go directly\n"
         }
+        Standing::NoSlot => {
+            "no logical replication slot of this database keeps events, which are messages: run walpost init, or walpost recover\n"
+        }
     }
 }
 

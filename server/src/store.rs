@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::domain::{Changes, IdempotencyKey, NewPackage, Package, PackageId, Traceparent};
+use crate::outbox::Outbox;
 use connect::Connector;
 use kinds::{Create, Describe, List, Ping, Remove, Update};
 use lane::Lane;
@@ -47,6 +48,7 @@ pub struct Store {
     connector: Arc<Connector>,
     lanes: TaskTracker,
     idempotency_ttl: Duration,
+    outbox: Outbox,
 }
 
 /// How the store is used.
@@ -63,16 +65,16 @@ pub struct Use {
 }
 
 impl Store {
-    /// Over as many connections as the settings allow, none of which is made before it is needed.
+    /// Over as many connections as the settings allow, none of which is made before it is needed; events go to `outbox`.
     ///
     /// # Panics
     /// Outside a Tokio runtime.
     #[must_use]
-    pub fn new(database: &Database, settings: &PoolSettings) -> Self {
+    pub fn new(database: &Database, settings: &PoolSettings, outbox: &Outbox) -> Self {
         let number = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
         let length_max = usize::try_from(settings.queue_max).unwrap_or(usize::MAX);
         let queue = Arc::new(Queue::new(number, length_max, settings.acquire_timeout));
-        let connector = Arc::new(Connector::new(database, settings));
+        let connector = Arc::new(Connector::new(database, settings, outbox.clone()));
         let lanes = TaskTracker::new();
         for lane in 0..number {
             lanes.spawn(Lane::new(lane, queue.clone(), connector.clone()).serve());
@@ -80,7 +82,7 @@ impl Store {
         let expiring = queue.clone();
         lanes.spawn(async move { expiring.expire().await });
         lanes.close();
-        Self { queue, connector, lanes, idempotency_ttl: settings.idempotency_ttl }
+        Self { queue, connector, lanes, idempotency_ttl: settings.idempotency_ttl, outbox: outbox.clone() }
     }
 
     /// Adds a package and its `Created` event.
@@ -214,7 +216,7 @@ impl Store {
             otel.kind = "client",
             db.system.name = "postgresql",
             db.operation.name = S::NAME,
-            db.query.text = S::TEXT,
+            db.query.text = S::text(&self.outbox),
         );
         tracing::debug!(statement = S::NAME, "asking the database");
         let asking = async { self.queue.ask(statement)?.await.unwrap_or(Err(StoreError::Closed)) };

@@ -47,9 +47,9 @@ impl Call {
     /// The server's own statement, with values in the place of parameters.
     fn script(self) -> String {
         let (statement, values): (_, &[&str]) = match self {
-            Self::Create => (statements::CREATE, &["'a title'", "'cardboard'", "700.5", "true", "null"]),
+            Self::Create => (statements::CREATE.table, &["'a title'", "'cardboard'", "700.5", "true", "null"]),
             Self::Update => {
-                (statements::UPDATE, &[":id", "'a title'", "null", "700.5::real", "null", "null"])
+                (statements::UPDATE.table, &[":id", "'a title'", "null", "700.5::real", "null", "null"])
             }
             Self::Describe => (statements::DESCRIBE, &[":id"]),
             Self::List => (statements::LIST, &["10", ":id % 1000"]),

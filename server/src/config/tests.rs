@@ -32,6 +32,20 @@ fn a_flag_wins_over_the_environment() {
 }
 
 #[test]
+fn events_are_rows_unless_messages_are_asked_for() {
+    let outbox = |arguments: &[&str]| load(arguments, &[URL]).map(|settings| settings.outbox);
+    let messages = |prefix: &str| Outbox::Messages { prefix: prefix.into() };
+    assert_eq!(outbox(&[]).unwrap(), Outbox::Table);
+    assert_eq!(outbox(&["--outbox=messages"]).unwrap(), messages("package_event"));
+    assert_eq!(outbox(&["--outbox=messages", "--outbox-prefix=p"]).unwrap(), messages("p"));
+    for refused in
+        [&["--outbox=rows"][..], &["--outbox-prefix=p"], &["--outbox=messages", "--outbox-prefix="]]
+    {
+        assert!(outbox(refused).is_err(), "{refused:?}");
+    }
+}
+
+#[test]
 fn the_databases_own_variable_wins_over_the_common_one() {
     let common = ("DATABASE_URL", "postgres://u@db/common");
     assert!(load(&[], &[common]).unwrap().database.place().contains("`common`"));

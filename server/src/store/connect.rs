@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::StoreError;
 use super::database::{Database, PoolSettings, Pooling};
 use super::session::{Backend, Lasting, Session, set_config};
+use crate::outbox::Outbox;
 
 /// A connection that was used within this time is taken to be alive. A ping would be a second round trip for every
 /// call; what it finds is a server that was restarted, and a busy pool finds that out by the first call that fails.
@@ -36,6 +37,7 @@ const CANCELS_UNDER_WAY: usize = 2;
 #[derive(Debug)]
 pub(super) struct Connector {
     database: Database,
+    outbox: Outbox,
     /// What a new session is told, and asked: its backend.
     entering: Arc<str>,
     /// What each transaction is told.
@@ -81,7 +83,7 @@ impl Connected {
 }
 
 impl Connector {
-    pub(super) fn new(database: &Database, settings: &PoolSettings) -> Self {
+    pub(super) fn new(database: &Database, settings: &PoolSettings, outbox: Outbox) -> Self {
         let statement_timeout = settings.statement_timeout.as_millis().to_string();
         let lock_timeout = settings.lock_timeout.as_millis().to_string();
         let bounds = [("statement_timeout", &*statement_timeout), ("lock_timeout", &*lock_timeout)];
@@ -95,6 +97,7 @@ impl Connector {
         };
         Self {
             database: database.clone(),
+            outbox,
             entering: format!("{}; {}", all(Lasting::Session), Backend::SELECT).into(),
             begin: begin.into(),
             connect_timeout: settings.acquire_timeout,
@@ -164,7 +167,7 @@ impl Connector {
         };
         let now = Instant::now();
         Ok(Connected {
-            session: Session::new(connection, backend, self.begin.clone()),
+            session: Session::new(connection, backend, self.begin.clone(), self.outbox.clone()),
             used: now,
             since: now,
             generation,

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{StoreError, dial, statements};
+use crate::outbox::Outbox;
 
 /// Where the database is. Its password is never shown.
 #[derive(Clone)]
@@ -126,10 +127,11 @@ impl Database {
     ///
     /// # Errors
     /// With what is missing, and what to do about it.
-    pub async fn check_schema(&self, timeout: Duration) -> Result<(), StartError> {
+    pub async fn check_schema(&self, timeout: Duration, outbox: &Outbox) -> Result<(), StartError> {
         let mut connection = self.connect(timeout).await?;
+        let event_probe = statements::EVENT_PROBE.of(outbox);
         let probing = async {
-            for probe in statements::PROBES {
+            for probe in statements::PROBES.into_iter().chain([event_probe]) {
                 // Unprepared, so that it passes through any pooler.
                 sqlx::raw_sql(probe).execute(&mut connection).await?;
             }

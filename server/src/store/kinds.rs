@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{Postgres, Row};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use super::migrations::{self, Migrated};
 use super::queue::{Line, Lines};
-use super::session::Session;
+use super::session::{Bound, Session};
 use super::statement::Statement;
 use super::statements;
 use crate::domain::{Changes, NewPackage, Package, PackageId, Traceparent};
-
-type Bound<'q> = Query<'q, Postgres, PgArguments>;
+use crate::outbox::Outbox;
 
 /// A batch is worth less for each further call in it, and holds its connection longer.
 const TOGETHER_MAX: usize = 64;
@@ -35,35 +33,40 @@ pub(super) struct Create {
 impl Statement for Create {
     type Answer = PackageId;
     const NAME: &str = "create";
-    const TEXT: &str = statements::CREATE;
     const SAFE_TO_REPEAT: bool = false;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
+
+    fn text(outbox: &Outbox) -> &'static str {
+        statements::CREATE.of(outbox)
+    }
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.creates
     }
 
     async fn one(&self, session: &mut Session) -> Result<PackageId, sqlx::Error> {
-        let statement = session
-            .query(statements::CREATE)
-            .bind(&self.new.title)
-            .bind(&self.new.material)
-            .bind(self.new.maximum_volume)
-            .bind(self.new.reusable)
-            .bind(self.trace.as_ref().map(Traceparent::as_str));
+        let statement = session.change(&statements::CREATE, |statement| {
+            statement
+                .bind(&self.new.title)
+                .bind(&self.new.material)
+                .bind(self.new.maximum_volume)
+                .bind(self.new.reusable)
+                .bind(self.trace.as_ref().map(Traceparent::as_str))
+        });
         let row = statement.fetch_one(&mut session.connection).await?;
         Ok(PackageId::from_row(row.try_get(0)?))
     }
 
     async fn together(these: &[Self], session: &mut Session) -> Result<Vec<Option<PackageId>>, sqlx::Error> {
-        let statement = session
-            .query(statements::CREATE_MANY)
-            .bind(column(these, |this| this.new.title.as_str()))
-            .bind(column(these, |this| this.new.material.as_str()))
-            .bind(column(these, |this| this.new.maximum_volume))
-            .bind(column(these, |this| this.new.reusable))
-            .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)));
+        let statement = session.change(&statements::CREATE_MANY, |statement| {
+            statement
+                .bind(column(these, |this| this.new.title.as_str()))
+                .bind(column(these, |this| this.new.material.as_str()))
+                .bind(column(these, |this| this.new.maximum_volume))
+                .bind(column(these, |this| this.new.reusable))
+                .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)))
+        });
         let mut ids = vec![None; these.len()];
         for row in statement.fetch_all(&mut session.connection).await? {
             let place: i64 = row.try_get(1)?;
@@ -86,7 +89,6 @@ pub(super) struct Update {
 impl Statement for Update {
     type Answer = bool;
     const NAME: &str = "update";
-    const TEXT: &str = statements::UPDATE;
     const SAFE_TO_REPEAT: bool = false;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = WRITES_UNDER_WAY;
@@ -95,31 +97,37 @@ impl Statement for Update {
         one.id != other.id
     }
 
+    fn text(outbox: &Outbox) -> &'static str {
+        statements::UPDATE.of(outbox)
+    }
+
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.updates
     }
 
     async fn one(&self, session: &mut Session) -> Result<bool, sqlx::Error> {
-        let statement = session
-            .query(statements::UPDATE)
-            .bind(self.id.as_i64())
-            .bind(&self.changes.title)
-            .bind(&self.changes.material)
-            .bind(self.changes.maximum_volume)
-            .bind(self.changes.reusable)
-            .bind(self.trace.as_ref().map(Traceparent::as_str));
+        let statement = session.change(&statements::UPDATE, |statement| {
+            statement
+                .bind(self.id.as_i64())
+                .bind(&self.changes.title)
+                .bind(&self.changes.material)
+                .bind(self.changes.maximum_volume)
+                .bind(self.changes.reusable)
+                .bind(self.trace.as_ref().map(Traceparent::as_str))
+        });
         found(statement, session).await
     }
 
     async fn together(these: &[Self], session: &mut Session) -> Result<Vec<Option<bool>>, sqlx::Error> {
-        let statement = session
-            .query(statements::UPDATE_MANY)
-            .bind(column(these, |this| this.id.as_i64()))
-            .bind(column(these, |this| this.changes.title.as_deref()))
-            .bind(column(these, |this| this.changes.material.as_deref()))
-            .bind(column(these, |this| this.changes.maximum_volume))
-            .bind(column(these, |this| this.changes.reusable))
-            .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)));
+        let statement = session.change(&statements::UPDATE_MANY, |statement| {
+            statement
+                .bind(column(these, |this| this.id.as_i64()))
+                .bind(column(these, |this| this.changes.title.as_deref()))
+                .bind(column(these, |this| this.changes.material.as_deref()))
+                .bind(column(these, |this| this.changes.maximum_volume))
+                .bind(column(these, |this| this.changes.reusable))
+                .bind(column(these, |this| this.trace.as_ref().map(Traceparent::as_str)))
+        });
         let mut changed = Vec::with_capacity(these.len());
         for row in statement.fetch_all(&mut session.connection).await? {
             changed.push(PackageId::from_row(row.try_get(0)?));
@@ -139,8 +147,11 @@ pub(super) struct Remove {
 impl Statement for Remove {
     type Answer = bool;
     const NAME: &str = "remove";
-    const TEXT: &str = statements::REMOVE;
     const SAFE_TO_REPEAT: bool = false;
+
+    fn text(outbox: &Outbox) -> &'static str {
+        statements::REMOVE.of(outbox)
+    }
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.removes
@@ -148,7 +159,9 @@ impl Statement for Remove {
 
     async fn one(&self, session: &mut Session) -> Result<bool, sqlx::Error> {
         let trace = self.trace.as_ref().map(Traceparent::as_str);
-        found(session.query(statements::REMOVE).bind(self.id.as_i64()).bind(trace), session).await
+        let statement =
+            session.change(&statements::REMOVE, |statement| statement.bind(self.id.as_i64()).bind(trace));
+        found(statement, session).await
     }
 }
 
@@ -161,10 +174,13 @@ pub(super) struct Describe {
 impl Statement for Describe {
     type Answer = Option<Package>;
     const NAME: &str = "describe";
-    const TEXT: &str = statements::DESCRIBE;
     const SAFE_TO_REPEAT: bool = true;
     const TOGETHER_MAX: usize = TOGETHER_MAX;
     const UNDER_WAY_MAX: usize = READS_UNDER_WAY;
+
+    fn text(_: &Outbox) -> &'static str {
+        statements::DESCRIBE
+    }
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.describes
@@ -205,8 +221,11 @@ pub(super) struct List {
 impl Statement for List {
     type Answer = Vec<Package>;
     const NAME: &str = "list";
-    const TEXT: &str = statements::LIST;
     const SAFE_TO_REPEAT: bool = true;
+
+    fn text(_: &Outbox) -> &'static str {
+        statements::LIST
+    }
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.lists
@@ -235,13 +254,18 @@ pub enum Standing {
     NotMigrated(Migrated),
     /// A pooler gives a session another backend from one statement to the next, and the settings say that it does not.
     SharedBackend,
+    /// Events are logical messages, and no slot keeps them: those of changes made now are lost.
+    NoSlot,
 }
 
 impl Statement for Ping {
     type Answer = Standing;
     const NAME: &str = "ping";
-    const TEXT: &str = statements::STANDING;
     const SAFE_TO_REPEAT: bool = true;
+
+    fn text(_: &Outbox) -> &'static str {
+        statements::STANDING
+    }
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.pings
@@ -257,6 +281,12 @@ impl Statement for Ping {
         if standby || read_only {
             session.is_read_only();
             return Ok(if standby { Standing::Standby } else { Standing::ReadOnly });
+        }
+        if session.writes_messages() {
+            let has_slot = session.query(statements::HAS_SLOT).fetch_one(&mut session.connection).await?;
+            if !has_slot.try_get::<bool, _>(0)? {
+                return Ok(Standing::NoSlot);
+            }
         }
         let applied = session.query(statements::MIGRATIONS).fetch_all(&mut session.connection).await;
         match applied {

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::statement::Statement;
 use super::statements;
 use crate::domain::{IdempotencyKey, PackageId};
+use crate::outbox::Outbox;
 
 /// A change that was asked for, with its key.
 #[derive(Debug)]
@@ -66,8 +67,11 @@ impl Change {
 impl Statement for Once {
     type Answer = Outcome;
     const NAME: &str = "once";
-    const TEXT: &str = statements::CLAIM_KEY;
     const SAFE_TO_REPEAT: bool = true;
+
+    fn text(_: &Outbox) -> &'static str {
+        statements::CLAIM_KEY
+    }
 
     fn line(lines: &mut Lines) -> &mut Line<Self> {
         &mut lines.onces

@@ -11,6 +11,11 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
+use crate::outbox::{ByOutbox, Outbox};
+
+/// A statement with values.
+pub(super) type Bound<'q> = Query<'q, Postgres, PgArguments>;
+
 /// How long a setting is to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lasting {
@@ -41,6 +46,7 @@ pub(super) struct Session {
     /// The backend that serves it, whom to cancel; `None` where each transaction has another.
     backend: Option<Backend>,
     begin: Arc<str>,
+    outbox: Outbox,
     /// A transaction was begun and not ended.
     open: bool,
     /// It was seen that nothing can be written here.
@@ -62,8 +68,13 @@ impl Session {
         ("extra_float_digits", "1"),
     ];
 
-    pub(super) fn new(connection: PgConnection, backend: Option<Backend>, begin: Arc<str>) -> Self {
-        Self { connection, backend, begin, open: false, read_only: false }
+    pub(super) fn new(
+        connection: PgConnection,
+        backend: Option<Backend>,
+        begin: Arc<str>,
+        outbox: Outbox,
+    ) -> Self {
+        Self { connection, backend, begin, outbox, open: false, read_only: false }
     }
 
     pub(super) fn backend(&self) -> Option<Backend> {
@@ -71,8 +82,27 @@ impl Session {
     }
 
     /// A statement to bind values to; prepared once for the session where there is one.
-    pub(super) fn query<'q>(&self, text: &'static str) -> Query<'q, Postgres, PgArguments> {
+    pub(super) fn query<'q>(&self, text: &'static str) -> Bound<'q> {
         sqlx::query(text).persistent(self.backend.is_some())
+    }
+
+    /// A change with the values that `bind` gives it, in the form for where events are written.
+    pub(super) fn change<'q>(
+        &self,
+        change: &ByOutbox,
+        bind: impl FnOnce(Bound<'q>) -> Bound<'q>,
+    ) -> Bound<'q> {
+        let bound = bind(self.query(change.of(&self.outbox)));
+        match &self.outbox {
+            Outbox::Table => bound,
+            // Behind the others, where both forms have the same.
+            Outbox::Messages { prefix } => bound.bind(prefix.to_string()),
+        }
+    }
+
+    /// Whether events are logical messages.
+    pub(super) fn writes_messages(&self) -> bool {
+        matches!(self.outbox, Outbox::Messages { .. })
     }
 
     /// Runs `ask`, in a transaction where statements need one.

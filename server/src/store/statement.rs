@@ -2,6 +2,7 @@
 
 use super::queue::{Line, Lines};
 use super::session::Session;
+use crate::outbox::Outbox;
 
 /// A statement with its values.
 pub(super) trait Statement: std::fmt::Debug + Send + Sync + Sized + 'static {
@@ -10,14 +11,15 @@ pub(super) trait Statement: std::fmt::Debug + Send + Sync + Sized + 'static {
 
     /// What it is called where it is seen from outside.
     const NAME: &str;
-    /// What Postgres is told, without values.
-    const TEXT: &str;
     /// It may be repeated when nobody knows whether it was carried out: it changes nothing, or once only.
     const SAFE_TO_REPEAT: bool;
     /// Calls that share one at most; 1 where they never do.
     const TOGETHER_MAX: usize = 1;
     /// Statements of the kind under way at once at most, as far as they are quick: fewer are larger.
     const UNDER_WAY_MAX: usize = usize::MAX;
+
+    /// What Postgres is told, without values, where events are written so.
+    fn text(outbox: &Outbox) -> &'static str;
 
     /// Whether two may share one.
     fn may_share(_one: &Self, _other: &Self) -> bool {

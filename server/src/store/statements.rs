@@ -3,21 +3,23 @@
 //! The latter take arrays, a value for each call. Ids and locks come first in them (`wanted`, `free`), so that each
 //! call's answer and its trace are found again by the package's id.
 //!
+//! A change has two forms, by where its event is written: [`ByOutbox`].
+//!
 //! A change takes its time from `clock_timestamp()`: `now()` is when the transaction began, not when its turn at the
 //! row came, and 71 of 199 concurrent updates then went back in time. `greatest` covers a clock that was set back.
 
-use crate::outbox::{many_with_events, payload, with_event};
+use crate::outbox::{ByOutbox, many_with_events, message, payload, rfc3339, with_event};
 
 /// Title, material, volume, reusable, traceparent.
-pub const CREATE: &str = with_event!(
+pub const CREATE: ByOutbox = with_event!(
     "insert into package (title, material, max_volume, reusable, created_at) \
      values ($1, $2, $3, $4, clock_timestamp()) \
      returning package_id, title, material, max_volume, reusable, created_at, updated_at",
-    type: "Created", payload: payload!(), at: "created_at", traceparent: "$5"
+    type: "Created", payload: payload!(), at: "created_at", traceparent: "$5", prefix: "$6"
 );
 
 /// As [`CREATE`], an array of each.
-pub const CREATE_MANY: &str = many_with_events!(
+pub const CREATE_MANY: ByOutbox = many_with_events!(
     "wanted as materialized (\
         select nextval('package_package_id_seq') as package_id, w.* \
         from unnest($1::text[], $2::text[], $3::real[], $4::boolean[], $5::text[]) with ordinality \
@@ -26,7 +28,7 @@ pub const CREATE_MANY: &str = many_with_events!(
         insert into package (package_id, title, material, max_volume, reusable, created_at) \
         select package_id, title, material, max_volume, reusable, clock_timestamp() from wanted \
         returning package_id, title, material, max_volume, reusable, created_at, updated_at)",
-    type: "Created", at: "created_at", answer: "select package_id, place from wanted"
+    type: "Created", at: "created_at", answer: "package_id, place", from: "wanted", prefix: "$6"
 );
 
 /// Ids.
@@ -36,7 +38,7 @@ pub const DESCRIBE_MANY: &str = "\
 
 /// As [`UPDATE`], an array of each, every id once. It returns the ids of the packages it changed: it passes over one
 /// that is locked rather than wait, so that no call waits for another's package and no two statements for each other.
-pub const UPDATE_MANY: &str = many_with_events!(
+pub const UPDATE_MANY: ByOutbox = many_with_events!(
     "wanted as materialized (\
         select * from unnest($1::bigint[], $2::text[], $3::text[], $4::real[], $5::boolean[], $6::text[]) \
             as w (package_id, new_title, new_material, new_volume, new_reusable, traceparent)), \
@@ -49,7 +51,7 @@ pub const UPDATE_MANY: &str = many_with_events!(
             updated_at = greatest(clock_timestamp(), updated_at, created_at) \
         from wanted join free using (package_id) where package.package_id = wanted.package_id \
         returning package.package_id, title, material, max_volume, reusable, created_at, updated_at)",
-    type: "Updated", at: "updated_at", answer: "select package_id from changed"
+    type: "Updated", at: "updated_at", answer: "package_id", from: "changed", prefix: "$7"
 );
 
 /// Id.
@@ -63,21 +65,21 @@ pub const LIST: &str = "\
     from package order by package_id limit $1 offset $2";
 
 /// Id; title, material, volume, reusable, each null where it stays; traceparent.
-pub const UPDATE: &str = with_event!(
+pub const UPDATE: ByOutbox = with_event!(
     "update package set \
         title = coalesce($2, title), material = coalesce($3, material), \
         max_volume = coalesce($4, max_volume), reusable = coalesce($5, reusable), \
         updated_at = greatest(clock_timestamp(), updated_at, created_at) \
      where package_id = $1 \
      returning package_id, title, material, max_volume, reusable, created_at, updated_at",
-    type: "Updated", payload: payload!(), at: "updated_at", traceparent: "$6"
+    type: "Updated", payload: payload!(), at: "updated_at", traceparent: "$6", prefix: "$7"
 );
 
 /// Id, traceparent.
-pub const REMOVE: &str = with_event!(
+pub const REMOVE: ByOutbox = with_event!(
     "delete from package where package_id = $1 \
      returning package_id, greatest(clock_timestamp(), updated_at, created_at) as removed_at",
-    type: "Removed", payload: "null::jsonb", at: "removed_at", traceparent: "$2"
+    type: "Removed", payload: "null::jsonb", at: "removed_at", traceparent: "$2", prefix: "$3"
 );
 
 /// Key, rpc, request, seconds that an answer is kept. A row where the key is new, or so old that it is free again; no
@@ -107,14 +109,26 @@ pub const STANDING: &str =
 pub const MIGRATIONS: &str =
     "select version, description, checksum, success from _sqlx_migrations order by version";
 
-/// They read and write nothing, but need every table, column and right that the statements above need.
-pub const PROBES: [&str; 5] = [
+/// Whether a slot that is not lost keeps logical messages of this database for whoever decodes them.
+pub const HAS_SLOT: &str = "\
+    select exists (\
+        select from pg_replication_slots \
+        where database = current_database() and slot_type = 'logical' and not temporary and wal_status <> 'lost')";
+
+/// They read and write nothing, but need every table, column and right that the statements above need, beside
+/// [`EVENT_PROBE`].
+pub const PROBES: [&str; 4] = [
     "select package_id, title, material, max_volume, reusable, created_at, updated_at from package where false",
     "update package set updated_at = updated_at where false",
     "delete from package where false",
-    "insert into package_event (package_id, event_type, payload, created_at, traceparent) \
-     select 0, 'Created'::event_type_enum, null::jsonb, now(), null where false",
     "with old as (delete from package_request where false), \
          changed as (update package_request set package_id = 0 where false) \
      insert into package_request (key, rpc, request, package_id) select key, rpc, request, 0 from package_request where false",
 ];
+
+/// The same of what writes the event.
+pub const EVENT_PROBE: ByOutbox = ByOutbox {
+    table: "insert into package_event (package_id, event_type, payload, created_at, traceparent) \
+            select 0, 'Created'::event_type_enum, null::jsonb, now(), null where false",
+    messages: "select pg_logical_emit_message(true, '', nextval('package_event_package_event_id_seq')::text) where false",
+};

@@ -8,10 +8,9 @@ use logistic_package_proto::package_api::{MaybeBool, RemovePackageV1Request, Upd
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 
-use crate::support::{Setup, box_of_wood, new_title};
+use crate::support::{Setup, box_of_wood, new_title, rfc3339, utc};
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-const MICROS: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
 #[derive(Debug)]
 struct Event {
@@ -38,10 +37,6 @@ async fn events(setup: &Setup) -> Result<Vec<Event>> {
     Ok(rows.iter().map(event).collect())
 }
 
-fn utc(time: prost_types::Timestamp) -> DateTime<Utc> {
-    DateTime::from_timestamp(time.seconds, time.nanos.cast_unsigned()).unwrap()
-}
-
 #[tokio::test]
 async fn each_change_is_one_event_with_the_package_after_it() -> Result<()> {
     let mut setup = Setup::new().await?;
@@ -59,11 +54,11 @@ async fn each_change_is_one_event_with_the_package_after_it() -> Result<()> {
 
     let after_creation = json!({
         "ID": id, "Title": "box", "Material": "wood", "MaximumVolume": 700.5, "Reusable": true,
-        "Created": created.format(MICROS).to_string(), "Updated": null,
+        "Created": rfc3339(created), "Updated": null,
     });
     let after_update = json!({
         "ID": id, "Title": "\"crate\" \\ ящик", "Material": "wood", "MaximumVolume": 0.1, "Reusable": true,
-        "Created": created.format(MICROS).to_string(), "Updated": updated.format(MICROS).to_string(),
+        "Created": rfc3339(created), "Updated": rfc3339(updated),
     });
     let payloads: Vec<_> = events.iter().map(|event| event.payload.clone()).collect();
     assert_eq!(payloads, [Some(after_creation), Some(after_update), None]);
@@ -98,7 +93,7 @@ async fn a_payload_does_not_depend_on_the_zone_or_style_of_a_session() -> Result
     setup.client.update_package_v1(change).await?;
     let package = setup.describe(id).await?;
     let payload = events(&setup).await?[1].payload.clone().unwrap();
-    assert_eq!(payload["Created"], json!(utc(package.created.unwrap()).format(MICROS).to_string()));
+    assert_eq!(payload["Created"], json!(rfc3339(utc(package.created.unwrap()))));
     assert_eq!(payload["MaximumVolume"].to_string(), "0.12345679");
     Ok(())
 }

@@ -10,6 +10,7 @@ mod gates;
 mod gateway;
 mod killed;
 mod lifecycle;
+mod messages;
 mod migrations;
 mod observed;
 mod once;

@@ -101,7 +101,20 @@ async fn each_role_may_do_its_part_and_no_more() -> Result<()> {
     assert!(refused.contains("permission denied") && refused.contains("roles.sql"), "{refused}");
     let status = setup.client.create_package_v1(support::box_of_wood()).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal);
-    setup.server.stop().await
+    setup.server.stop().await?;
+
+    // A message needs no right on the table, and one that can be taken away.
+    let as_messages = || TestServer::start(settings(&url, &["--migrate=false", "--outbox=messages"]));
+    let server = as_messages().await?;
+    Client::new(server.channel().await?).create_package_v1(support::box_of_wood()).await?;
+    server.stop().await?;
+    let emit = "function pg_logical_emit_message(boolean, text, text";
+    let arguments =
+        if harness::database::version(&setup.database.url).await? < 17 { ")" } else { ", boolean)" };
+    setup.database.execute(&format!("revoke execute on {emit}{arguments} from public")).await?;
+    let refused = as_messages().await.err().unwrap().to_string();
+    assert!(refused.contains("permission denied"), "{refused}");
+    Ok(())
 }
 
 /// The URL of `database` with another role in it.

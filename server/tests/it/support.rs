@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
 use clap::Command;
 use harness::{Database, Stack};
 use logistic_package_api::config::{Settings, TABLE};
@@ -145,4 +146,13 @@ pub fn box_of_wood() -> CreatePackageV1Request {
 
 pub fn new_title(package_id: u64, title: &str) -> UpdatePackageV1Request {
     UpdatePackageV1Request { package_id, title: title.into(), ..Default::default() }
+}
+
+pub fn utc(time: prost_types::Timestamp) -> DateTime<Utc> {
+    DateTime::from_timestamp(time.seconds, time.nanos.cast_unsigned()).unwrap()
+}
+
+/// As events have it.
+pub fn rfc3339(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
