@@ -191,7 +191,8 @@ impl Error {
             | Self::Publish(PublishError::Restart(error) | PublishError::Sink { error, .. }) => {
                 sink_verdict(error)
             }
-            Self::Publish(PublishError::InVain(..)) => Verdict::Retry,
+            Self::Publish(PublishError::InVain(..) | PublishError::Fenced(_))
+            | Self::Progress(ProgressError::AnotherHistory(_)) => Verdict::Retry,
             // A file that is gone does not come back by itself. Other errors, of a file system that is away say, may pass.
             Self::Unreadable { cause, .. } if cause.sqlstate() == Some("58P01") => halt(UNREADABLE),
             Self::Unreadable { .. } => Verdict::Retry,
@@ -253,11 +254,16 @@ fn sink_verdict(error: &SinkError) -> Verdict {
         | SinkError::Unreachable { .. }
         // A broker that has not loaded its rules yet denies what it will allow, and rights can be granted any time.
         | SinkError::Denied(_)
+        // Whoever has the slot then goes on.
+        | SinkError::Fenced(_)
         | SinkError::Broken(_) => Verdict::Retry,
         SinkError::Refused { what, .. } => halt(refusal_remedy(*what)),
         SinkError::TooManyPartitions { .. } => halt(
             "start walpost again, which then counts the topics that events name from then on: nothing was skipped; if that \
                 does not help, let events name fewer topics",
+        ),
+        SinkError::Position { .. } => halt(
+            "give this slot a topic of its own by --position-topic, and start walpost again: nothing was sent",
         ),
         SinkError::Settings(_) => halt("correct the kafka properties, then start walpost again"),
     }

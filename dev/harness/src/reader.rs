@@ -1,10 +1,12 @@
 //! What arrived on a topic.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -90,6 +92,7 @@ impl Nulls {
 /// Reads all partitions of a topic from their beginning.
 pub struct Reader {
     pub(crate) consumer: Arc<StreamConsumer>,
+    partitions: i32,
 }
 
 impl Reader {
@@ -100,7 +103,7 @@ impl Reader {
             partitions.add_partition_offset(&topic.name, partition, Offset::Beginning)?;
         }
         consumer.assign(&partitions)?;
-        Ok(Self { consumer: Arc::new(consumer) })
+        Ok(Self { consumer: Arc::new(consumer), partitions: topic.partitions })
     }
 
     /// The next record, or none within the given time. A broker that is away is waited for.
@@ -114,15 +117,34 @@ impl Reader {
             match tokio::time::timeout(left, self.consumer.recv()).await {
                 Err(_) => return Ok(None),
                 Ok(Ok(message)) => return Ok(Some(Received::from_message(&message))),
+                Ok(Err(KafkaError::PartitionEOF(_))) => {}
                 Ok(Err(error)) if is_transient(&error) => {}
                 Ok(Err(error)) => return Err(error).context("reading the topic"),
             }
         }
     }
+
+    /// The records up to where each partition ends.
+    pub(crate) async fn to_the_end(&self, within: Duration) -> Result<Vec<Received>> {
+        let (started, mut ended, mut received) = (Instant::now(), BTreeSet::new(), Vec::new());
+        while ended.len() < usize::try_from(self.partitions)? {
+            let left = within.saturating_sub(started.elapsed());
+            let come = tokio::time::timeout(left, self.consumer.recv()).await;
+            match come.with_context(|| {
+                format!("waited {within:?} for the ends of {} partitions", self.partitions)
+            })? {
+                Ok(message) => received.push(Received::from_message(&message)),
+                Err(KafkaError::PartitionEOF(partition)) => drop(ended.insert(partition)),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Err(error).context("reading the topic"),
+            }
+        }
+        Ok(received)
+    }
 }
 
 /// librdkafka tells of a lost broker as of a message, and goes on by itself.
-fn is_transient(error: &rdkafka::error::KafkaError) -> bool {
+fn is_transient(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode::{
         AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve,
     };

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use kafka_token::{SignIn, Source, Tokens};
 
-use super::MissingTopics;
+use super::{MissingTopics, NewTopic, slot_name};
 use settings::Values;
 use walpost_core::event::template::Template;
+use walpost_core::publish::pattern::TopicPattern;
 
 /// Where Kafka is, and how records are sent.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct KafkaSettings {
     pub peer_timeout: Duration,
     /// An event whose time lies further back when it is published carries the time of its publishing instead.
     pub late_after: Option<Duration>,
+    /// With exactly-once delivery: the topic that holds the position, whose name is the transactional id as well.
+    pub position_topic: Option<String>,
 }
 
 impl std::fmt::Debug for KafkaSettings {
@@ -42,6 +45,7 @@ impl std::fmt::Debug for KafkaSettings {
             sign_in,
             peer_timeout,
             late_after,
+            position_topic,
         } = self;
         let names: Vec<_> = properties.keys().collect();
         f.debug_struct("KafkaSettings")
@@ -53,6 +57,7 @@ impl std::fmt::Debug for KafkaSettings {
             .field("sign_in", sign_in)
             .field("peer_timeout", peer_timeout)
             .field("late_after", late_after)
+            .field("position_topic", position_topic)
             .finish()
     }
 }
@@ -68,7 +73,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["message.timeout.ms", "delivery.timeout.ms"], "an event that expires in the queue is lost"),
     (&["retries", "message.send.max.retries"], "an event that is given up is lost"),
     (&["partitioner"], "events of one key would go to another partition than Java's clients expect"),
-    (&["transactional.id"], "walpost does not use Kafka transactions"),
+    (
+        &["transactional.id"],
+        "with --delivery=exactly-once it is the name of --position-topic; else there are no transactions",
+    ),
     (&["delivery.report.only.error"], "without a report for each record nothing is ever confirmed"),
     (
         &[
@@ -93,7 +101,12 @@ impl KafkaSettings {
         let missing = MissingTopics::read(values, dead_letter_topic.is_some());
         let late_after_ms = values.number("late-after-ms", 0..=LATE_AFTER_MS_MAX)?;
         let late_after = (late_after_ms > 0).then(|| Duration::from_millis(late_after_ms));
-        Some(Self { dead_letter_topic, missing: missing?, late_after, ..kafka? })
+        let position_topic = position_topic(values, &topics, dead_letter_topic.as_deref());
+        let mut missing = missing?;
+        if let Some(new) = position_topic.as_deref().and_then(new_position_topic) {
+            missing = missing.with(new);
+        }
+        Some(Self { dead_letter_topic, missing, late_after, position_topic, ..kafka? })
     }
 
     /// For one who only looks: any topic may be looked at, that of dead letters, too.
@@ -116,6 +129,7 @@ impl KafkaSettings {
             sign_in,
             peer_timeout,
             late_after: None,
+            position_topic: None,
         })
     }
 }
@@ -205,6 +219,34 @@ fn dead_letter_topic(values: &mut Values, topics: &[String]) -> Option<String> {
         (true, _) => return Some(name),
     }
     None
+}
+
+/// The topic that holds the position, where delivery is exactly once.
+fn position_topic(values: &mut Values, topics: &[String], dead_letters: Option<&str>) -> Option<String> {
+    let is_wanted = values.parse_with("delivery", |text| match text {
+        "at-least-once" => Ok(false),
+        "exactly-once" => Ok(true),
+        _ => Err("expected at-least-once or exactly-once".into()),
+    });
+    let named = values.text("position-topic").and_then(|_| values.parse_with("position-topic", topic_name));
+    if is_wanted != Some(true) {
+        return None;
+    }
+    let slot = values.text("slot").filter(|slot| slot_name(slot).is_ok()).unwrap_or_default();
+    let name = named.unwrap_or_else(|| format!("walpost-position-{slot}"));
+    if topics.contains(&name) || dead_letters == Some(&name) {
+        values.mistake("position-topic must be another topic than those of events and of dead letters");
+    }
+    Some(name)
+}
+
+/// One partition, so that there is one last position; compacted, so that it stays for ever; in small segments, since only
+/// those that are full are compacted.
+fn new_position_topic(name: &str) -> Option<NewTopic> {
+    let properties = [("cleanup.policy", "compact"), ("segment.bytes", "16777216")];
+    let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let pattern = TopicPattern::parse(name).ok()?;
+    Some(NewTopic { pattern, partitions: Some(1), replication: None, properties: properties.into() })
 }
 
 fn broker_list(text: &str) -> Result<String, String> {

@@ -238,6 +238,20 @@ pub const TABLE: Table = Table {
             apart (needs --poison=dead-letter). Topics that settings name in full are always waited for.",
         ),
         Setting::new(
+            "delivery",
+            "PROMISE",
+            "at-least-once",
+            "`at-least-once`: after a crash, events may come again, with the same id. `exactly-once`: records and the position go \
+            in one Kafka transaction, so consumers with `isolation.level=read_committed` see each event once, in order; \
+            needs a topic for the position, see --position-topic.",
+        ),
+        Setting::optional(
+            "position-topic",
+            "NAME",
+            "With --delivery=exactly-once: the topic that holds the position, of this slot and of no other; its name is the \
+            transactional id, too. It is made where it is missing: one partition, compacted. Absent: `walpost-position-SLOT`.",
+        ),
+        Setting::new(
             "late-after-ms",
             "MS",
             "0",

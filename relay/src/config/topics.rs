@@ -68,6 +68,15 @@ impl MissingTopics {
         Some(Self { unknown: unknown?, made: made.into() })
     }
 
+    /// A topic that is made as it must be, unless a pattern of the settings is its very name.
+    pub(super) fn with(mut self, new: NewTopic) -> Self {
+        let name = new.pattern.to_string();
+        if !self.made.iter().any(|made| made.pattern.to_string() == name) {
+            self.made = [new].into_iter().chain(self.made.iter().cloned()).collect();
+        }
+        self
+    }
+
     /// How a topic of this name is to be made, where it is to be.
     #[must_use]
     pub fn to_be_made(&self, name: &str) -> Option<&NewTopic> {

@@ -171,6 +171,8 @@ impl Asker {
         let mut config = config.clone();
         config.set("statistics.interval.ms", "0");
         config.set("enable.idempotence", "false").set("enable.gapless.guarantee", "false");
+        // The name of the one that sends.
+        config.remove("transactional.id");
         Self { config, sign_in }
     }
 

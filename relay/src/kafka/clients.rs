@@ -14,6 +14,9 @@ use walpost_core::publish::sink::{Batching, SinkError};
 /// How often the producer says how it is doing: as often as a near Prometheus scrapes.
 const STATISTICS_INTERVAL_MS: &str = "5000";
 
+/// How long a transaction may be open until Kafka aborts it: librdkafka's default.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// librdkafka's default for `message.max.bytes` and, nearly, for `batch.size`.
 const MESSAGE_MAX_BYTES: usize = 1_000_000;
 
@@ -34,6 +37,10 @@ pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> 
         .set("socket.timeout.ms", kafka.peer_timeout.as_millis().to_string())
         .set("socket.keepalive.enable", "true")
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    if kafka.position_topic.is_some() {
+        let timeout = TRANSACTION_TIMEOUT.max(kafka.peer_timeout);
+        config.set("transaction.timeout.ms", timeout.as_millis().to_string());
+    }
     for (name, value) in &kafka.properties {
         config.set(name, value);
     }
@@ -45,11 +52,23 @@ pub(super) fn producer_config(kafka: &KafkaSettings, window: WindowSettings) -> 
         .set("enable.gapless.guarantee", "true")
         .set("message.timeout.ms", "0")
         .set("partitioner", "murmur2_random")
-        // One more: a record is reported before it has left the queue.
-        .set("queue.buffering.max.messages", (window.records + 1).to_string())
+        // One more, since a record is reported before it has left the queue, and one for the mark of a transaction.
+        .set("queue.buffering.max.messages", (window.records + 2).to_string())
         .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
         .set("allow.auto.create.topics", "false");
+    if let Some(name) = &kafka.position_topic {
+        make_transactional(&mut config, name);
+    }
     config
+}
+
+/// What fails for good ends the transaction with all that is in it, so there are no gaps; and nothing may outlast it.
+fn make_transactional(config: &mut ClientConfig, id: &str) {
+    let timeout = config.get("transaction.timeout.ms").unwrap_or_default().to_owned();
+    config
+        .set("transactional.id", id)
+        .set("enable.gapless.guarantee", "false")
+        .set("message.timeout.ms", timeout);
 }
 
 /// librdkafka counts what it adds to a record; twice the window leaves room for it. And the largest record must fit, or

@@ -111,6 +111,7 @@ fn is_of_a_producers_state(code: RDKafkaErrorCode) -> bool {
             | Code::InvalidProducerIdMapping
             | Code::UnknownProducerId
             | Code::ProducerFenced
+            | Code::Fenced
             | Code::State
             | Code::Inconsistent
     )

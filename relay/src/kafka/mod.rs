@@ -34,6 +34,7 @@ mod lanes;
 mod librdkafka;
 pub mod making;
 pub mod murmur2;
+pub mod position;
 mod readiness;
 mod stall;
 pub mod statistics;
@@ -43,6 +44,7 @@ pub mod tally;
 mod topic;
 mod topics;
 pub mod traced;
+mod transacting;
 mod witnesses;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -64,17 +66,22 @@ use clients::{group, halve_batches, producer_config, statistics_interval, unusab
 use failure::{failure, is_about_the_producer, is_denied, of_code};
 use lanes::{from_opaque, opaque};
 use making::Maker;
+use position::PositionTopic;
 use stall::Stall;
 use tally::TallyCell;
 use topics::Topics;
+use transacting::{MARK, Transacting, is_fenced};
 use witnesses::Looks;
+
+pub use transacting::Found;
 
 use self::statistics::StatisticsCell;
 use crate::config::{KafkaSettings, UnknownTopic, WindowSettings};
 use walpost_core::clock;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
-use walpost_core::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
+use walpost_core::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
+use walpost_core::publish::transactions::Reach;
 use walpost_core::window::progress::Sequence;
 
 /// Reports taken at a time.
@@ -124,6 +131,8 @@ pub struct KafkaSink {
     /// Since the last replacement: whether it was for being stuck.
     stuck: bool,
     peer_timeout: Duration,
+    /// With exactly-once delivery.
+    transacting: Option<Transacting>,
 }
 
 impl KafkaSink {
@@ -159,6 +168,7 @@ impl KafkaSink {
             looks: Looks::new(),
             stuck: false,
             peer_timeout: kafka.peer_timeout,
+            transacting: PositionTopic::of(kafka).map(|topic| Transacting::new(topic, kafka.peer_timeout)),
         })
     }
 
@@ -189,7 +199,14 @@ impl KafkaSink {
         self.topics.set_time(clock::unix_millis());
         let mut deliveries = std::mem::take(&mut self.deliveries);
         for Delivery { lane, sequence, outcome, at } in deliveries.drain(..) {
-            self.topics.reported(lane, outcome.is_ok(), is_of_a_missing_topic(&outcome), at);
+            if sequence != MARK {
+                self.topics.reported(lane, outcome.is_ok(), is_of_a_missing_topic(&outcome), at);
+            }
+            if let (Some(transacting), Ok(())) = (&mut self.transacting, &outcome) {
+                transacting.stored(sequence);
+                continue;
+            }
+            let sequence = if sequence == MARK { Sequence::MAX } else { sequence };
             let outcome = outcome.map_err(|failed| failed.judged_by(|error| self.judge(error)));
             into.push(Report { sequence, outcome });
         }
@@ -198,10 +215,17 @@ impl KafkaSink {
 
     /// What an error means. Where the producer gave the record back because it is broken itself, the reason is asked for.
     fn judge(&self, error: &KafkaError) -> SinkError {
-        let about_the_producer = error.rdkafka_error_code().is_some_and(is_about_the_producer);
+        let code = error.rdkafka_error_code();
+        if self.transacting.is_some() && code.is_some_and(is_fenced) {
+            return SinkError::Fenced(error.to_string());
+        }
+        let about_the_producer = code.is_some_and(is_about_the_producer);
         match self.producer.client().fatal_error().filter(|_| about_the_producer) {
             Some((code, reason)) => match of_code(code, reason) {
                 denied @ SinkError::Denied(_) => denied,
+                other if self.transacting.is_some() && is_fenced(code) => {
+                    SinkError::Fenced(other.to_string())
+                }
                 // What broke the producer is no fault of this record's: its own report says so where it is.
                 other => SinkError::Broken(other.to_string()),
             },
@@ -223,7 +247,11 @@ impl KafkaSink {
 
     /// Waits for what comes next: see [`Sink::reports`].
     async fn next(&mut self, into: &mut Vec<Report>) {
+        if self.transacting.as_mut().is_some_and(|transacting| transacting.give_resolved(into)) {
+            return;
+        }
         loop {
+            self.go_on_transacting();
             let due = self.stall.due().filter(|_| self.probe.is_none());
             let look = self.looks.due().filter(|_| self.topics.are_suspected());
             tokio::select! {
@@ -231,8 +259,10 @@ impl KafkaSink {
                 // Never closed: this side holds the producer, and with it the sender.
                 _ = self.reports.recv_many(&mut self.deliveries, REPORTS_MAX) => {
                     self.probe = None;
-                    return self.take(into);
+                    self.take(into);
+                    return self.go_on_transacting();
                 }
+                done = transacting::next(&mut self.transacting) => return self.transacted(done, into),
                 // Behind reports, which came first; what waits for it is sent again now.
                 answered = Question::answer(&mut self.question), if self.question.is_some() => {
                     return self.answered(answered);
@@ -295,8 +325,14 @@ impl Sink for KafkaSink {
         };
         let lane = topic.lane(partition);
         let now = || Instant::now().into_std();
+        if self.transacting.as_ref().is_some_and(|transacting| !transacting.takes_records()) {
+            return Err(SinkError::Full);
+        }
         if !topic.partitions.admits(partition, timestamp_ms, bytes, now) {
             return Err(SinkError::Held(lane));
+        }
+        if let Some(transacting) = &mut self.transacting {
+            transacting.open_for_a_record(&self.producer)?;
         }
         let mut message = BaseRecord::with_opaque_to(record.topic.name, opaque(sequence, lane))
             .partition(i32::try_from(partition).unwrap_or(i32::MAX))
@@ -308,6 +344,9 @@ impl Sink for KafkaSink {
             Ok(()) => {
                 topic.partitions.handed_over(partition, timestamp_ms, bytes);
                 self.stall.sent(Instant::now);
+                if let Some(transacting) = &mut self.transacting {
+                    transacting.handed_over();
+                }
                 Ok(())
             }
             Err((error, _)) => {
@@ -322,6 +361,20 @@ impl Sink for KafkaSink {
     fn idle(&mut self) {
         self.topics.set_time(clock::unix_millis());
         self.topics.idle();
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.transacting.as_ref().map_or(Transaction::None, Transacting::state)
+    }
+
+    fn close(&mut self, reach: Reach) -> Result<(), SinkError> {
+        self.close_transaction(reach)
+    }
+
+    fn forget(&mut self) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.forget();
+        }
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
@@ -342,6 +395,9 @@ impl Sink for KafkaSink {
         let (producer, reports) = start(&config, self.sign_in.clone(), &self.complaint, &self.statistics)
             .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
         self.producer = producer;
+        if let Some(transacting) = &mut self.transacting {
+            transacting.replaced();
+        }
         (self.probe, self.question) = (None, None);
         self.looks.forget();
         self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
@@ -353,6 +409,10 @@ impl Sink for KafkaSink {
         });
         drop(purged.await);
         while let Ok(Delivery { lane, sequence, outcome, at }) = left.try_recv() {
+            // What was stored in a transaction that is over does not count.
+            if self.transacting.is_some() && outcome.is_ok() || sequence == MARK {
+                continue;
+            }
             self.topics.reported(lane, outcome.is_ok(), is_of_a_missing_topic(&outcome), at);
             let outcome = outcome.map_err(|failed| failed.judged_by(failure));
             into.push(Report { sequence, outcome });

@@ -27,6 +27,7 @@ fn settings(brokers: String) -> (KafkaSettings, WindowSettings) {
         sign_in: None,
         peer_timeout: Duration::from_secs(2),
         late_after: None,
+        position_topic: None,
     };
     (kafka, WindowSettings { records: 1_000, bytes: 1 << 20 })
 }

@@ -12,7 +12,8 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 use walpost_core::event::record::{Content, Record};
-use walpost_core::publish::sink::{Batching, Report, Sink, SinkError};
+use walpost_core::publish::sink::{Batching, Report, Sink, SinkError, Transaction};
+use walpost_core::publish::transactions::Reach;
 use walpost_core::window::progress::Sequence;
 
 /// Where spans are made.
@@ -100,6 +101,18 @@ impl<S: Sink + Send> Sink for Traced<S> {
 
     fn idle(&mut self) {
         self.inner.idle();
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.inner.transaction()
+    }
+
+    fn close(&mut self, reach: Reach) -> Result<(), SinkError> {
+        self.inner.close(reach)
+    }
+
+    fn forget(&mut self) {
+        self.inner.forget();
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {

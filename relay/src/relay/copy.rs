@@ -27,7 +27,7 @@ use walpost_core::event::position::{Entry, PlacedRow, Position};
 use walpost_core::event::render::Renderer;
 use walpost_core::event::{OutboxTable, Plan, Types};
 use walpost_core::lsn::Lsn;
-use walpost_core::pgoutput::{Relation, Tuple};
+use walpost_core::pgoutput::{Oid, Relation, Tuple};
 use walpost_core::window::copied::{Copied, CopyId};
 
 /// Rows taken before reports and timers are looked at again.
@@ -82,7 +82,7 @@ impl Relay {
             slot_timeout: settings.timing.slot_timeout,
             rows_max: (settings.window.records / 2).max(1),
             epoch,
-            earlier: self.copied.as_ref().and_then(|copied| Some((copied.of, copied.given()?))),
+            earlier: self.copied_earlier(outbox.relation.id),
             acknowledged,
         };
         let mut reading = Reading {
@@ -109,12 +109,12 @@ impl Relay {
                 return Err(error);
             }
         }
-        let copy = self.copied.as_ref().map(|copied| copied.of).ok_or(Error::Superseded)?;
+        let copy = self.publisher.copied().map(|copied| copied.of).ok_or(Error::Superseded)?;
         let finishing = holder.finish_backfill(&session, copy);
         if !session.within("write down that the copy has ended", finishing).await? {
             return Err(Error::Superseded);
         }
-        self.copied = None;
+        *self.publisher.copied_mut() = None;
         tracing::info!(
             table = reading.table,
             rows = reading.published,
@@ -159,7 +159,7 @@ impl Relay {
                 }
             }
             let oldest = self.publisher.progress().oldest_sequence();
-            if let Some(copied) = &mut self.copied {
+            if let Some(copied) = self.publisher.copied_mut() {
                 reading.acknowledged.send_replace(copied.acknowledged(oldest));
             }
             self.vitals.show(&self.publisher, self.acknowledged_at_persist);
@@ -218,6 +218,9 @@ impl Relay {
                     self.give(id);
                 }
                 self.enter_row(&row, reading)?;
+                if !row.in_order || !self.settings.window.is_open(1, &self.publisher) {
+                    self.go_on_without_order();
+                }
             }
         }
         Ok(())
@@ -225,8 +228,9 @@ impl Relay {
 
     /// Where the window still holds what an earlier session of the same copy read, the account of it goes on.
     fn begin_copy(&mut self, copy: CopyId, through: Option<i64>) {
-        if self.copied.as_ref().is_none_or(|copied| copied.of != copy || copied.given() != through) {
-            self.copied = Some(Copied::new(copy, through));
+        if self.publisher.copied().is_none_or(|copied| copied.of != copy || copied.given() != through) {
+            let next = self.publisher.progress().next_sequence();
+            *self.publisher.copied_mut() = Some(Copied::new(copy, through, next));
         }
         if let Some(through) = through {
             tracing::info!(
@@ -238,9 +242,23 @@ impl Relay {
 
     fn give(&mut self, id: i64) {
         let next = self.publisher.progress().next_sequence();
-        if let Some(copied) = &mut self.copied {
+        if let Some(copied) = self.publisher.copied_mut() {
             copied.give(id, next);
         }
+    }
+
+    /// Of rows in no order, and of more rows of one number than the window takes, nothing can be said in their midst.
+    fn go_on_without_order(&mut self) {
+        let next = self.publisher.progress().next_sequence();
+        if let Some(copied) = self.publisher.copied_mut() {
+            copied.go_on_without_order(next);
+        }
+    }
+
+    /// How far the copy of a table was in an earlier session of this process, or is in Kafka, as the position there says.
+    fn copied_earlier(&self, table: Oid) -> Option<(CopyId, i64)> {
+        let own = self.publisher.copied().and_then(|copied| Some((copied.of, copied.given()?)));
+        own.or(self.copied_before).filter(|(copy, _)| copy.table == table)
     }
 
     fn enter_row(&mut self, row: &TableRow, reading: &mut Reading) -> Result<(), Error> {
@@ -297,7 +315,8 @@ impl Relay {
         }
         let in_flight = self.publisher.progress().records();
         let oldest = self.publisher.progress().oldest_sequence();
-        let through = self.copied.as_mut().and_then(|copied| Some((copied.of, copied.acknowledged(oldest)?)));
+        let copied = self.publisher.copied_mut().as_mut();
+        let through = copied.and_then(|copied| Some((copied.of, copied.acknowledged(oldest)?)));
         if let Some((copy, id)) = through {
             // A little more where the deadline has passed: it is one small write.
             let deadline = deadline.max(Instant::now() + super::session::CLOSE_TIMEOUT);

@@ -7,6 +7,7 @@ pub mod backfill;
 mod cleaner;
 mod confirm;
 mod copy;
+mod exactly_once;
 mod open;
 mod pace;
 mod session;
@@ -35,9 +36,10 @@ use unreadable::Unreadable;
 use walpost_core::event::render::Renderer;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Oid;
-use walpost_core::publish::Publisher;
 use walpost_core::publish::sink::SinkError;
-use walpost_core::window::copied::Copied;
+use walpost_core::publish::{PublishError, Publisher};
+use walpost_core::window::copied::CopyId;
+use walpost_core::window::progress::ProgressError;
 use watchdog::Patience;
 
 /// The first wait after a failure.
@@ -84,8 +86,10 @@ pub struct Relay {
     appeared: Vec<Oid>,
     /// Of these, those that were looked for in vain, and where the WAL ended then.
     gone: BTreeMap<Oid, Lsn>,
-    /// How far the copy of a table is, while there is one.
-    copied: Option<Copied>,
+    /// How far the copy of a table is in Kafka, as the position there says.
+    copied_before: Option<(CopyId, i64)>,
+    /// The server has another history than the position in Kafka says: it counts no more.
+    distrusts_position: bool,
     /// Rows of the table are known to be left to publish.
     has_rows_left: bool,
     vitals: Vitals,
@@ -121,7 +125,8 @@ impl Relay {
             unreadable: Unreadable::default(),
             appeared: Vec::new(),
             gone: BTreeMap::new(),
-            copied: None,
+            copied_before: None,
+            distrusts_position: false,
             has_rows_left: false,
             vitals,
         })
@@ -142,7 +147,10 @@ impl Relay {
                 Ok(stopped) => return Ok(stopped),
                 Err(error) => error,
             };
-            if matches!(error, Error::Paused(_) | Error::Superseded) {
+            if let Error::Progress(ProgressError::AnotherHistory(_)) = &error {
+                self.distrusts_position = true;
+            }
+            if gives_up(&error) {
                 // Before anything else: a queue that is still being sent is the successor's by now.
                 self.give_up().await;
             }
@@ -196,4 +204,15 @@ impl Relay {
             }
         }
     }
+}
+
+/// Whether what is in flight is not this relay's to send any more, or was not to be passed over.
+fn gives_up(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Paused(_)
+            | Error::Superseded
+            | Error::Publish(PublishError::Fenced(_))
+            | Error::Progress(ProgressError::AnotherHistory(_))
+    )
 }

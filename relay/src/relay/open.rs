@@ -52,6 +52,8 @@ impl Relay {
         let holder = session.within("take the slot", taking).await?;
         self.check_for_the_past(found.memory.confirmed, flushed).await?;
         self.begin(server.clone(), holder.epoch).await?;
+        self.go_on_from_kafka(&found, &server, holder.epoch).await?;
+        self.publisher.progress_mut().connected();
         tracing::info!(
             slot = self.settings.source.slot,
             at = %found.remembered,
@@ -68,7 +70,8 @@ impl Relay {
     /// events; 0 where only the rows say which those are.
     async fn check_topics(&mut self, timeout: Duration) -> Result<usize, Error> {
         let kafka = &self.settings.kafka;
-        let names: Vec<_> = kafka.topics.iter().chain(&kafka.dead_letter_topic).map(String::as_str).collect();
+        let others = kafka.dead_letter_topic.iter().chain(&kafka.position_topic);
+        let names: Vec<_> = kafka.topics.iter().chain(others).map(String::as_str).collect();
         let counts = self.publisher.sink_mut().inner_mut().check_topics(&names, timeout).await?;
         Ok(counts.iter().take(kafka.topics.len()).sum())
     }
@@ -198,7 +201,6 @@ impl Relay {
             tracing::warn!(timeline = server.timeline, "another timeline: events in flight are read again");
             self.abandon().await?;
         }
-        self.publisher.progress_mut().connected();
         self.server = Some(server);
         self.epoch = Some(epoch);
         Ok(())
@@ -208,7 +210,7 @@ impl Relay {
     /// position to whoever has the slot.
     pub(super) async fn abandon(&mut self) -> Result<(), Error> {
         self.epoch = None;
-        self.copied = None;
+        self.copied_before = None;
         self.remembered = Lsn::ZERO;
         self.publisher.abandon().await?;
         self.publisher.sink_mut().inner_mut().forget_awaited();

@@ -205,7 +205,7 @@ impl Relay {
                 // 4: what the guard says, on which a confirmation waits.
                 event = guard.next() => match event {
                     GuardEvent::Remembered(lsn) => {
-                        self.remembered = self.remembered.max(lsn);
+                        self.has_remembered(lsn);
                         let next = confirming.remembered(lsn, self.publisher.progress().confirmable());
                         self.acknowledged_at_persist = confirming.acknowledged_at_persist();
                         self.act(next, &stream, &guard);
@@ -326,6 +326,11 @@ impl Relay {
         }
     }
 
+    fn has_remembered(&mut self, lsn: Lsn) {
+        self.remembered = self.remembered.max(lsn);
+        self.publisher.sink_mut().inner_mut().remembered(self.remembered);
+    }
+
     fn act(&self, next: Next, stream: &Stream, guard: &Guard) {
         match next {
             Next::Nothing => {}
@@ -371,10 +376,7 @@ impl Relay {
                 }
                 taken => Ok(taken?),
             },
-            StreamEvent::Keepalive(wal_end) => {
-                self.publisher.progress_mut().keepalive(wal_end);
-                Ok(())
-            }
+            StreamEvent::Keepalive(wal_end) => Ok(self.publisher.progress_mut().keepalive(wal_end)?),
         }
     }
 
@@ -427,7 +429,7 @@ impl Relay {
         while !confirming.is_confirmed(target) {
             match timeout_at(deadline, guard.next()).await {
                 Ok(GuardEvent::Remembered(lsn)) => {
-                    self.remembered = self.remembered.max(lsn);
+                    self.has_remembered(lsn);
                     self.act(confirming.remembered(lsn, target), stream, guard);
                 }
                 // A table that is not what it was is no reason to forget what was acknowledged.

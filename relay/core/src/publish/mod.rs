@@ -184,8 +184,9 @@ impl<S: Sink> Publisher<S> {
     }
 
     /// Every event of the stream up to this place is in Kafka, as a marker there says. `is_ahead` says that the slot stands
-    /// before it. For a window in which nothing is.
+    /// before it. Whatever is in flight is given up; the producer is one that has sent nothing.
     pub fn resume(&mut self, place: Option<Place>, is_ahead: bool) {
+        self.give_up();
         self.place = place;
         if let Some(place) = place {
             self.progress.resume(place, is_ahead);
@@ -487,13 +488,17 @@ impl<S: Sink> Publisher<S> {
     pub async fn abandon(&mut self) -> Result<(), PublishError> {
         self.sink.forget();
         self.sink.restart(Batching::Together, &mut self.reports).await.map_err(PublishError::Restart)?;
+        self.give_up();
+        Ok(())
+    }
+
+    fn give_up(&mut self) {
         self.careful_until = None;
         self.reports.clear();
         self.broken = None;
         (self.copied, self.place) = (None, None);
         self.progress.forget();
         self.begin_again(Batching::Together);
-        Ok(())
     }
 
     /// Enters acknowledgements, and why the producer is broken, if it is.
@@ -522,7 +527,8 @@ impl<S: Sink> Publisher<S> {
             }
         }
         self.reports = reports;
-        if let Some((_, place)) = self.closing.take_if(|(until, _)| self.progress.oldest_sequence() >= *until) {
+        if let Some((_, place)) = self.closing.take_if(|(until, _)| self.progress.oldest_sequence() >= *until)
+        {
             self.place = place;
         }
         for (sequence, error) in refused {

@@ -116,8 +116,18 @@ pub enum SinkError {
     #[error("the producer is broken: {0}")]
     Broken(String),
     /// Another producer has this one's name, or this one's transaction was open for too long: it sends nothing more.
-    #[error("Kafka takes nothing more from this producer: {0}; what it did not commit is sent again by who has the slot")]
+    #[error(
+        "Kafka takes nothing more from this producer: {0}; what it did not commit is sent again by who has the slot"
+    )]
     Fenced(String),
+    /// What the topic of the position holds is none of this slot's.
+    #[error("the topic `{topic}` cannot hold the position of this slot: {why}")]
+    Position {
+        /// The topic.
+        topic: String,
+        /// Why.
+        why: String,
+    },
     /// The settings do not make a producer.
     #[error("librdkafka refuses its settings: {0}")]
     Settings(String),

@@ -126,8 +126,8 @@ fn check(chosen: &[Chosen]) -> Result<(), CommandError> {
 /// With a topic for all of them, no other has to be there.
 fn of_topics(kafka: &KafkaSettings, options: &ReplayOptions) -> KafkaSettings {
     let topics = if options.to.is_some() { Vec::new() } else { kafka.topics.clone() };
-    // A row that gives no record is left out, and named.
-    KafkaSettings { topics, dead_letter_topic: None, ..kafka.clone() }
+    // A row that gives no record is left out, and named. A repeat is in no transaction of the relay's: its name is the relay's.
+    KafkaSettings { topics, dead_letter_topic: None, position_topic: None, ..kafka.clone() }
 }
 
 /// Says what would be sent.

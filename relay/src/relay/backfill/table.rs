@@ -62,6 +62,8 @@ pub struct TableRow {
     pub id: Option<i64>,
     /// Every row up to this id was given before.
     pub behind: Option<i64>,
+    /// Rows come in the order of their ids here.
+    pub in_order: bool,
 }
 
 /// What is read, and where from.
@@ -292,9 +294,9 @@ impl<'a> Reader<'a> {
         page.count += 1;
         let tuple = (!is_published).then(|| tuple(&row, values));
         page.bytes += ROW_BYTES + tuple.as_ref().map_or(0, Tuple::bytes);
-        let behind = page.behind;
+        let (behind, in_order) = (page.behind, !page.is_rest);
         self.state = State::Reading(page);
-        Ok(Some(Given::Row(TableRow { tuple, id, behind })))
+        Ok(Some(Given::Row(TableRow { tuple, id, behind, in_order })))
     }
 
     /// The rows are read by the description of the table that the session began with.

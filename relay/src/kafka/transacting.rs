@@ -1,0 +1,303 @@
+//! Kafka's transactions, with exactly-once delivery: begins them, asks for their commit, and finds out what Kafka holds where
+//! an answer was lost.
+//!
+//! What is asked for waits on a thread where it may; the loop goes on meanwhile, and nothing is handed over. A commit is asked
+//! for once every record is known to be stored, with its offset: librdkafka would wait for that, too, but in steps of a tenth
+//! of a second, and would count a record that it only concludes to be stored.
+//!
+//! A producer that is replaced has the same name, so it ends whatever the old one had open, and may send once it has read the
+//! position that was committed last. A producer that was fenced is not replaced: another relay may have the slot. The session
+//! ends, and whoever has the slot then begins from the position.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::failure::{failure, is_denied};
+use super::lanes::opaque;
+use super::position::{Identity, Position, PositionTopic};
+use super::{Client, KafkaSink};
+use walpost_core::lsn::Lsn;
+use walpost_core::publish::sink::{Lane, Report, SinkError, Transaction};
+use walpost_core::publish::transactions::{Mark, Reach, Transactions};
+use walpost_core::window::progress::Sequence;
+
+/// The number of the record that holds the position: none of the window's, and small enough to travel.
+pub(super) const MARK: Sequence = (1 << 43) - 1;
+
+/// What Kafka holds, where it is not what was expected: of a process that has just started, or of another relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found(pub Position);
+
+/// What a thread waits for.
+enum Work {
+    Opening(JoinHandle<Result<Option<Position>, SinkError>>),
+    Committing(JoinHandle<Result<(), SinkError>>),
+}
+
+/// What came of it.
+pub(super) enum Done {
+    Opened(Result<Option<Position>, SinkError>),
+    Committed(Result<(), SinkError>),
+}
+
+/// The transactions of the sink's producers.
+pub(super) struct Transacting {
+    topic: PositionTopic,
+    transactions: Transactions,
+    /// In whose name positions are written; none while another may have the slot.
+    identity: Option<Identity>,
+    remembered: Lsn,
+    work: Option<Work>,
+    /// Reports on a transaction that was found out to be committed.
+    resolved: Vec<Report>,
+    timeout: Duration,
+}
+
+impl Transacting {
+    pub(super) fn new(topic: PositionTopic, timeout: Duration) -> Self {
+        let (transactions, remembered, resolved) = (Transactions::default(), Lsn::ZERO, Vec::new());
+        Self { topic, transactions, identity: None, remembered, work: None, resolved, timeout }
+    }
+
+    pub(super) fn state(&self) -> Transaction {
+        self.transactions.state(|| Instant::now().into_std())
+    }
+
+    /// Makes sure that a transaction is open for a record that is handed over now.
+    pub(super) fn open_for_a_record(&mut self, producer: &Client) -> Result<(), SinkError> {
+        if self.transactions.is_open() {
+            return Ok(());
+        }
+        if !self.transactions.is_ready() {
+            return Err(SinkError::Full);
+        }
+        producer.begin_transaction().map_err(|error| understood(&error))?;
+        self.transactions.begun(Instant::now().into_std());
+        Ok(())
+    }
+
+    /// Whether a record may be handed over, once a transaction is open.
+    pub(super) fn takes_records(&self) -> bool {
+        self.transactions.is_open() || self.transactions.is_ready()
+    }
+
+    pub(super) fn handed_over(&mut self) {
+        self.transactions.handed_over();
+    }
+
+    /// A record of the open transaction is stored, or the one with the position.
+    pub(super) fn stored(&mut self, sequence: Sequence) {
+        self.transactions.stored((sequence != MARK).then_some(sequence));
+    }
+
+    fn close(&mut self, producer: &Client, reach: Reach) -> Result<(), SinkError> {
+        let Some(of) = self.identity.clone().filter(|_| self.transactions.is_open()) else {
+            return Err(SinkError::Full);
+        };
+        let mark = self.transactions.mark(reach);
+        let position = Position { of, remembered: self.remembered, mark };
+        let broken = |error: serde_json::Error| SinkError::Broken(error.to_string());
+        let (value, key) = (position.write().map_err(broken)?, position.of.slot);
+        let record = BaseRecord::with_opaque_to(&self.topic.name, opaque(MARK, Lane(0)));
+        let sent = producer.send(record.partition(0).key(&key).payload(&value));
+        sent.map_err(|(error, _)| failure(&error))?;
+        self.transactions.closed(mark);
+        Ok(())
+    }
+
+    /// Begins what is to be waited for, if anything is.
+    fn go_on(&mut self, producer: &Arc<Client>) {
+        if self.work.is_some() {
+            return;
+        }
+        if self.transactions.is_complete() {
+            self.transactions.committing();
+            let (producer, timeout) = (Arc::clone(producer), self.timeout);
+            self.work =
+                Some(Work::Committing(tokio::task::spawn_blocking(move || commit(&producer, timeout))));
+        } else if self.transactions.is_shut() && self.identity.is_some() {
+            self.work = Some(self.opening(producer));
+        }
+    }
+
+    fn opening(&self, producer: &Arc<Client>) -> Work {
+        let (producer, topic, timeout) = (Arc::clone(producer), self.topic.clone(), self.timeout);
+        Work::Opening(tokio::task::spawn_blocking(move || {
+            initiate(&producer, timeout)?;
+            topic.last(timeout)
+        }))
+    }
+
+    /// Waits for what was begun, for ever where nothing was. Safe to drop while it waits.
+    async fn done(&mut self) -> Done {
+        let gone = |error: tokio::task::JoinError| SinkError::Broken(error.to_string());
+        let done = match &mut self.work {
+            None => std::future::pending().await,
+            Some(Work::Opening(work)) => Done::Opened(work.await.unwrap_or_else(|error| Err(gone(error)))),
+            Some(Work::Committing(work)) => {
+                Done::Committed(work.await.unwrap_or_else(|error| Err(gone(error))))
+            }
+        };
+        self.work = None;
+        done
+    }
+
+    /// Reports on what was found out.
+    pub(super) fn give_resolved(&mut self, into: &mut Vec<Report>) -> bool {
+        into.append(&mut self.resolved);
+        !into.is_empty()
+    }
+
+    /// Takes what was waited for; why the producer must be replaced, or sends nothing more, if so.
+    pub(super) fn take(&mut self, done: Done, into: &mut Vec<Report>) -> Result<(), SinkError> {
+        match done {
+            Done::Committed(Ok(())) => self.transactions.committed(into),
+            Done::Committed(Err(error)) => return Err(error),
+            Done::Opened(found) => {
+                let found = found?;
+                if !self.transactions.opened(found.as_ref().map(|position| position.mark), into) {
+                    return Err(SinkError::Fenced("another has written the position meanwhile".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The producer is replaced: the new one waits until it is known what Kafka holds.
+    pub(super) fn replaced(&mut self) {
+        self.transactions.replaced();
+        self.work = None;
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.transactions.forget();
+        (self.identity, self.work) = (None, None);
+        self.resolved.clear();
+    }
+}
+
+/// Gets the producer its place as the only one of its name, which ends what another had open.
+fn initiate(producer: &Client, timeout: Duration) -> Result<(), SinkError> {
+    producer.init_transactions(timeout).map_err(|error| understood(&error))
+}
+
+/// Asks for the commit, and again while no answer came.
+fn commit(producer: &Client, timeout: Duration) -> Result<(), SinkError> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match producer.commit_transaction(timeout) {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+            Err(error) => return Err(understood(&error)),
+        }
+    }
+}
+
+/// What an answer about transactions means. Whatever it is, the producer is replaced, and finds out what Kafka holds.
+fn understood(error: &KafkaError) -> SinkError {
+    match error.rdkafka_error_code() {
+        Some(code) if is_fenced(code) => SinkError::Fenced(error.to_string()),
+        Some(code) if is_denied(code) => SinkError::Denied(format!(
+            "{error} (for exactly-once delivery the client needs WRITE and DESCRIBE on the transactional id as well)"
+        )),
+        _ => SinkError::Broken(error.to_string()),
+    }
+}
+
+/// Whether another producer has the name, or a transaction was aborted for being open too long: Kafka has one answer to both.
+pub(super) fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+impl KafkaSink {
+    /// Makes this process the only one that sends for the slot, where delivery is exactly once, and goes on from what Kafka
+    /// holds. `Some`: that is not what this process has sent, so what it has in flight is to be given up, and
+    /// [`KafkaSink::begin_from`] called.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or the topic holds the position of another slot.
+    pub async fn open(&mut self, identity: Identity) -> Result<Option<Found>, SinkError> {
+        let Some(transacting) = &mut self.transacting else { return Ok(None) };
+        transacting.identity = Some(identity.clone());
+        if !transacting.transactions.is_shut() {
+            transacting.transactions.go_on(identity.epoch);
+            return Ok(None);
+        }
+        if transacting.work.is_none() {
+            transacting.work = Some(transacting.opening(&self.producer));
+        }
+        let Done::Opened(found) = transacting.done().await else {
+            return Err(SinkError::Broken("a commit was under way".into()));
+        };
+        let found = found?;
+        if let Some(position) = &found {
+            transacting.topic.check(&position.of, &identity)?;
+        }
+        let mark = found.as_ref().map(|position| position.mark);
+        if transacting.transactions.opened(mark, &mut transacting.resolved) {
+            transacting.transactions.go_on(identity.epoch);
+            return Ok(None);
+        }
+        // Where the topic was emptied, nothing is known: what is in flight may be there or not, and is sent again.
+        let Some(position) = found else {
+            tracing::warn!(
+                topic = transacting.topic.name,
+                "the topic has lost the position: events that it had counted may come again"
+            );
+            transacting.transactions.begin_from(None, identity.epoch);
+            return Ok(None);
+        };
+        Ok(Some(Found(position)))
+    }
+
+    /// Nothing is in flight, and what comes is sent behind what Kafka holds.
+    pub fn begin_from(&mut self, mark: Mark) {
+        if let Some(Transacting { transactions, identity: Some(identity), .. }) = &mut self.transacting {
+            transactions.begin_from(Some(mark), identity.epoch);
+        }
+    }
+
+    /// The slot may be moved up to here, as the ledger says.
+    pub fn remembered(&mut self, lsn: Lsn) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.remembered = lsn;
+        }
+    }
+
+    /// Begins what is to be waited for.
+    pub(super) fn go_on_transacting(&mut self) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.go_on(&self.producer);
+        }
+    }
+
+    /// What was waited for has come.
+    pub(super) fn transacted(&mut self, done: Done, into: &mut Vec<Report>) {
+        let Some(transacting) = &mut self.transacting else { return };
+        if let Err(error) = transacting.take(done, into) {
+            // It is about no record.
+            into.push(Report { sequence: Sequence::MAX, outcome: Err(error) });
+        }
+    }
+
+    pub(super) fn close_transaction(&mut self, reach: Reach) -> Result<(), SinkError> {
+        let Some(transacting) = &mut self.transacting else { return Ok(()) };
+        transacting.close(&self.producer, reach)?;
+        self.stall.sent(Instant::now);
+        Ok(())
+    }
+}
+
+/// What comes next of transactions; waits for ever where there are none. Safe to drop while it waits.
+pub(super) async fn next(transacting: &mut Option<Transacting>) -> Done {
+    match transacting {
+        Some(transacting) => transacting.done().await,
+        None => std::future::pending().await,
+    }
+}
