@@ -23,7 +23,7 @@ use crate::lsn::Lsn;
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
 use crate::publish::transactions::Reach;
-use crate::window::copied::Copied;
+use crate::window::copied::{Copied, CopyId};
 use crate::window::intake::{Intake, IntakeError, Taken};
 use crate::window::progress::{Place, Progress, ProgressError, Sequence};
 use held::Held;
@@ -181,6 +181,21 @@ impl<S: Sink> Publisher<S> {
     /// The same, to begin, to keep and to end the account.
     pub fn copied_mut(&mut self) -> &mut Option<Copied> {
         &mut self.copied
+    }
+
+    /// A copy begins, or goes on in another session: its rows are read behind an id. Where the window still holds what an
+    /// earlier session of the same copy read, the account of it goes on; in transactions, rows behind what was given are still
+    /// here, and they are among those that are read now.
+    pub fn begin_copy(&mut self, of: CopyId, through: Option<i64>) {
+        let next = self.progress.next_sequence();
+        let Some(copied) = self.copied.as_ref().filter(|copied| copied.of == of && copied.given() == through)
+        else {
+            self.copied = Some(Copied::new(of, through, next));
+            return;
+        };
+        if self.sink.transaction() != Transaction::None {
+            self.progress.take_back(copied.sure());
+        }
     }
 
     /// Every event of the stream up to this place is in Kafka, as a marker there says. `is_ahead` says that the slot stands

@@ -154,11 +154,12 @@ impl<R> Progress<R> {
     }
 
     /// The events before `place` are in Kafka, as a marker there says: for a window in which nothing has been. `is_ahead`
-    /// says that the slot stands before that transaction, so the stream will show it.
+    /// says that the slot stands before that transaction, so the stream will show it. A place behind no event is only a
+    /// position, such as that of a fork: no transaction is there to be shown.
     pub fn resume(&mut self, place: Place, is_ahead: bool) {
         let Place { commit, events, whole, .. } = place;
         self.received = Received { commit, events, whole: whole || !is_ahead };
-        self.awaited = is_ahead.then_some(place);
+        self.awaited = (is_ahead && events > 0).then_some(place);
     }
 
     /// A transaction begins that committed at `commit`.
@@ -222,6 +223,14 @@ impl<R> Progress<R> {
     /// Takes a record into the window that is in no transaction; `bytes` is what it counts against the window's bound.
     pub fn push(&mut self, record: R, bytes: usize) -> Sequence {
         self.push_at(Lsn::ZERO, record, bytes)
+    }
+
+    /// Takes back rows of a table, those from a record on: they were not handed over, and will be read again.
+    pub fn take_back(&mut self, from: Sequence) {
+        while self.next_sequence() > from {
+            let Some(row) = self.window.pop_back_if(|last| last.commit == Lsn::ZERO) else { return };
+            self.bytes -= row.bytes;
+        }
     }
 
     fn push_at(&mut self, commit: Lsn, record: R, bytes: usize) -> Sequence {
