@@ -597,6 +597,10 @@ fn name(entry: &Entry) -> String {
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
+mod committed;
+#[cfg(test)]
+mod committed_kafka;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,503 @@
+//! Kafka's transactions as they are at their worst, for the property test of exactly-once delivery, and a sink of the test's
+//! own that asks [`Transactions`] what to do, as the one that ships does.
+//!
+//! Kafka is written from its own rules (KIP-98 and `TransactionCoordinator`), and knows nothing of the relay's:
+//!
+//! * Each init of a name raises the epoch, which fences all earlier producers of it; what they had open is aborted, and what
+//!   was decided is completed first. A producer of an earlier epoch can write nothing and end nothing.
+//! * A transaction that is open for too long is aborted, and its producer fenced by a raised epoch.
+//! * A commit counts once the coordinator has written it down; the partitions are told one after the other, and until then a
+//!   consumer that reads committed records stops there (the last stable offset).
+//! * An answer may be lost, and a request of a replaced producer may arrive late.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::event::record::{self, Record};
+use crate::publish::partitions::{Group, Partitions};
+use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
+use crate::publish::transactions::{Mark, Reach, Transactions};
+use crate::window::progress::Sequence;
+
+/// Partitions of events.
+pub(super) const PARTITIONS: usize = 2;
+
+/// That of dead letters, and that of the marks.
+pub(super) const DEAD: usize = 2;
+const MARKS: usize = 3;
+pub(super) const ALL: usize = 4;
+
+/// Records that share a request, at most.
+const GROUP: Group = Group { records: 3, bytes: 100_000 };
+
+/// The time of all records: none is old.
+const NOW_MS: i64 = 1_800_000_000_000;
+
+/// A record, by what it carries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Content {
+    Event(i64),
+    Mark(Mark),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    transaction: usize,
+    content: Content,
+}
+
+/// Kafka takes nothing from this producer: its epoch is not the last one of its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Fenced;
+
+/// A request of a producer that was replaced.
+#[derive(Debug)]
+enum Late {
+    Record(usize, Content),
+    Commit,
+}
+
+/// A coordinator, and the partitions.
+#[derive(Default)]
+pub(super) struct Kafka {
+    epoch: u32,
+    /// The transaction that the producer of that epoch has open.
+    ongoing: Option<usize>,
+    /// By transaction: whether it is committed, once that is written down.
+    decided: Vec<Option<bool>>,
+    /// One that is decided, and the partitions that are not told yet.
+    completing: Option<(usize, Vec<usize>)>,
+    logs: [Vec<Stored>; ALL],
+    /// Ends of transactions in the partitions.
+    told: HashSet<(usize, usize)>,
+    /// In the order in which they were committed.
+    commits: Vec<usize>,
+    late: VecDeque<(u32, Late)>,
+    /// Events whose record no partition takes.
+    pub(super) refused: HashSet<i64>,
+}
+
+impl Kafka {
+    /// `InitProducerId`, as the client asks again until it has an answer.
+    fn init(&mut self) -> u32 {
+        self.complete();
+        self.decide(false);
+        self.complete();
+        self.epoch += 1;
+        self.epoch
+    }
+
+    /// A record of a transaction, which begins with its first.
+    fn produce(&mut self, epoch: u32, partition: usize, content: Content) -> Result<(), Fenced> {
+        if epoch != self.epoch {
+            return Err(Fenced);
+        }
+        // Until the last one is complete the client is told to ask again (CONCURRENT_TRANSACTIONS).
+        self.complete();
+        let transaction = *self.ongoing.get_or_insert(self.decided.len());
+        if transaction == self.decided.len() {
+            self.decided.push(None);
+        }
+        self.logs[partition].push(Stored { transaction, content });
+        Ok(())
+    }
+
+    /// `EndTxn` with a commit.
+    fn commit(&mut self, epoch: u32) -> Result<(), Fenced> {
+        if epoch != self.epoch || self.ongoing.is_none() {
+            return Err(Fenced);
+        }
+        self.decide(true);
+        Ok(())
+    }
+
+    /// The open transaction has taken too long.
+    pub(super) fn time_out(&mut self) {
+        if self.ongoing.is_some() {
+            self.decide(false);
+            self.epoch += 1;
+        }
+    }
+
+    fn decide(&mut self, commits: bool) {
+        let Some(transaction) = self.ongoing.take() else { return };
+        self.decided[transaction] = Some(commits);
+        if commits {
+            self.commits.push(transaction);
+        }
+        let has_it =
+            |partition: &usize| self.logs[*partition].iter().any(|stored| stored.transaction == transaction);
+        self.completing = Some((transaction, (0..ALL).filter(has_it).collect()));
+    }
+
+    /// One of the partitions is told how the transaction ended.
+    pub(super) fn tell(&mut self, choice: usize) {
+        let Some((transaction, partitions)) = &mut self.completing else { return };
+        if !partitions.is_empty() {
+            let partition = partitions.swap_remove(choice % partitions.len());
+            self.told.insert((partition, *transaction));
+        }
+        if partitions.is_empty() {
+            self.completing = None;
+        }
+    }
+
+    fn complete(&mut self) {
+        while self.completing.is_some() {
+            self.tell(0);
+        }
+    }
+
+    /// A request that was on its way when its producer was replaced arrives.
+    pub(super) fn arrive_late(&mut self) {
+        match self.late.pop_front() {
+            Some((epoch, Late::Record(partition, content))) => drop(self.produce(epoch, partition, content)),
+            Some((epoch, Late::Commit)) => drop(self.commit(epoch)),
+            None => {}
+        }
+    }
+
+    /// What a consumer sees that reads committed records.
+    pub(super) fn view(&self, partition: usize) -> Vec<Content> {
+        let log = self.logs[partition].iter();
+        let stable = log.take_while(|stored| self.told.contains(&(partition, stored.transaction)));
+        stable
+            .filter(|stored| self.decided[stored.transaction] == Some(true))
+            .map(|stored| stored.content)
+            .collect()
+    }
+
+    fn last_mark(&self) -> Option<Mark> {
+        self.view(MARKS).last().map(|content| match content {
+            Content::Mark(mark) => *mark,
+            Content::Event(event) => panic!("event {event} is among the marks"),
+        })
+    }
+
+    /// The transaction that was committed as number `index`, by partition.
+    pub(super) fn committed(&self, index: usize) -> Option<[Vec<Content>; ALL]> {
+        let transaction = *self.commits.get(index)?;
+        Some(std::array::from_fn(|partition| {
+            let log = self.logs[partition].iter().filter(|stored| stored.transaction == transaction);
+            log.map(|stored| stored.content).collect()
+        }))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    /// None for a mark.
+    sequence: Option<Sequence>,
+    content: Content,
+    /// The broker refuses it.
+    is_poison: bool,
+}
+
+/// What became of asking for a commit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Commit {
+    NotAsked,
+    OnItsWay,
+    /// The answer is on its way.
+    Answered(Result<(), Fenced>),
+}
+
+/// A sink with a producer.
+pub(super) struct Producer {
+    kafka: Arc<Mutex<Kafka>>,
+    pub(super) transactions: Transactions,
+    /// In whose name it opens; none while it may not open by itself.
+    pub(super) identity: Option<i64>,
+    /// That of its init.
+    epoch: Option<u32>,
+    queued: [VecDeque<Queued>; ALL],
+    /// Stored, and not reported.
+    stored: [VecDeque<Queued>; ALL],
+    commit: Commit,
+    partitions: Partitions,
+    batching: Batching,
+    now: Instant,
+    pub(super) room: usize,
+    pub(super) failing_restarts: usize,
+    pub(super) failing_inits: usize,
+    broken: bool,
+    fenced: bool,
+    reports: Vec<Report>,
+    /// Which event a record of the window is.
+    pub(super) events: HashMap<Sequence, i64>,
+}
+
+fn about_no_record(error: SinkError) -> Report {
+    Report { sequence: Sequence::MAX, outcome: Err(error) }
+}
+
+impl Producer {
+    pub(super) fn new(kafka: Arc<Mutex<Kafka>>) -> Self {
+        let mut partitions = Partitions::new(DEAD + 1, GROUP);
+        partitions.set_time(NOW_MS);
+        Self {
+            kafka,
+            transactions: Transactions::default(),
+            identity: None,
+            epoch: None,
+            queued: std::array::from_fn(|_| VecDeque::new()),
+            stored: std::array::from_fn(|_| VecDeque::new()),
+            commit: Commit::NotAsked,
+            partitions,
+            batching: Batching::Together,
+            now: Instant::now(),
+            room: 5,
+            failing_restarts: 0,
+            failing_inits: 0,
+            broken: false,
+            fenced: false,
+            reports: Vec::new(),
+            events: HashMap::new(),
+        }
+    }
+
+    fn kafka(&self) -> MutexGuard<'_, Kafka> {
+        self.kafka.lock().unwrap()
+    }
+
+    pub(super) fn tick(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+
+    /// Whether its init was answered.
+    pub(super) fn is_initiated(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    /// `init_transactions`; where it fails it may have been done all the same.
+    pub(super) fn initiate(&mut self) -> bool {
+        if self.failing_inits > 0 {
+            self.failing_inits -= 1;
+            if self.failing_inits.is_multiple_of(2) {
+                self.kafka().init();
+            }
+            return false;
+        }
+        let epoch = self.kafka().init();
+        self.epoch = Some(epoch);
+        true
+    }
+
+    /// The mark that was committed last, where the init was answered.
+    pub(super) fn read(&self) -> Option<Mark> {
+        assert!(self.is_initiated());
+        self.kafka().last_mark()
+    }
+
+    /// Takes what was read; whether it was expected.
+    pub(super) fn opened(&mut self, found: Option<Mark>) -> bool {
+        self.transactions.opened(found, &mut self.reports)
+    }
+
+    /// A new producer finds out what Kafka holds, a step at a time, where it has the right to.
+    pub(super) fn open_by_itself(&mut self) {
+        if self.identity.is_none() || self.broken || self.fenced || !self.transactions.is_shut() {
+            return;
+        }
+        if !self.is_initiated() {
+            if !self.initiate() {
+                self.break_now();
+            }
+            return;
+        }
+        let found = self.read();
+        if !self.opened(found) {
+            self.fence();
+        }
+    }
+
+    /// The oldest records of a partition arrive, those that share a request.
+    pub(super) fn append(&mut self, partition: usize) {
+        if self.broken || self.fenced {
+            return;
+        }
+        let most = if self.batching == Batching::OneByOne { 1 } else { GROUP.records as usize };
+        let records = most.min(self.queued[partition].len());
+        let request: Vec<_> = self.queued[partition].drain(..records).collect();
+        if request.iter().any(|queued| queued.is_poison) {
+            return self.refuse(&request);
+        }
+        for queued in request {
+            let epoch = self.epoch.unwrap();
+            let produced = self.kafka().produce(epoch, partition, queued.content);
+            match produced {
+                Ok(()) => self.stored[partition].push_back(queued),
+                Err(Fenced) => return self.fence(),
+            }
+        }
+    }
+
+    /// A batch is refused as a whole, and the transaction with it.
+    fn refuse(&mut self, request: &[Queued]) {
+        self.broken = true;
+        for queued in request {
+            let error = SinkError::Refused { what: Refusal::Size, reason: "test".into() };
+            self.reports.push(Report { sequence: queued.sequence.unwrap(), outcome: Err(error) });
+        }
+    }
+
+    /// The report on the oldest that is stored in a partition comes in.
+    pub(super) fn report(&mut self, partition: usize) {
+        if self.broken || self.fenced {
+            return;
+        }
+        let Some(queued) = self.stored[partition].pop_front() else { return };
+        if partition != MARKS {
+            self.partitions.reported(partition, true, self.now);
+        }
+        self.transactions.stored(queued.sequence);
+        if self.transactions.is_complete() {
+            self.transactions.committing();
+            self.commit = Commit::OnItsWay;
+        }
+    }
+
+    /// The coordinator gets the request to commit.
+    pub(super) fn commit_arrives(&mut self) {
+        if self.commit == Commit::OnItsWay {
+            let committed = self.kafka().commit(self.epoch.unwrap());
+            self.commit = Commit::Answered(committed);
+        }
+    }
+
+    /// It refuses to: the producer can only abort.
+    pub(super) fn commit_is_refused(&mut self) {
+        if self.commit == Commit::OnItsWay {
+            self.commit = Commit::NotAsked;
+            self.break_now();
+        }
+    }
+
+    pub(super) fn answer(&mut self) {
+        if self.broken || self.fenced {
+            return;
+        }
+        let Commit::Answered(answer) = self.commit else { return };
+        self.commit = Commit::NotAsked;
+        match answer {
+            Ok(()) => self.transactions.committed(&mut self.reports),
+            Err(Fenced) => self.fence(),
+        }
+    }
+
+    /// Says so once.
+    pub(super) fn break_now(&mut self) {
+        if !self.broken && !self.fenced {
+            self.broken = true;
+            self.reports.push(about_no_record(SinkError::Broken("test".into())));
+        }
+    }
+
+    fn fence(&mut self) {
+        self.fenced = true;
+        self.reports.push(about_no_record(SinkError::Fenced("test".into())));
+    }
+
+    /// What it had on its way may arrive later, from each partition the first that waits.
+    pub(super) fn leave_behind(&mut self) {
+        let Some(epoch) = self.epoch else { return };
+        let commit = (self.commit == Commit::OnItsWay).then_some(Late::Commit);
+        let first = |(partition, queue): (usize, &VecDeque<Queued>)| {
+            queue
+                .front()
+                .filter(|queued| !queued.is_poison)
+                .map(|queued| Late::Record(partition, queued.content))
+        };
+        let late: Vec<_> = self.queued.iter().enumerate().filter_map(first).chain(commit).collect();
+        self.kafka().late.extend(late.into_iter().map(|late| (epoch, late)));
+    }
+}
+
+impl Sink for Producer {
+    fn send(&mut self, sequence: Sequence, record: &Record<'_>) -> Result<(), SinkError> {
+        if self.fenced || !(self.transactions.is_open() || self.transactions.is_ready()) {
+            return Err(SinkError::Full);
+        }
+        if self.broken {
+            return Err(SinkError::Broken("test".into()));
+        }
+        let event = self.events[&sequence];
+        let is_dead = record.content == record::Content::DeadLetter;
+        let partition = if is_dead { DEAD } else { partition(key(record)) };
+        let now = self.now;
+        if !self.partitions.admits(partition, NOW_MS, 1, || now) {
+            return Err(SinkError::Held(Lane(u32::try_from(partition).unwrap())));
+        }
+        if self.queued.iter().map(VecDeque::len).sum::<usize>() >= self.room {
+            return Err(SinkError::Full);
+        }
+        let is_poison = !is_dead && self.kafka().refused.contains(&event);
+        if is_poison && event % 2 == 0 {
+            return Err(SinkError::Refused { what: Refusal::Size, reason: "test".into() });
+        }
+        if self.transactions.is_ready() {
+            self.transactions.begun(now);
+        }
+        self.partitions.handed_over(partition, NOW_MS, 1);
+        self.transactions.handed_over();
+        let content = Content::Event(event);
+        self.queued[partition].push_back(Queued { sequence: Some(sequence), content, is_poison });
+        Ok(())
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.transactions.state(|| self.now)
+    }
+
+    fn close(&mut self, reach: Reach) -> Result<(), SinkError> {
+        if self.broken {
+            return Err(SinkError::Broken("test".into()));
+        }
+        if self.fenced || self.queued.iter().map(VecDeque::len).sum::<usize>() >= self.room {
+            return Err(SinkError::Full);
+        }
+        let mark = self.transactions.mark(reach);
+        let content = Content::Mark(mark);
+        self.queued[MARKS].push_back(Queued { sequence: None, content, is_poison: false });
+        self.transactions.closed(mark);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.transactions.forget();
+        self.identity = None;
+    }
+
+    async fn reports(&mut self, into: &mut Vec<Report>) {
+        into.append(&mut self.reports);
+    }
+
+    async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
+        if self.failing_restarts > 0 {
+            self.failing_restarts -= 1;
+            return Err(SinkError::Unreachable { brokers: "test".into(), reason: "test".into() });
+        }
+        self.leave_behind();
+        self.transactions.replaced();
+        for queue in self.queued.iter_mut().chain(&mut self.stored) {
+            queue.clear();
+        }
+        (self.epoch, self.commit, self.batching) = (None, Commit::NotAsked, batching);
+        (self.broken, self.fenced) = (false, false);
+        // That a transaction was committed is known once and for all.
+        into.extend(self.reports.drain(..).filter(|report| report.outcome.is_ok()));
+        self.partitions.reset(if batching == Batching::OneByOne { Group::ALONE } else { GROUP });
+        Ok(())
+    }
+}
+
+fn key(record: &Record<'_>) -> i64 {
+    std::str::from_utf8(record.key.unwrap()).unwrap().parse().unwrap()
+}
+
+pub(super) fn partition(key: i64) -> usize {
+    usize::try_from(key).unwrap() % PARTITIONS
+}
