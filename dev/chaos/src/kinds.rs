@@ -132,6 +132,11 @@ impl Kind {
         (kinds, left_out.iter().filter_map(why).collect())
     }
 
+    /// Whether it ends in `walpost recover`, which publishes again what it has no proof of.
+    pub(crate) fn may_repeat(self) -> bool {
+        matches!(self, Self::PublicationWithoutInserts | Self::PublicationWithoutTable)
+    }
+
     /// Whether a halt is a right answer: rows may be missing in the stream, or cannot be published. Everything else
     /// passes by itself.
     pub(crate) fn may_halt(self) -> bool {

@@ -5,7 +5,9 @@
 //!
 //! `CHAOS_MINUTES` (5; no limit where the faults have one), `CHAOS_FAULTS` (no limit), `CHAOS_ONLY` (kinds with one of these, divided by commas, in their
 //! name), `CHAOS_WITHOUT` (none of those with one of these) and `CHAOS_SEED` (drawn, and printed) say how long and which:
-//! a seed gives the same faults and the same transactions again. `CHAOS_WALPOST` names another relay than the one beside
+//! a seed gives the same faults and the same transactions again. `CHAOS_DELIVERY=exactly-once` lets the relays deliver so: then
+//! one event that comes twice is a fault, and what ends in `walpost recover`, after which events may come again, is left out.
+//! `CHAOS_WALPOST` names another relay than the one beside
 //! this program.
 
 mod audit;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kinds::Kind;
 use run::Limits;
+use world::Delivery;
 
 /// A week: as good as no limit.
 const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
@@ -35,12 +38,14 @@ async fn main() -> Result<ExitCode> {
     let only: String = setting("CHAOS_ONLY", String::new())?;
     let seed: u64 = setting("CHAOS_SEED", rand::random())?;
     let without: String = setting("CHAOS_WITHOUT", String::new())?;
-    let kinds = Kind::named(&only, &without);
+    let delivery: Delivery = setting("CHAOS_DELIVERY", Delivery::AtLeastOnce)?;
+    let mut kinds = Kind::named(&only, &without);
+    kinds.retain(|kind| delivery == Delivery::AtLeastOnce || !kind.may_repeat());
     ensure!(!kinds.is_empty(), "CHAOS_ONLY={only} CHAOS_WITHOUT={without} leaves no kind of fault");
     let (kinds, left_out) = Kind::possible(kinds).await;
     left_out.iter().for_each(|left_out| println!("{left_out}"));
     ensure!(!kinds.is_empty(), "nothing that is wanted is possible here");
-    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, kinds };
+    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, kinds, delivery };
     println!("seed {seed}; again with: CHAOS_SEED={seed} make chaos");
     let report = run::run(seed, limits).await.with_context(|| format!("seed {seed}"))?;
     left_out.iter().for_each(|left_out| println!("{left_out}"));

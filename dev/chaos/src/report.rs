@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) lost: usize,
     pub(crate) never_committed: usize,
     pub(crate) duplicates: u64,
+    /// Whether each event had to come once only.
+    pub(crate) once: bool,
     pub(crate) inversions: Vec<String>,
     pub(crate) unsafe_confirms: Vec<String>,
     /// Halts for what passes by itself.
@@ -38,6 +40,7 @@ impl Report {
     /// Whether every promise held.
     pub(crate) fn holds(&self) -> bool {
         self.lost == 0
+            && !(self.once && self.duplicates > 0)
             && self.never_committed == 0
             && self.inversions.is_empty()
             && self.unsafe_confirms.is_empty()

@@ -1,11 +1,12 @@
 //! One run: writers and faults beside each other, and the audit of both.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::stack::{Output, script};
-use harness::{Database, Topic, wait_until};
+use harness::{Asker, Database, Topic, wait_until};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use crate::faults::Fault;
 use crate::kinds::Kind;
 use crate::relays::Halt;
 use crate::report::{Recovery, Report};
-use crate::world::{DEADLINE, World};
+use crate::world::{DEADLINE, Delivery, World};
 use crate::writer;
 
 /// Enough to keep transactions open beside each other, few enough for two cores.
@@ -30,6 +31,9 @@ const MARKER_KEY: i64 = 1_000_000;
 
 /// How often the slot is compared with the topic.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The last record of a partition is among so many offsets, but for aborted transactions in a row.
+const TAIL: i64 = 200;
 
 /// How often the relays are asked whether they have halted.
 const HALT_INTERVAL: Duration = Duration::from_millis(300);
@@ -44,6 +48,7 @@ pub(crate) struct Limits {
     pub(crate) faults: usize,
     /// What may happen.
     pub(crate) kinds: Vec<Kind>,
+    pub(crate) delivery: Delivery,
 }
 
 type Shared = Arc<Mutex<Audit>>;
@@ -57,7 +62,7 @@ fn with<T>(audit: &Shared, look: impl FnOnce(&mut Audit) -> T) -> T {
 /// # Errors
 /// When the world cannot be started, or does not recover: with the fault, and the ends of the relays' logs.
 pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
-    let mut world = World::start(&limits.kinds).await?;
+    let mut world = World::start(&limits.kinds, limits.delivery).await?;
     world.database.execute(writer::TOKENS).await?;
     let audit = Shared::default();
     let (tell, told) = mpsc::unbounded_channel();
@@ -65,14 +70,15 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     let mut background = JoinSet::new();
     background.spawn(listen(told, Arc::clone(&audit)));
     background.spawn(read(world.topic.reader()?, Arc::clone(&audit)));
-    background.spawn(sample(Arc::clone(&world.database), Arc::clone(&world.topic), Arc::clone(&audit)));
+    let (database, topic) = (Arc::clone(&world.database), Arc::clone(&world.topic));
+    background.spawn(sample(database, topic, limits.delivery, Arc::clone(&audit)));
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         let database = Arc::clone(&world.database);
         writers.spawn(writer::write(database, number, seed, tell.clone(), writing.clone()));
     }
 
-    let mut report = Report::default();
+    let mut report = Report { once: limits.delivery == Delivery::ExactlyOnce, ..Report::default() };
     let befell = befall(&mut world, seed, limits, &audit, &tell, &mut writers, &mut report).await;
     writing.cancel();
     if let Err(error) = befell {
@@ -217,7 +223,15 @@ async fn read(reader: harness::Reader, audit: Shared) {
     }
 }
 
-async fn sample(database: Arc<Database>, topic: Arc<Topic>, audit: Shared) {
+/// Behind the last record of each partition. Transactions leave marks of Kafka's own at the ends, which no reader sees.
+async fn ends(topic: &Topic, asker: &Asker, delivery: Delivery) -> Result<BTreeMap<i32, i64>> {
+    match delivery {
+        Delivery::AtLeastOnce => topic.ends_by(asker).await,
+        Delivery::ExactlyOnce => topic.record_ends(TAIL).await,
+    }
+}
+
+async fn sample(database: Arc<Database>, topic: Arc<Topic>, delivery: Delivery, audit: Shared) {
     let sql = "select max(confirmed_flush_lsn) from pg_replication_slots";
     let (mut client, mut asker) = (None, None);
     loop {
@@ -234,7 +248,7 @@ async fn sample(database: Arc<Database>, topic: Arc<Topic>, audit: Shared) {
                     asker = topic.asker().ok();
                 }
                 if let Some(asker) = &asker
-                    && let Ok(ends) = topic.ends_by(asker).await
+                    && let Ok(ends) = ends(&topic, asker, delivery).await
                 {
                     with(&audit, |audit| audit.sampled(Sample { confirmed, ends }));
                 }

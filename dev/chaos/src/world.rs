@@ -1,5 +1,6 @@
 //! Everything that a run stands on: servers, proxies in front of them, a database, a topic and two relays.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,31 @@ const DISK_MB: u32 = 512;
 
 /// Far below the size of the disk.
 const SETTINGS: [&str; 1] = ["max_wal_size=256MB"];
+
+/// What the relays promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+impl Delivery {
+    /// As the setting has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        }
+    }
+}
+
+impl FromStr for Delivery {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::AtLeastOnce, Self::ExactlyOnce].into_iter().find(|one| one.name() == text).ok_or(())
+    }
+}
 
 /// A primary and its standby. What is committed is on both, and what is published, too: no failover takes it back.
 pub(crate) struct Pair {
@@ -93,7 +119,7 @@ impl World {
     ///
     /// # Errors
     /// When anything does not start.
-    pub(crate) async fn start(kinds: &[Kind]) -> Result<Self> {
+    pub(crate) async fn start(kinds: &[Kind], delivery: Delivery) -> Result<Self> {
         let disk_mb = kinds.iter().any(|kind| kind.needs() == Some(Need::Disk)).then_some(DISK_MB);
         let (postgres, kafka) = tokio::try_join!(Pair::start(disk_mb), PrivateKafkaCluster::start())?;
         let primary = postgres.primary.addr()?;
@@ -104,7 +130,8 @@ impl World {
         let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
         rights::open_to(USER, &topic).await?;
         let url = database.relay_url_by(way_to_postgres.addr())?;
-        let relay = relay(&database, &topic, &url, &kafka.proxied())?;
+        let relay =
+            relay(&database, &topic, &url, &kafka.proxied())?.env("WALPOST_DELIVERY", delivery.name());
         relay.init().await?;
         let relays = Relays::start([relay.clone(), relay.beside()?])?;
         relays.active().await?;

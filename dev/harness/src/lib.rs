@@ -112,6 +112,6 @@ pub use relay::{Relay, RelayProcess};
 pub use secret_file::SecretFile;
 pub use stack::Stack;
 pub use telegram::FakeTelegram;
-pub use topic::Topic;
+pub use topic::{Asker, Topic};
 pub use wait::{wait_for, wait_until};
 pub use writer::Written;

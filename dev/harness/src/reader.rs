@@ -58,7 +58,7 @@ impl Received {
         String::from_utf8_lossy(&self.key).into_owned()
     }
 
-    fn from_message(message: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn from_message(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map(|headers| {
             let header = |header: rdkafka::message::Header<'_, &[u8]>| {
                 (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
@@ -97,10 +97,14 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn new(topic: &Topic) -> Result<Self> {
+        Self::at(topic, Offset::Beginning)
+    }
+
+    pub(crate) fn at(topic: &Topic, offset: Offset) -> Result<Self> {
         let consumer = consumer(&topic.brokers)?;
         let mut partitions = TopicPartitionList::new();
         for partition in 0..topic.partitions {
-            partitions.add_partition_offset(&topic.name, partition, Offset::Beginning)?;
+            partitions.add_partition_offset(&topic.name, partition, offset)?;
         }
         consumer.assign(&partitions)?;
         Ok(Self { consumer: Arc::new(consumer), partitions: topic.partitions })
@@ -125,21 +129,25 @@ impl Reader {
     }
 
     /// The records up to where each partition ends.
-    pub(crate) async fn to_the_end(&self, within: Duration) -> Result<Vec<Received>> {
-        let (started, mut ended, mut received) = (Instant::now(), BTreeSet::new(), Vec::new());
+    pub(crate) async fn to_the_end(
+        &self,
+        within: Duration,
+        mut each: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<()> {
+        let (started, mut ended) = (Instant::now(), BTreeSet::new());
         while ended.len() < usize::try_from(self.partitions)? {
             let left = within.saturating_sub(started.elapsed());
             let come = tokio::time::timeout(left, self.consumer.recv()).await;
             match come.with_context(|| {
                 format!("waited {within:?} for the ends of {} partitions", self.partitions)
             })? {
-                Ok(message) => received.push(Received::from_message(&message)),
+                Ok(message) => each(&message),
                 Err(KafkaError::PartitionEOF(partition)) => drop(ended.insert(partition)),
                 Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(error).context("reading the topic"),
             }
         }
-        Ok(received)
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceS
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::cleanup;
@@ -192,7 +193,21 @@ impl Topic {
     /// # Errors
     /// When Kafka does not hand them out.
     pub async fn read_all(&self) -> Result<Vec<Received>> {
-        self.reader()?.to_the_end(ADMIN_DEADLINE).await
+        let mut received = Vec::new();
+        self.reader()?
+            .to_the_end(ADMIN_DEADLINE, |record| received.push(Received::from_message(record)))
+            .await?;
+        Ok(received)
+    }
+
+    /// How many records there are now, of transactions those of the committed ones.
+    ///
+    /// # Errors
+    /// When Kafka does not hand them out.
+    pub async fn count(&self) -> Result<u64> {
+        let mut count = 0;
+        self.reader()?.to_the_end(ADMIN_DEADLINE, |_| count += 1).await?;
+        Ok(count)
     }
 
     /// How many records each partition holds now, at most: transactions leave marks among them, and some are aborted.
@@ -201,6 +216,20 @@ impl Topic {
     /// When Kafka does not say.
     pub async fn ends(&self) -> Result<BTreeMap<i32, i64>> {
         self.ends_by(&self.asker()?).await
+    }
+
+    /// Behind the last record of each partition, of transactions those of the committed ones, if it is among the `tail` last
+    /// offsets.
+    ///
+    /// # Errors
+    /// When Kafka does not hand them out.
+    pub async fn record_ends(&self, tail: i64) -> Result<BTreeMap<i32, i64>> {
+        let mut ends = BTreeMap::new();
+        let reader = Reader::at(self, Offset::OffsetTail(tail))?;
+        reader
+            .to_the_end(ADMIN_DEADLINE, |record| _ = ends.insert(record.partition(), record.offset() + 1))
+            .await?;
+        Ok(ends)
     }
 
     /// A client that asks for the ends again and again, and reads nothing.

@@ -218,7 +218,7 @@ impl Relay {
                     self.give(id);
                 }
                 self.enter_row(&row, reading)?;
-                if !row.in_order || !self.settings.window.is_open(1, &self.publisher) {
+                if !row.in_order || self.is_full_of_one_number() {
                     self.go_on_without_order();
                 }
             }
@@ -245,6 +245,13 @@ impl Relay {
         if let Some(copied) = self.publisher.copied_mut() {
             copied.give(id, next);
         }
+    }
+
+    /// Whether the window takes nothing more and all that it holds waits for the next number.
+    fn is_full_of_one_number(&self) -> bool {
+        let oldest = self.publisher.progress().oldest_sequence();
+        !self.settings.window.is_open(1, &self.publisher)
+            && self.publisher.copied().is_some_and(|copied| copied.sure() <= oldest)
     }
 
     /// Of rows in no order, and of more rows of one number than the window takes, nothing can be said in their midst.

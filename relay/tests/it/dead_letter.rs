@@ -6,7 +6,7 @@ use crate::case::{Case, SOON};
 use crate::halt::{halts, loose_case};
 
 /// The case with a topic for dead letters.
-async fn with_dead_letters(case: Case) -> Result<(Case, Topic)> {
+pub(crate) async fn with_dead_letters(case: Case) -> Result<(Case, Topic)> {
     let topic = Topic::fresh(&case.topic.brokers, 1).await?;
     let case = case.with("WALPOST_POISON", "dead-letter").with("WALPOST_DEAD_LETTER_TOPIC", &topic.name);
     Ok((case, topic))
@@ -53,7 +53,7 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
 }
 
 /// Events in one transaction, of which the second is too large for the topic: the broker refuses their whole batch.
-async fn with_a_large_one(case: &Case) -> Result<()> {
+pub(crate) async fn with_a_large_one(case: &Case) -> Result<()> {
     let sql = "insert into package_event (package_id, event_type, payload) \
                select n, 'Updated', jsonb_build_object('Title', case n when 2 then \
                    (select string_agg(md5(i::text), '') from generate_series(1, 3000) i) else 'small' end) \

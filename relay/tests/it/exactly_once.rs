@@ -1,9 +1,14 @@
 //! `--delivery exactly-once`: consumers that read what is committed see each event once, in order.
 
-use anyhow::{Result, ensure};
-use harness::{Topic, wait_until};
+use anyhow::{Context, Result, ensure};
+use harness::{Audit, PrivateKafka, PrivatePostgres, Topic, events, wait_until};
 
 use crate::case::{Case, SOON, write_concurrently};
+use crate::dead_letter::{with_a_large_one, with_dead_letters};
+use crate::failover::{Failover, copies_slots, slot_is_copied};
+use crate::halt::halts;
+use crate::outage::Snapshot;
+use crate::standby::stands_by;
 
 /// With the topic of the position, which is deleted with it.
 struct Once {
@@ -61,5 +66,192 @@ async fn a_relay_killed_in_mid_stream_repeats_nothing() -> Result<()> {
     };
     tokio::try_join!(write_concurrently(&once.case.database, 8, 150, 5), kill_and_restart)?;
     ensure!(once.audit().await? == 1200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_that_ends_in_good_order_hands_over_without_a_repetition() -> Result<()> {
+    let once = Once::new().await?;
+    let mut first = once.case.relay.init_and_run().await?;
+    let mut second = once.case.relay.beside()?.run()?;
+    second.status("the second relay stands by", stands_by).await?;
+    once.case.commit(100, 5, 1).await?;
+    first.terminate(SOON).await?;
+    second.ready().await?;
+    once.case.commit(100, 5, 1).await?;
+    ensure!(once.audit().await? == 200);
+    Ok(())
+}
+
+/// What its producer sends as it wakes is refused: its successor has its name.
+#[tokio::test]
+async fn a_paused_relay_that_wakes_behind_its_successor_repeats_nothing() -> Result<()> {
+    let once = Once::of(Case::new().await?.with("WALPOST_PEER_TIMEOUT_MS", "2000"));
+    let case = &once.case;
+    let mut first = case.relay.init_and_run().await?;
+    let mut second = case.relay.beside()?.run()?;
+    second.status("the second relay stands by", stands_by).await?;
+    let pause_and_resume = async {
+        let what = "the stream is in full flow";
+        wait_until(what, SOON, async || Ok(case.topic.ends().await?.values().sum::<i64>() >= 100)).await?;
+        first.pause().await?;
+        second.ready().await?;
+        first.resume().await?;
+        first.status("the first relay stands by", stands_by).await.map(drop)
+    };
+    tokio::try_join!(write_concurrently(&case.database, 4, 400, 5), pause_and_resume)?;
+    ensure!(once.audit().await? == 1_600, "{}", first.log_tail());
+    Ok(())
+}
+
+/// Whether a transaction is committed whose answer was lost, the position in it says.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_to_be_one() -> Result<()> {
+    let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
+    let once = Once::of(case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string()));
+    let case = &once.case;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(50, 5, 5).await?;
+    once.audit().await?;
+    proxy.cut_in_place_of_the_end(1_000_000);
+    case.commit(50, 5, 5).await?;
+    wait_until("the producer is replaced", SOON, async || {
+        Ok(relay.metric("walpost_producer_restarts_total").await? >= 1.0)
+    })
+    .await
+    .with_context(|| format!("{:?}", proxy.faults_made()))?;
+    proxy.heal();
+    ensure!(proxy.faults_made().cut > 0, "no answer was cut");
+    case.commit(50, 5, 5).await?;
+    ensure!(once.audit().await? == 150, "{}", relay.log_tail());
+    ensure!(case.confirmed().await? > 0);
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_large_transaction_is_there_once_though_the_relay_is_killed_in_its_midst() -> Result<()> {
+    let once = Once::of(Case::new().await?.with("WALPOST_WINDOW_RECORDS", "500"));
+    let mut relay = once.case.relay.init_and_run().await?;
+    once.case.commit(30_000, 7, 30_000).await?;
+    for arrived in [1_000, 10_000] {
+        wait_until("some have arrived", SOON, async || {
+            Ok(once.case.topic.ends().await?.values().sum::<i64>() >= arrived)
+        })
+        .await?;
+        relay.kill()?;
+        relay = once.case.relay.run_ready().await?;
+    }
+    ensure!(once.audit().await? == 30_000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_from_before_the_slot_are_there_once_though_the_relay_is_killed_in_their_midst() -> Result<()> {
+    let once = Once::of(Case::new().await?.with("WALPOST_WINDOW_RECORDS", "200"));
+    once.case.commit(20_000, 10, 20_000).await?;
+    once.case.relay.init().await?;
+    let mut relay = once.case.relay.run()?;
+    for arrived in [1, 5_000] {
+        wait_until("some have arrived", SOON, async || {
+            relay.expect_running()?;
+            Ok(once.case.topic.ends().await?.values().sum::<i64>() >= arrived)
+        })
+        .await?;
+        relay.kill()?;
+        relay = once.case.relay.run()?;
+    }
+    relay.ready().await?;
+    once.case.commit(100, 10, 10).await?;
+    ensure!(once.audit().await? == 20_100);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_kafka_refuses_becomes_one_dead_letter_and_the_others_are_there_once() -> Result<()> {
+    let (case, letters) = with_dead_letters(Case::new().await?).await?;
+    let once = Once::of(case.with("WALPOST_KAFKA_PROPERTY_COMPRESSION_TYPE", "none"));
+    once.case.topic.refuse_batches_above(50_000).await?;
+    let relay = once.case.relay.init_and_run().await?;
+    with_a_large_one(&once.case).await?;
+    once.case.commit(100, 10, 10).await?;
+    let arrived = once.case.topic.read(119, SOON).await?;
+    ensure!(arrived.len() == 119 && once.case.topic.count().await? == 119, "{}", relay.log_tail());
+    letters.read(1, SOON).await?;
+    ensure!(letters.count().await? == 1, "{}", relay.log_tail());
+    Ok(())
+}
+
+/// Two outboxes with one topic for their position would skip each other's events.
+#[tokio::test]
+async fn a_position_of_another_slot_is_not_taken_for_ones_own() -> Result<()> {
+    let once = Once::new().await?;
+    let mut relay = once.case.relay.init_and_run().await?;
+    once.case.commit(10, 5, 1).await?;
+    once.audit().await?;
+    let other = Case::new().await?.with("WALPOST_DELIVERY", "exactly-once");
+    let other = other.with("WALPOST_POSITION_TOPIC", &once.position.name);
+    other.relay.init().await?;
+    let mut taken_in = other.relay.run()?;
+    halts(&mut taken_in, &["the position of the slot", "--position-topic"]).await?;
+    taken_in.terminate(SOON).await?;
+    once.case.commit(10, 5, 1).await?;
+    ensure!(once.audit().await? == 20, "{}", relay.log_tail());
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_failover_with_the_slot_copied_repeats_nothing() -> Result<()> {
+    if !copies_slots().await? {
+        return Ok(());
+    }
+    let mut failover = Failover::with_standby(&["sync_replication_slots=on"]).await?;
+    failover.case = failover.case.with("WALPOST_DELIVERY", "exactly-once");
+    let name = format!("walpost-position-{}", failover.case.database.slot_name());
+    let position = Topic::expected(&name, &failover.case.topic.brokers, 1);
+    let mut relay = failover.case.relay.init_and_run().await?;
+    slot_is_copied(&failover).await?;
+    failover.load_and_fail_over().await?;
+    let (case, _servers) = failover.case_after()?;
+    let once = Once { case, position };
+    relay.ready().await?;
+    once.case.commit(100, 5, 10).await?;
+    let published = once.audit().await.with_context(|| relay.log_tail())?;
+    ensure!(published >= 600, "{published}");
+    // And by a process that knows of it by the position alone.
+    relay.kill()?;
+    let relay = once.case.relay.run_ready().await?;
+    once.case.commit(100, 5, 10).await?;
+    once.audit().await.with_context(|| relay.log_tail()).map(drop)
+}
+
+/// The position is of another history then: what it says of transactions that the server has lost says nothing of those that
+/// stand in their place.
+#[tokio::test]
+async fn a_server_that_went_back_in_time_loses_nothing_to_the_position() -> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let once = Once::of(Case::on_postgres(postgres.url()).await?);
+    let case = &once.case;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(20, 5, 1).await?;
+    once.audit().await?;
+    let snapshot = Snapshot::of(&postgres, case).await?;
+    case.commit(500, 5, 1).await?;
+    once.audit().await?;
+    // The process that knows of it is gone as well.
+    relay.kill()?;
+    postgres.kill().await?;
+    snapshot.put_back()?;
+    postgres.start_again().await?;
+    case.commit(600, 5, 1).await?;
+    let relay = case.relay.run_ready().await?;
+    let committed = events::committed(&case.client().await?).await?;
+    wait_until("all that it has committed since is published", SOON, async || {
+        let audit = Audit::new(&committed, &case.topic.read_all().await?);
+        Ok(audit.lost.is_empty())
+    })
+    .await
+    .with_context(|| relay.log_tail())?;
+    ensure!(relay.log().contains("another history"), "{}", relay.log_tail());
     Ok(())
 }

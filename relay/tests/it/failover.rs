@@ -9,13 +9,13 @@ use crate::halt::halts;
 /// From this version on a slot can be copied to a standby, and the primary holds back what that has not received.
 const COPIES_SLOTS: i32 = 17;
 
-async fn copies_slots() -> Result<bool> {
+pub(crate) async fn copies_slots() -> Result<bool> {
     has(&Stack::shared().await?.database_url, "copying slots to a standby", COPIES_SLOTS).await
 }
 
 /// A primary, its standby, and a relay that comes by way of an address which a failover moves.
-struct Failover {
-    case: Case,
+pub(crate) struct Failover {
+    pub(crate) case: Case,
     address: Proxy,
     primary: PrivatePostgres,
     standby: PrivatePostgres,
@@ -23,7 +23,7 @@ struct Failover {
 }
 
 impl Failover {
-    async fn with_standby(settings: &[&str]) -> Result<Self> {
+    pub(crate) async fn with_standby(settings: &[&str]) -> Result<Self> {
         let primary = PrivatePostgres::start().await?;
         let standby = primary.standby_with(settings).await?;
         if version(primary.url()).await? >= COPIES_SLOTS {
@@ -55,7 +55,7 @@ impl Failover {
     }
 
     /// Writes until the primary is gone: what was answered and what was not, nobody counts.
-    async fn load_and_fail_over(&self) -> Result<()> {
+    pub(crate) async fn load_and_fail_over(&self) -> Result<()> {
         let load = async {
             let ended = write_concurrently(&self.case.database, 4, 100_000, 5).await;
             ensure!(ended.is_err(), "the primary went on to the end");
@@ -72,7 +72,7 @@ impl Failover {
     }
 
     /// From now on the case's database is the one on the standby.
-    fn case_after(self) -> Result<(Case, (Proxy, PrivatePostgres, PrivatePostgres))> {
+    pub(crate) fn case_after(self) -> Result<(Case, (Proxy, PrivatePostgres, PrivatePostgres))> {
         let mut case = self.case;
         case.database.url = with_database(self.standby.url(), case.database.name())?;
         Ok((case, (self.address, self.primary, self.standby)))
@@ -112,7 +112,7 @@ impl Failover {
 /// Waits until the standby has a copy of the slot that outlives a promotion: once the slot on the primary has moved past
 /// where the copy began (PostgreSQL, "Replication Slot Synchronization"), which takes traffic, and a snapshot that
 /// Postgres logs by itself every 15 seconds.
-async fn slot_is_copied(failover: &Failover) -> Result<()> {
+pub(crate) async fn slot_is_copied(failover: &Failover) -> Result<()> {
     let client = failover.on_standby().await?;
     let copied = "select count(*) from pg_replication_slots where synced and not temporary and invalidation_reason is null";
     // The worker that copies slots rests for up to half a minute where nothing moved.

@@ -202,6 +202,36 @@ fn copied(from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
+/// The disk of a Postgres at some time.
+pub(crate) struct Snapshot {
+    folder: String,
+    kept: String,
+}
+
+impl Snapshot {
+    /// As of a volume, in the midst of a session.
+    pub(crate) async fn of(postgres: &PrivatePostgres, case: &Case) -> Result<Self> {
+        let folder = "select current_setting('data_directory')";
+        let folder: String = case.client().await?.query_one(folder, &[]).await?.get(0);
+        let kept = format!("{folder}.snapshot");
+        postgres.pause().await?;
+        copied(&folder, &kept)?;
+        postgres.resume().await?;
+        Ok(Self { folder, kept })
+    }
+
+    /// The server must not run.
+    pub(crate) fn put_back(&self) -> Result<()> {
+        copied(&self.kept, &self.folder)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.kept);
+    }
+}
+
 /// A snapshot of a machine that is put back, a failover to a copy of a volume that was behind, a cache that lied.
 #[tokio::test]
 async fn a_server_that_went_back_in_time_loses_nothing_that_it_commits_afterwards() -> Result<()> {
@@ -210,19 +240,13 @@ async fn a_server_that_went_back_in_time_loses_nothing_that_it_commits_afterward
     let mut relay = case.relay.init_and_run().await?;
     case.commit(20, 5, 1).await?;
     case.audit().await?;
-    let folder = "select current_setting('data_directory')";
-    let folder: String = case.client().await?.query_one(folder, &[]).await?.get(0);
-    let snapshot = format!("{folder}.snapshot");
-    // As of a volume, in the midst of a session: only the disk goes back.
-    postgres.pause().await?;
-    copied(&folder, &snapshot)?;
-    postgres.resume().await?;
+    let snapshot = Snapshot::of(&postgres, &case).await?;
     case.commit(500, 5, 1).await?;
     case.audit().await?;
     let before = case.confirmed().await?;
 
     postgres.kill().await?;
-    copied(&snapshot, &folder)?;
+    snapshot.put_back()?;
     postgres.start_again().await?;
     relay.ready().await?;
     ensure!(case.confirmed().await? < before, "it did not go back: the test tests nothing");
@@ -232,6 +256,5 @@ async fn a_server_that_went_back_in_time_loses_nothing_that_it_commits_afterward
         Ok(case.topic.ends().await?.values().sum::<i64>() >= 20 + 500 + 100)
     })
     .await?;
-    std::fs::remove_dir_all(snapshot)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 
 use crate::case::{Case, SOON, write_concurrently};
 
-fn stands_by(response: &Response) -> bool {
+pub(crate) fn stands_by(response: &Response) -> bool {
     response.status == 503 && response.body.contains("\"standby\"")
 }
 

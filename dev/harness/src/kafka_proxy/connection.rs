@@ -79,6 +79,11 @@ impl Shared<'_> {
             let fault =
                 Produce::parse(&frame).and_then(|produce| Some((self.rules.decide(&produce)?, produce)));
             match fault {
+                None if wire::ends_a_transaction(&frame) && self.rules.cuts_an_end() => {
+                    let correlation = wire::asked(&frame).unwrap_or_default();
+                    self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation);
+                    self.pass(&frame, &mut server).await?;
+                }
                 None => self.pass(&frame, &mut server).await?,
                 Some((Fault::Refuse(code), produce)) => {
                     self.answer(&produce, code).await;

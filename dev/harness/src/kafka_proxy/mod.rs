@@ -67,6 +67,11 @@ impl KafkaProxy {
         self.rules.add(which, Fault::CutAfterwards, times);
     }
 
+    /// The same with the next `times` requests to end a transaction (EndTxn): it is ended, and the client does not know.
+    pub fn cut_in_place_of_the_end(&self, times: u32) {
+        self.rules.cut_ends(times);
+    }
+
     /// Holds each answer back for `delay`, until told otherwise.
     pub fn delay_answers(&self, delay: Duration) {
         self.delay.send_replace(delay);

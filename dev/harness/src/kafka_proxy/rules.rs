@@ -108,6 +108,8 @@ struct Rule {
 #[derive(Debug, Default)]
 struct State {
     rules: Vec<Rule>,
+    /// So many requests more that end a transaction are never answered.
+    cut_ends: u32,
     made: FaultsMade,
 }
 
@@ -120,8 +122,24 @@ impl Rules {
         self.with(|state| state.rules.push(Rule { which, fault, left: times }));
     }
 
+    pub(super) fn cut_ends(&self, times: u32) {
+        self.with(|state| state.cut_ends = times);
+    }
+
+    /// Whether the answer to the end of a transaction is to be cut: used up by one.
+    pub(super) fn cuts_an_end(&self) -> bool {
+        self.with(|state| {
+            let cuts = state.cut_ends > 0;
+            state.cut_ends = state.cut_ends.saturating_sub(1);
+            cuts
+        })
+    }
+
     pub(super) fn clear(&self) {
-        self.with(|state| state.rules.clear());
+        self.with(|state| {
+            state.rules.clear();
+            state.cut_ends = 0;
+        });
     }
 
     pub(super) fn made(&self) -> FaultsMade {

@@ -71,6 +71,11 @@ pub(super) fn answered(frame: &[u8]) -> Option<i32> {
     Reader(frame).i32()
 }
 
+/// Whether it asks for the end of a transaction (`EndTxnRequest.json` in Apache Kafka).
+pub(super) fn ends_a_transaction(frame: &[u8]) -> bool {
+    frame.starts_with(&26_i16.to_be_bytes())
+}
+
 /// The correlation id of a request.
 pub(super) fn asked(frame: &[u8]) -> Option<i32> {
     Reader(frame.get(4..)?).i32()
