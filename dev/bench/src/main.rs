@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod memory;
 mod observing;
+mod outbox;
 mod plot;
 mod poller;
 mod recovery;
@@ -32,7 +33,7 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 11] = [
+const MEASUREMENTS: [&str; 12] = [
     "rows",
     "bulk",
     "limits",
@@ -42,6 +43,7 @@ const MEASUREMENTS: [&str; 11] = [
     "poller",
     "cleaning",
     "memory",
+    "outbox",
     "server",
     "bot",
 ];
@@ -99,6 +101,7 @@ impl Bench {
             "poller" => poller::run(self).await?,
             "cleaning" => cleaning::run(self).await?,
             "memory" => memory::run(self).await?,
+            "outbox" => outbox::run(self).await?,
             "server" => server::run(self).await?,
             "bot" => bot::run(self).await?,
             _ => beside::run(self).await?,

@@ -47,19 +47,16 @@ impl Call {
     /// The server's own statement, with values in the place of parameters.
     fn script(self) -> String {
         let (statement, values): (_, &[&str]) = match self {
-            Self::Create => (statements::CREATE.table, &["'a title'", "'cardboard'", "700.5", "true", "null"]),
+            Self::Create => {
+                (statements::CREATE.table, &["'a title'", "'cardboard'", "700.5", "true", "null"])
+            }
             Self::Update => {
                 (statements::UPDATE.table, &[":id", "'a title'", "null", "700.5::real", "null", "null"])
             }
             Self::Describe => (statements::DESCRIBE, &[":id"]),
             Self::List => (statements::LIST, &["10", ":id % 1000"]),
         };
-        // pgbench would take these for variables; the planner makes a constant of it again.
-        let mut text = statement.replace("HH24:MI:SS", "HH24'||chr(58)||'MI'||chr(58)||'SS");
-        for (number, value) in (1..).zip(values) {
-            text = text.replace(&format!("${number}"), value);
-        }
-        format!("\\set id random(1, {PACKAGES})\n{text};\n")
+        with_values(statement, values)
     }
 
     /// Makes it once, of the package `id` where it is of one.
@@ -93,6 +90,16 @@ impl Call {
             }
         }
     }
+}
+
+/// A statement for pgbench, with values in the place of parameters; `:id` is a package at random.
+pub(crate) fn with_values(statement: &str, values: &[&str]) -> String {
+    // pgbench would take these for variables; the planner makes a constant of it again.
+    let mut text = statement.replace("HH24:MI:SS", "HH24'||chr(58)||'MI'||chr(58)||'SS");
+    for (number, value) in (1..).zip(values) {
+        text = text.replace(&format!("${number}"), value);
+    }
+    format!("\\set id random(1, {PACKAGES})\n{text};\n")
 }
 
 /// Measures and reports.
