@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod memory;
 mod observing;
+mod once;
 mod outbox;
 mod plot;
 mod poller;
@@ -33,12 +34,13 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 12] = [
+const MEASUREMENTS: [&str; 13] = [
     "rows",
     "bulk",
     "limits",
     "observing",
     "latency",
+    "once",
     "recovery",
     "poller",
     "cleaning",
@@ -97,6 +99,7 @@ impl Bench {
             "limits" => limits::run(self).await?,
             "observing" => observing::run(self).await?,
             "latency" => latency::run(self).await?,
+            "once" => once::run(self).await?,
             "recovery" => recovery::run(self).await?,
             "poller" => poller::run(self).await?,
             "cleaning" => cleaning::run(self).await?,

@@ -102,10 +102,7 @@ impl KafkaSettings {
         let late_after_ms = values.number("late-after-ms", 0..=LATE_AFTER_MS_MAX)?;
         let late_after = (late_after_ms > 0).then(|| Duration::from_millis(late_after_ms));
         let position_topic = position_topic(values, &topics, dead_letter_topic.as_deref());
-        let mut missing = missing?;
-        if let Some(new) = position_topic.as_deref().and_then(new_position_topic) {
-            missing = missing.with(new);
-        }
+        let missing = missing?.with_position(position_topic.as_deref().and_then(new_position_topic));
         Some(Self { dead_letter_topic, missing, late_after, position_topic, ..kafka? })
     }
 

@@ -25,6 +25,8 @@ pub struct MissingTopics {
     pub unknown: UnknownTopic,
     /// Those that are; the pattern that says most of a name first.
     made: Arc<[NewTopic]>,
+    /// And that of the position, with exactly-once delivery.
+    position: Option<NewTopic>,
 }
 
 /// How topics are made whose names fit a pattern.
@@ -65,22 +67,21 @@ impl MissingTopics {
             );
         }
         let made = new_topics(values);
-        Some(Self { unknown: unknown?, made: made.into() })
+        Some(Self { unknown: unknown?, made: made.into(), position: None })
     }
 
-    /// A topic that is made as it must be, unless a pattern of the settings is its very name.
-    pub(super) fn with(mut self, new: NewTopic) -> Self {
-        let name = new.pattern.to_string();
-        if !self.made.iter().any(|made| made.pattern.to_string() == name) {
-            self.made = [new].into_iter().chain(self.made.iter().cloned()).collect();
-        }
-        self
+    /// The topic of the position is made as it must be, unless a pattern of the settings is its very name.
+    pub(super) fn with_position(self, position: Option<NewTopic>) -> Self {
+        Self { position, ..self }
     }
 
     /// How a topic of this name is to be made, where it is to be.
     #[must_use]
     pub fn to_be_made(&self, name: &str) -> Option<&NewTopic> {
-        self.made.iter().find(|new| new.pattern.matches(name))
+        let is_meant = |new: &&NewTopic| new.pattern.to_string() == name;
+        let position = self.position.as_ref().filter(is_meant);
+        let named = || self.made.iter().find(is_meant).or(position);
+        position.and_then(|_| named()).or_else(|| self.made.iter().find(|new| new.pattern.matches(name)))
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use kafka_token::SignIn;
 use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{KafkaSettings, WindowSettings};
 use walpost_core::publish::partitions::Group;
@@ -121,6 +122,20 @@ pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
     trust_the_system(&mut config);
     config
 }
+
+/// What a consumer says beside records: that a partition has ended is none of its errors.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        tracing::warn!(%error, reason, "Kafka client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// Gives a client its token, where it signs in with one and needs another. May block while one is fetched.
 pub(super) fn keep_signed_in<C: ClientContext>(

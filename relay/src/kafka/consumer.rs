@@ -1,5 +1,6 @@
 //! Reads topics back: every partition, assigned by hand, nothing committed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_token::SignIn;
@@ -8,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::clients::{client_config, keep_signed_in, unusable};
+use super::clients::{Quiet, client_config, keep_signed_in, unusable};
 use walpost_core::publish::sink::SinkError;
 
 use super::is_denied;
@@ -42,13 +43,15 @@ struct End {
 
 /// A reader of topics.
 pub struct TopicReader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     sign_in: Option<SignIn>,
     brokers: String,
     topics: Vec<String>,
     left_out: Vec<String>,
     /// Partitions that have more to read of what they had when the reader was opened.
     behind: Vec<End>,
+    /// By partition, of whatever topic: how many are read, and how often one of them has come to its end.
+    ends: BTreeMap<i32, (usize, usize)>,
 }
 
 impl TopicReader {
@@ -69,8 +72,11 @@ impl TopicReader {
             .set("group.id", "walpost-tail")
             .set("enable.auto.commit", "false")
             // What retention removes before it is read is gone; what is left is shown, from its first record.
-            .set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer = config.create().map_err(|error| unusable(&error))?;
+            .set("auto.offset.reset", "earliest")
+            // Ends of transactions have offsets, too, and are no records: the last of a partition may be one.
+            .set("enable.partition.eof", "true");
+        let consumer: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|error| unusable(&error))?;
         let sign_in = kafka.sign_in.clone();
         keep_signed_in(consumer.client(), sign_in.as_ref(), &kafka.brokers)?;
         let mut reader = Self {
@@ -80,6 +86,7 @@ impl TopicReader {
             topics: Vec::new(),
             left_out: Vec::new(),
             behind: Vec::new(),
+            ends: BTreeMap::new(),
         };
         let mut assignment = TopicPartitionList::new();
         for topic in topics {
@@ -117,6 +124,10 @@ impl TopicReader {
         let record = match self.consumer.poll(timeout) {
             None => return Ok(None),
             Some(Ok(message)) => stored(&message),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.ended(partition);
+                return Ok(None);
+            }
             Some(Err(error)) if is_transient(&error) => {
                 tracing::warn!(%error, "a broker is away");
                 return Ok(None);
@@ -133,6 +144,15 @@ impl TopicReader {
             (end.partition, &end.topic) != (record.partition, &record.topic) || record.offset + 1 < end.offset
         });
         Ok(Some(record))
+    }
+
+    /// The client does not say of which topic it is the end.
+    fn ended(&mut self, partition: i32) {
+        let (read, ended) = self.ends.entry(partition).or_default();
+        *ended += 1;
+        if ended >= read {
+            self.behind.retain(|end| end.partition != partition);
+        }
     }
 
     /// Whether everything has been read that was there when the reader was opened.
@@ -154,6 +174,7 @@ impl TopicReader {
             let from = if from_start { start } else { end };
             let added = assignment.add_partition_offset(topic, partition, Offset::Offset(from));
             added.map_err(|error| self.unreachable(&error))?;
+            self.ends.entry(partition).or_default().0 += 1;
             if from < end {
                 self.behind.push(End { topic: topic.to_owned(), partition, offset: end });
             }

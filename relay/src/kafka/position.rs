@@ -17,7 +17,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
-use super::clients::{client_config, keep_signed_in, unusable};
+use super::clients::{Quiet, client_config, keep_signed_in, unusable};
 use super::failure::is_denied;
 use crate::config::KafkaSettings;
 use walpost_core::lsn::Lsn;
@@ -224,7 +224,8 @@ impl PositionTopic {
             // At the end a broker would wait for more.
             .set("fetch.wait.max.ms", "10")
             .set("isolation.level", isolation);
-        let consumer: BaseConsumer = config.create().map_err(|error| unusable(&error))?;
+        let consumer: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|error| unusable(&error))?;
         keep_signed_in(consumer.client(), self.kafka.sign_in.as_ref(), &self.kafka.brokers)?;
         Ok(Reader(consumer))
     }
@@ -268,7 +269,7 @@ impl PositionTopic {
 }
 
 /// A consumer that is in no group.
-struct Reader(BaseConsumer);
+struct Reader(BaseConsumer<Quiet>);
 
 impl Reader {
     /// The first offset and the end, as far as the consumer may read.

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kafka_token::SignIn;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::clients::{client_config, keep_signed_in, unusable};
+use super::clients::{Quiet, client_config, keep_signed_in, unusable};
 use super::is_denied;
 use crate::config::KafkaSettings;
 use walpost_core::publish::sink::SinkError;
@@ -67,20 +66,6 @@ impl Lying<'_> {
         headers.map(|header| (header.key, header.value))
     }
 }
-
-/// What the client says beside records: that a partition has ended is none of its errors.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        tracing::warn!(%error, reason, "Kafka client");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// A reader of topics from end to end.
 pub struct Sweep {

@@ -28,7 +28,7 @@ use walpost_core::event::render::Renderer;
 use walpost_core::event::{OutboxTable, Plan, Types};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Oid, Relation, Tuple};
-use walpost_core::window::copied::{Copied, CopyId};
+use walpost_core::window::copied::CopyId;
 
 /// Rows taken before reports and timers are looked at again.
 const BATCH_ROWS: usize = 500;
@@ -228,10 +228,7 @@ impl Relay {
 
     /// Where the window still holds what an earlier session of the same copy read, the account of it goes on.
     fn begin_copy(&mut self, copy: CopyId, through: Option<i64>) {
-        if self.publisher.copied().is_none_or(|copied| copied.of != copy || copied.given() != through) {
-            let next = self.publisher.progress().next_sequence();
-            *self.publisher.copied_mut() = Some(Copied::new(copy, through, next));
-        }
+        self.publisher.begin_copy(copy, through);
         if let Some(through) = through {
             tracing::info!(
                 behind = through,

@@ -31,7 +31,7 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
         );
     }
     if topics.is_empty() {
-        return check_cluster(settings, side).await;
+        check_cluster(settings, side).await;
     }
     for (name, topic) in topics {
         match topic_facts(&settings.kafka, topic, settings.timing.connect_timeout).await {
@@ -48,6 +48,33 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
             Err(error) => failed(side, name, error),
         }
     }
+    if let Some(topic) = &settings.kafka.position_topic {
+        check_position(settings, side, topic).await;
+    }
+}
+
+/// The topic that holds the position, with exactly-once delivery. Nothing is asked in the name of the transactional id: the
+/// relay that runs would be ended by it.
+async fn check_position(settings: &Settings, side: &mut Side<'_>, topic: &str) {
+    const NAME: &str = "position";
+    let facts = match topic_facts(&settings.kafka, topic, settings.timing.connect_timeout).await {
+        Ok(facts) => facts,
+        Err(error @ SinkError::TopicMissing { .. }) => {
+            return missing(settings, side, NAME, topic, error).await;
+        }
+        Err(error) => return failed(side, NAME, error),
+    };
+    match facts.text("cleanup.policy") {
+        Some("compact") => side.ok(NAME, format!("{topic} keeps the last position, however old")),
+        Some(policy) => side.fail(
+            NAME,
+            format!("{topic} has cleanup.policy={policy}: the position may be deleted, and events that Kafka has come again"),
+            format!("kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=compact"),
+        ),
+        None => side.unknown(NAME, "the topic's settings cannot be read", "grant DESCRIBE_CONFIGS"),
+    }
+    check_replicas(side, topic, &facts);
+    check_rights(settings, side, topic, &facts).await;
 }
 
 /// Topics that only the events themselves name.
@@ -135,6 +162,21 @@ fn check_topic(
 ) {
     let TopicFacts { brokers, partitions, replicas, .. } = facts;
     side.ok(name, format!("{topic}, {partitions} partitions, {replicas} replicas, on {brokers} brokers"));
+    check_replicas(side, topic, facts);
+    check_sizes(settings, side, topic, facts);
+    check_expiration(side, facts);
+    if facts.text("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        side.warn(
+            "cleanup",
+            format!("{topic} is compacted: of each key only the last event stays"),
+            format!("kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete"),
+        );
+    }
+}
+
+/// Whether what is acknowledged stays.
+fn check_replicas(side: &mut Side<'_>, topic: &str, facts: &TopicFacts) {
+    let TopicFacts { replicas, .. } = facts;
     match facts.number("min.insync.replicas") {
         None => {
             side.unknown("in-sync replicas", "the topic's settings cannot be read", "grant DESCRIBE_CONFIGS")
@@ -156,8 +198,6 @@ fn check_topic(
         ),
         Some(needed) => side.ok("in-sync replicas", format!("{needed} of {replicas}")),
     }
-    check_sizes(settings, side, topic, facts);
-    check_expiration(side, facts);
     if facts.text("unclean.leader.election.enable") == Some("true") {
         side.warn(
             "leader election",
@@ -167,13 +207,6 @@ fn check_topic(
             format!(
                 "kafka-configs.sh --alter --topic {topic} --add-config unclean.leader.election.enable=false"
             ),
-        );
-    }
-    if facts.text("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-        side.warn(
-            "cleanup",
-            format!("{topic} is compacted: of each key only the last event stays"),
-            format!("kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete"),
         );
     }
 }
