@@ -491,7 +491,7 @@ impl<S: Sink> Publisher<S> {
         self.retried_until = self.retried_until.max(self.next);
         self.held.clear();
         self.full = false;
-        self.closing = None;
+        // What was being committed stays known: only later it is found out whether it was.
         self.next = self.progress.oldest_sequence();
     }
 
@@ -511,7 +511,7 @@ impl<S: Sink> Publisher<S> {
         self.careful_until = None;
         self.reports.clear();
         self.broken = None;
-        (self.copied, self.place) = (None, None);
+        (self.copied, self.place, self.closing) = (None, None, None);
         self.progress.forget();
         self.begin_again(Batching::Together);
     }
