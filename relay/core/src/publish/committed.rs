@@ -73,6 +73,16 @@ impl History {
     }
 }
 
+/// What becomes of a commit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Outcome {
+    Answered,
+    /// It is committed, or will be, and the answer is lost with the producer.
+    AnswerIsLost,
+    RequestIsLost,
+    OnItsWay,
+}
+
 /// What befalls a process.
 #[derive(Debug, Clone)]
 enum Act {
@@ -87,10 +97,12 @@ enum Act {
     CommitArrives,
     CommitIsRefused,
     Answer,
-    /// All of these, as often as it takes one transaction.
-    Transact,
+    /// All of these, as often as it takes one transaction; and what becomes of its commit.
+    Transact(Outcome),
     /// A session begins, or a new producer finds out what Kafka holds: a step of it.
     Open,
+    /// All steps of it, unless something befalls it.
+    OpenWholly,
     Break,
     FailRestart,
     FailInits(usize),
@@ -133,6 +145,15 @@ fn shapes(most: usize) -> impl Strategy<Value = Vec<Shape>> {
     prop::collection::vec(shape, 1..most)
 }
 
+fn outcomes() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        6 => Just(Outcome::Answered),
+        1 => Just(Outcome::AnswerIsLost),
+        1 => Just(Outcome::RequestIsLost),
+        1 => Just(Outcome::OnItsWay),
+    ]
+}
+
 fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
         10 => (1usize..8).prop_map(Act::Read),
@@ -143,13 +164,14 @@ fn acts() -> impl Strategy<Value = Act> {
         5 => Just(Act::CommitArrives),
         1 => Just(Act::CommitIsRefused),
         4 => Just(Act::Answer),
-        6 => Just(Act::Transact),
-        10 => Just(Act::Open),
+        9 => outcomes().prop_map(Act::Transact),
+        6 => Just(Act::Open),
+        5 => Just(Act::OpenWholly),
         2 => Just(Act::Break),
         1 => Just(Act::FailRestart),
         1 => (1usize..3).prop_map(Act::FailInits),
         1 => (1usize..9).prop_map(Act::Room),
-        4 => (1u64..150).prop_map(Act::Wait),
+        4 => (1u64..250).prop_map(Act::Wait),
         1 => Just(Act::FinishHandedOver),
     ]
 }
@@ -157,7 +179,7 @@ fn acts() -> impl Strategy<Value = Act> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let index = any::<prop::sample::Index>;
     let step = prop_oneof![
-        70 => acts().prop_map(|act| Step::Process(0, act)),
+        90 => acts().prop_map(|act| Step::Process(0, act)),
         12 => (1usize..3, acts()).prop_map(|(who, act)| Step::Process(who, act)),
         4 => shapes(4).prop_map(Step::Server),
         3 => index().prop_map(Step::Keepalive),
@@ -165,8 +187,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Crash),
         2 => Just(Step::Usurp),
         2 => Just(Step::Reconnect),
-        1 => (index(), shapes(4)).prop_map(|(at, shapes)| Step::Failover(at, shapes)),
-        1 => (index(), shapes(4), any::<bool>()).prop_map(|(at, shapes, same)| Step::GoBack(at, shapes, same)),
+        2 => (index(), shapes(4)).prop_map(|(at, shapes)| Step::Failover(at, shapes)),
+        2 => (index(), shapes(4), any::<bool>()).prop_map(|(at, shapes, same)| Step::GoBack(at, shapes, same)),
         1 => (prop::collection::vec(1i64..7, 0..8), 0usize..4).prop_map(|(ids, rest)| Step::Appear(ids, rest)),
         2 => Just(Step::Late),
         3 => any::<usize>().prop_map(Step::Tell),
@@ -228,8 +250,9 @@ struct Model {
     histories: Vec<History>,
     /// By epoch: which history a session reads.
     sessions: Vec<usize>,
-    /// Where sessions begin that ignore what Kafka has: an index of events.
-    jumps: HashMap<i64, usize>,
+    /// Where sessions begin that ignore what Kafka has, until something of theirs is committed: their epochs, and an index of
+    /// events.
+    jumps: Vec<(Vec<i64>, usize)>,
     keys: HashMap<i64, i64>,
     confirmed: Vec<u64>,
     tables: Vec<Table>,
@@ -260,7 +283,7 @@ impl Model {
             processes: Vec::new(),
             histories: vec![History::default()],
             sessions: vec![0],
-            jumps: HashMap::new(),
+            jumps: Vec::new(),
             keys: HashMap::new(),
             confirmed: vec![1],
             tables: Vec::new(),
@@ -315,13 +338,14 @@ impl Model {
                 }
                 events.push(event);
             }
+            let forks = self.histories.len() as i64;
             let history = self.histories.last_mut().unwrap();
             let commit = history.log.last().map_or(1, |last| last.end).max(history.fork) + shape.gap;
             let (commit, end) = match places.get(index) {
                 Some(place) => *place,
                 None => (commit, commit + shape.length),
             };
-            let committed_at = self.keys.len() as i64 * 1_000 + history.log.len() as i64;
+            let committed_at = forks * 1_000_000 + history.log.len() as i64;
             let held_max = shape.held_max;
             history.log.push(Source { commit, end, committed_at, events, held_max });
         }
@@ -376,8 +400,9 @@ impl Model {
             Act::CommitArrives => producer.commit_arrives(),
             Act::CommitIsRefused => producer.commit_is_refused(),
             Act::Answer => producer.answer(),
-            Act::Transact => self.transact(who).await,
+            Act::Transact(outcome) => self.transact(who, *outcome).await,
             Act::Open => self.open(who).await,
+            Act::OpenWholly => self.open_wholly(who).await,
             Act::Break => producer.break_now(),
             Act::FailRestart => producer.failing_restarts += 1,
             Act::FailInits(times) => producer.failing_inits = *times,
@@ -413,7 +438,7 @@ impl Model {
         }
     }
 
-    async fn transact(&mut self, who: usize) {
+    async fn transact(&mut self, who: usize, outcome: Outcome) {
         for _ in 0..3 {
             for partition in 0..ALL {
                 self.processes[who].publisher.sink.append(partition);
@@ -424,9 +449,16 @@ impl Model {
                 }
             }
         }
-        self.processes[who].publisher.sink.tick(60);
-        self.processes[who].publisher.sink.commit_arrives();
-        self.processes[who].publisher.sink.answer();
+        let producer = &mut self.processes[who].publisher.sink;
+        producer.tick(60);
+        if matches!(outcome, Outcome::Answered | Outcome::AnswerIsLost) {
+            producer.commit_arrives();
+        }
+        match outcome {
+            Outcome::Answered => producer.answer(),
+            Outcome::AnswerIsLost | Outcome::RequestIsLost => producer.break_now(),
+            Outcome::OnItsWay => {}
+        }
     }
 
     fn crash(&mut self) {
@@ -449,6 +481,13 @@ impl Model {
             Stage::Away => {}
             Stage::Opening(slot) => self.find_out(who, slot).await,
             Stage::Copying | Stage::Following => self.processes[who].publisher.sink.open_by_itself(),
+        }
+    }
+
+    async fn open_wholly(&mut self, who: usize) {
+        for _ in 0..4 {
+            self.open(who).await;
+            self.process_reports(who).await;
         }
     }
 
@@ -505,9 +544,18 @@ impl Model {
         process.at = log.behind_slot(slot);
         process.inside = None;
         process.publisher.sink.identity = Some(process.epoch);
+        process.publisher.sink.own.push(process.epoch);
         process.publisher.progress_mut().connected();
         match found {
-            None => process.publisher.sink.transactions.go_on(process.epoch),
+            None => {
+                process.publisher.sink.transactions.go_on(process.epoch);
+                let own = &process.publisher.sink.own;
+                for (epochs, _) in &mut self.jumps {
+                    if epochs.iter().any(|epoch| own.contains(epoch)) {
+                        epochs.push(process.epoch);
+                    }
+                }
+            }
             Some(mark) => {
                 process.publisher.sink.transactions.begin_from(found, process.epoch);
                 self.resume(who, slot, mark);
@@ -536,7 +584,7 @@ impl Model {
                 .iter()
                 .map(|source| source.events.len())
                 .sum();
-            self.jumps.insert(process.epoch, events);
+            self.jumps.push((vec![process.epoch], events));
             return process.publisher.resume(None, false);
         }
         let since = self.histories[marked_in + 1..=process.history].iter();
@@ -902,8 +950,8 @@ impl Model {
 
     /// Events of the history that are in Kafka before a transaction of a session.
     fn followed_by(&mut self, mark: Mark, history: usize) -> usize {
-        if let Some(from) = self.jumps.remove(&mark.epoch) {
-            return from;
+        if let Some(jump) = self.jumps.iter().position(|(epochs, _)| epochs.contains(&mark.epoch)) {
+            return self.jumps.swap_remove(jump).1;
         }
         assert!(self.checked.history <= history, "an old history after a new one: {mark:?}");
         let mut from = self.checked.events;
@@ -975,7 +1023,7 @@ impl Model {
             self.step(&Step::Process(0, Act::Open)).await;
             self.step(&Step::Process(0, Act::Copy(9))).await;
             self.step(&Step::Process(0, Act::Read(9))).await;
-            self.step(&Step::Process(0, Act::Transact)).await;
+            self.step(&Step::Process(0, Act::Transact(Outcome::Answered))).await;
             self.end_copy();
             if self.is_done() {
                 return;
@@ -1006,11 +1054,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2 * ProptestConfig::default().cases))]
 
     #[test]
-    fn who_reads_committed_records_sees_each_event_once_and_in_order(stream in shapes(12), steps in steps()) {
+    fn who_reads_committed_records_sees_each_event_once_and_in_order(
+        stream in shapes(12),
+        steps in steps(),
+        in_the_past in prop::option::weighted(0.2, (any::<prop::sample::Index>(), shapes(3))),
+    ) {
         let mut model = Model::new(&stream);
         block_on(async {
             for step in &steps {
                 model.step(step).await;
+            }
+            if let Some((at, shapes)) = in_the_past {
+                model.finish().await;
+                model.step(&Step::GoBack(at, shapes, false)).await;
             }
             model.finish().await;
         });

@@ -211,6 +211,8 @@ pub(super) struct Producer {
     pub(super) transactions: Transactions,
     /// In whose name it opens; none while it may not open by itself.
     pub(super) identity: Option<i64>,
+    /// The names in which it has written what it has not given up.
+    pub(super) own: Vec<i64>,
     /// That of its init.
     epoch: Option<u32>,
     queued: [VecDeque<Queued>; ALL],
@@ -242,6 +244,7 @@ impl Producer {
             kafka,
             transactions: Transactions::default(),
             identity: None,
+            own: Vec::new(),
             epoch: None,
             queued: std::array::from_fn(|_| VecDeque::new()),
             stored: std::array::from_fn(|_| VecDeque::new()),
@@ -292,9 +295,12 @@ impl Producer {
         self.kafka().last_mark()
     }
 
-    /// Takes what was read; whether it was expected.
+    /// Takes what was read; whether it was expected, as what this one wrote itself must be.
     pub(super) fn opened(&mut self, found: Option<Mark>) -> bool {
-        self.transactions.opened(found, &mut self.reports)
+        let is_expected = self.transactions.opened(found, &mut self.reports);
+        let is_own = found.is_some_and(|mark| self.own.contains(&mark.epoch));
+        assert!(is_expected || !is_own, "its own {found:?} is taken for another's");
+        is_expected
     }
 
     /// A new producer finds out what Kafka holds, a step at a time, where it has the right to.
@@ -469,6 +475,7 @@ impl Sink for Producer {
     fn forget(&mut self) {
         self.transactions.forget();
         self.identity = None;
+        self.own.clear();
     }
 
     async fn reports(&mut self, into: &mut Vec<Report>) {
