@@ -29,6 +29,9 @@ use walpost_core::window::progress::Sequence;
 /// The number of the record that holds the position: none of the window's, and small enough to travel.
 pub(super) const MARK: Sequence = (1 << 43) - 1;
 
+/// How often it is asked whether the last report is put away.
+const PUT_AWAY_INTERVAL: Duration = Duration::from_micros(50);
+
 /// What Kafka holds, where it is not what was expected: of a process that has just started, or of another relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found(pub Position);
@@ -187,8 +190,14 @@ fn initiate(producer: &Client, timeout: Duration) -> Result<(), SinkError> {
 }
 
 /// Asks for the commit, and again while no answer came.
+///
+/// The client counts a record until its report is put away, which is a moment after it was given: whoever asks before waits for
+/// the next report, which never comes, a tenth of a second at a time (`flush` of rust-rdkafka).
 fn commit(producer: &Client, timeout: Duration) -> Result<(), SinkError> {
     let deadline = Instant::now() + timeout;
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        std::thread::sleep(PUT_AWAY_INTERVAL);
+    }
     loop {
         match producer.commit_transaction(timeout) {
             Ok(()) => return Ok(()),

@@ -178,6 +178,9 @@ pub struct KafkaFacts {
     pub topic: String,
     /// Its partitions, where the settings name it.
     pub partitions: Option<u64>,
+    /// With exactly-once delivery: the topic that holds the position.
+    #[serde(default)]
+    pub position_topic: Option<String>,
     /// Topics that records were written to: those that a record waits for, then those with the most records.
     pub topics: Vec<TopicFacts>,
     /// How many more there are.
@@ -268,6 +271,7 @@ pub struct Places {
     table: String,
     slot: String,
     brokers: String,
+    position_topic: Option<String>,
     topic: String,
     sample_interval_ms: Option<u64>,
 }
@@ -281,6 +285,7 @@ impl Places {
             table: settings.source.shown_tables(),
             slot: settings.source.slot.clone(),
             brokers: settings.kafka.brokers.clone(),
+            position_topic: settings.kafka.position_topic.clone(),
             topic: settings.source.shown_topics(),
             sample_interval_ms: settings
                 .timing
@@ -347,6 +352,7 @@ impl Places {
             brokers: self.brokers.clone(),
             topic: self.topic.clone(),
             partitions: view.partitions,
+            position_topic: self.position_topic.clone(),
             more_topics: (view.topics.topics.len().saturating_sub(TOPICS_SHOWN) + view.topics.others) as u64,
             topics: topics(&view.topics),
             queue_messages: kafka.map(|kafka| kafka.queue_messages),

@@ -67,14 +67,17 @@ async fn a_stop_during_the_copy_drains_and_the_next_start_goes_on_there() -> Res
 /// What the server sends on and nobody takes fills the connection, on which the place has to be written down.
 #[tokio::test]
 async fn a_stop_in_the_midst_of_a_page_writes_down_how_far_the_copy_is() -> Result<()> {
-    let kafka = PrivateKafka::start().await?;
+    let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
     let case = Case::on_kafka(kafka.brokers()).await?;
+    let case = case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string());
     let case = case.with("WALPOST_WINDOW_RECORDS", "100000");
     let case = case.with("WALPOST_WINDOW_BYTES", "8388608").with("WALPOST_DRAIN_TIMEOUT_MS", "1000");
     // After small rows a page of many is asked for, and these turn out to be large: the window is full in its midst.
     case.commit(8_000, 10, 8_000).await?;
     large_rows(&case).await?;
     case.relay.init().await?;
+    // All of them would have arrived before a busy machine has stopped the broker.
+    proxy.delay_answers(Duration::from_millis(500));
     let mut relay = case.relay.run()?;
     wait_until("some have arrived", SOON, async || Ok(arrived(&case).await? > 100)).await?;
     kafka.pause().await?;
@@ -86,6 +89,7 @@ async fn a_stop_in_the_midst_of_a_page_writes_down_how_far_the_copy_is() -> Resu
     relay.signal("TERM").await?;
     relay.exit(SOON).await?;
     kafka.resume().await?;
+    proxy.heal();
     let log = relay.log_tail();
     ensure!(log.contains("through=Some") && !log.contains("could not be written down"), "{log}");
     let _relay = case.relay.run_ready().await?;

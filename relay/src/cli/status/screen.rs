@@ -164,6 +164,9 @@ impl Screen {
         let kafka = &relay.kafka;
         let partitions = kafka.partitions.map(|count| format!(", {count} partitions")).unwrap_or_default();
         self.add("kafka", format!("{}, topic {}{partitions}", kafka.brokers, kafka.topic));
+        if let Some(topic) = &kafka.position_topic {
+            self.more("delivery", format!("exactly once, the position in {topic}"));
+        }
         if let Some((up, all)) = kafka.brokers_up.zip(kafka.brokers_known) {
             let rtt = kafka.rtt_p99_ms.map(|rtt| format!(", answer in {rtt:.1} ms at 99 %"));
             self.more("brokers", format!("{up} of {all} connected{}", rtt.unwrap_or_default()));

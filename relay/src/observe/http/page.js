@@ -273,6 +273,7 @@ function drawPath(s, disk) {
   drawStation("kafka", judged.kafka, `${kafka.brokers}, topic ${kafka.topic}`, [
     ["brokers up", known(kafka.brokers_up) ? `${number(kafka.brokers_up)} of ${number(kafka.brokers_known)}` : UNKNOWN],
     ["partitions", number(kafka.partitions)],
+    ["delivery", known(kafka.position_topic) ? "exactly once" : "at least once"],
     ["client queue", number(kafka.queue_messages)],
     ["round trip p50", milliseconds(kafka.rtt_p50_ms)],
     ["round trip p99", milliseconds(kafka.rtt_p99_ms)],
