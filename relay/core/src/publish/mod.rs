@@ -260,7 +260,7 @@ impl<S: Sink> Publisher<S> {
     }
 
     fn send_new(&mut self) -> Result<(), PublishError> {
-        let limit = if self.sink.transaction() == Transaction::Due { self.next } else { self.limit() };
+        let limit = self.limit();
         while self.next < limit {
             match self.hand_over(self.next)? {
                 Turn::Over => {}
@@ -275,18 +275,15 @@ impl<S: Sink> Publisher<S> {
     /// Makes a transaction of what was handed over, where the sink makes them and it is time. It has all that the window
     /// holds up to a record, and nothing from behind that: what is held back for its partition belongs to it.
     fn close(&mut self) {
-        let is_time = match self.sink.transaction() {
-            Transaction::None | Transaction::Busy => return,
-            Transaction::Open => self.next >= self.limit(),
-            Transaction::Due => true,
-        };
-        if is_time {
+        let makes_one = matches!(self.sink.transaction(), Transaction::Open | Transaction::Due);
+        if makes_one && self.next >= self.limit() {
             self.close_here();
         }
     }
 
     fn close_here(&mut self) {
-        if !self.held.is_empty() || self.next == self.progress.oldest_sequence() {
+        let is_whole = self.copied.as_ref().is_none_or(|copied| copied.whole(self.next) == self.next);
+        if !self.held.is_empty() || self.next == self.progress.oldest_sequence() || !is_whole {
             return;
         }
         let place = self.place_before(self.next);
@@ -363,11 +360,15 @@ impl<S: Sink> Publisher<S> {
         }
     }
 
-    /// Up to where records may be handed over now. In transactions, rows of a table go as far as it can be said of them.
+    /// Up to where records may be handed over now. In transactions, rows of a table go as far as it can be said of them: the
+    /// rows of one id go into one, also where that is due.
     fn limit(&self) -> Sequence {
-        let sure = self.copied.as_ref().filter(|_| self.sink.transaction() != Transaction::None);
-        let end = sure.map_or(self.progress.next_sequence(), Copied::sure);
-        self.careful_until.map_or(end, |until| end.min(until + 1))
+        let transaction = self.sink.transaction();
+        let copied = self.copied.as_ref().filter(|_| transaction != Transaction::None);
+        let end = copied.map_or(self.progress.next_sequence(), Copied::sure);
+        let end = self.careful_until.map_or(end, |until| end.min(until + 1));
+        let end = if transaction == Transaction::Due { end.min(self.next) } else { end };
+        copied.map_or(end, |copied| copied.whole(end))
     }
 
     /// Hands over a record, if it is still to be acknowledged; says whether it was.

@@ -77,6 +77,13 @@ impl Copied {
         marks.find(|(before, _)| *before <= until).map(|(_, id)| *id).or(self.acknowledged)
     }
 
+    /// The least of the ends of ids that is not before `until`: rows of one id that are parted there cannot be told apart.
+    #[must_use]
+    pub fn whole(&self, until: Sequence) -> Sequence {
+        let index = self.marks.partition_point(|(before, _)| *before < until);
+        self.marks.get(index).map_or(until, |(before, _)| *before)
+    }
+
     /// The id up to which every row is acknowledged, when `oldest` is the sequence of the oldest record in flight.
     pub fn acknowledged(&mut self, oldest: Sequence) -> Option<i64> {
         while self.marks.front().is_some_and(|(before, _)| *before <= oldest) {
