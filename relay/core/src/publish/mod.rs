@@ -184,16 +184,25 @@ impl<S: Sink> Publisher<S> {
     }
 
     /// A copy begins, or goes on in another session: its rows are read behind an id. Where the window still holds what an
-    /// earlier session of the same copy read, the account of it goes on; in transactions, rows behind what was given are still
-    /// here, and they are among those that are read now.
+    /// earlier session of the same copy read, the account of it goes on.
     pub fn begin_copy(&mut self, of: CopyId, through: Option<i64>) {
-        let next = self.progress.next_sequence();
-        let Some(copied) = self.copied.as_ref().filter(|copied| copied.of == of && copied.given() == through)
-        else {
-            self.copied = Some(Copied::new(of, through, next));
-            return;
-        };
-        if self.sink.transaction() != Transaction::None {
+        let goes_on = self.copied.as_ref().is_some_and(|copied| copied.of == of && copied.given() == through);
+        self.take_back();
+        if !goes_on {
+            self.copied = Some(Copied::new(of, through, self.progress.next_sequence()));
+        }
+    }
+
+    /// There is no copy, or none any more.
+    pub fn end_copy(&mut self) {
+        self.take_back();
+        self.copied = None;
+    }
+
+    /// In transactions, rows of a copy behind the id that was given last are still here when a session ends: whoever reads on
+    /// reads them again.
+    fn take_back(&mut self) {
+        if let Some(copied) = self.copied.as_ref().filter(|_| self.sink.transaction() != Transaction::None) {
             self.progress.take_back(copied.sure());
         }
     }
@@ -313,7 +322,10 @@ impl<S: Sink> Publisher<S> {
     fn send_held(&mut self) -> Result<bool, PublishError> {
         let mut held = std::mem::take(&mut self.held);
         let mut goes_on = Ok(true);
-        for lane in held.lanes() {
+        // Dead letters first: what becomes one now must not pass by those that wait.
+        let mut lanes = held.lanes();
+        lanes.sort_by_key(|lane| !held.first(*lane).is_some_and(|first| self.is_dead(first)));
+        for lane in lanes {
             while let Some(sequence) = held.first(lane) {
                 match self.hand_over(sequence) {
                     Ok(Turn::Held(at)) if at == lane => break,
@@ -332,6 +344,10 @@ impl<S: Sink> Publisher<S> {
         }
         self.held = held;
         goes_on
+    }
+
+    fn is_dead(&self, sequence: Sequence) -> bool {
+        matches!(self.progress.unacknowledged(sequence), Some(Entry::Dead(_)))
     }
 
     /// Gives the sink a record, or the dead letter that takes its place.
@@ -367,7 +383,9 @@ impl<S: Sink> Publisher<S> {
         let copied = self.copied.as_ref().filter(|_| transaction != Transaction::None);
         let end = copied.map_or(self.progress.next_sequence(), Copied::sure);
         let end = self.careful_until.map_or(end, |until| end.min(until + 1));
-        let end = if transaction == Transaction::Due { end.min(self.next) } else { end };
+        // One that nothing went into has nothing to end.
+        let is_due = transaction == Transaction::Due && self.next > self.progress.oldest_sequence();
+        let end = if is_due { end.min(self.next) } else { end };
         copied.map_or(end, |copied| copied.whole(end))
     }
 
@@ -503,9 +521,9 @@ impl<S: Sink> Publisher<S> {
     /// When the producer cannot be replaced.
     pub async fn abandon(&mut self) -> Result<(), PublishError> {
         self.sink.forget();
-        self.sink.restart(Batching::Together, &mut self.reports).await.map_err(PublishError::Restart)?;
+        let restarted = self.sink.restart(Batching::Together, &mut self.reports).await;
         self.give_up();
-        Ok(())
+        restarted.map_err(PublishError::Restart)
     }
 
     fn give_up(&mut self) {
@@ -555,11 +573,11 @@ impl<S: Sink> Publisher<S> {
 
     /// Kafka refused a record, or the batch that it was in.
     fn refused(&mut self, sequence: Sequence, error: SinkError) -> Result<(), PublishError> {
+        // After a record that failed for good the producer delivers nothing more.
+        self.broken.get_or_insert_with(|| SinkError::Broken(error.to_string()));
         let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(()) };
         let event = name(entry);
         let is_about_size = matches!(error, SinkError::Refused { what: Refusal::Size, .. });
-        // After a record that failed for good the producer delivers nothing more.
-        self.broken.get_or_insert_with(|| SinkError::Broken(error.to_string()));
         if self.batching == Batching::OneByOne {
             // That the record was found out is no failure of the producer's.
             self.replaced_in_vain = 0;
