@@ -491,7 +491,9 @@ impl Model {
     /// A session begins: it has the slot, in the state of any earlier confirmation, as a server that crashed has it.
     async fn connect(&mut self) {
         let history = self.history();
-        let slot = self.confirmed[self.confirmed.len().saturating_sub(1 + self.keys.len() % 3)];
+        let back = self.keys.len() % 3;
+        self.confirmed.truncate(self.confirmed.len().saturating_sub(back).max(1));
+        let slot = *self.confirmed.last().unwrap();
         if self.processes[0].is_fenced
             || (self.processes[0].history != history && !self.processes[0].is_fresh)
         {
@@ -587,13 +589,21 @@ impl Model {
         let since = self.histories[marked_in + 1..=process.history].iter();
         let fork = since.filter(|history| history.is_timeline).map(|history| history.fork).min();
         let place = mark.reach.place;
+        let is_ahead = place.is_some_and(|place| place.commit.0 >= slot);
+        if !is_ahead
+            && self.histories[marked_in + 1..=process.history].iter().any(|history| !history.is_timeline)
+        {
+            // An earlier session that ignored the mark has moved the slot past it, and sent nothing as there was nothing.
+            let log = &self.histories[process.history].log[..process.at];
+            self.jumps.push((vec![process.epoch], log.iter().map(|source| source.events.len()).sum()));
+        }
         match (place, fork) {
             (Some(place), Some(fork)) if place.commit.0 >= fork => {
                 let place = Place { commit: Lsn(fork - 1), committed_at: 0, events: 0, whole: true };
                 process.publisher.resume(Some(place), false);
             }
             (place, _) => {
-                process.publisher.resume(place, place.is_some_and(|place| place.commit.0 >= slot));
+                process.publisher.resume(place, is_ahead);
             }
         }
     }

@@ -474,6 +474,9 @@ impl Sink for Producer {
 
     fn forget(&mut self) {
         self.transactions.forget();
+        // The answer is waited for no more.
+        self.leave_behind();
+        self.commit = Commit::NotAsked;
         self.identity = None;
         self.own.clear();
     }
