@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use kafka_token::{SignIn, Source, Tokens};
 
-use super::{MissingTopics, NewTopic, slot_name};
+use super::topics::KEPT;
+use super::{MissingTopics, NewTopic, shard};
 use settings::Values;
 use walpost_core::event::template::Template;
 use walpost_core::publish::pattern::TopicPattern;
@@ -229,8 +230,7 @@ fn position_topic(values: &mut Values, topics: &[String], dead_letters: Option<&
     if is_wanted != Some(true) {
         return None;
     }
-    let slot = values.text("slot").filter(|slot| slot_name(slot).is_ok()).unwrap_or_default();
-    let name = named.unwrap_or_else(|| format!("walpost-position-{slot}"));
+    let name = named.or_else(|| Some(format!("walpost-position-{}", shard::slot(values)?)))?;
     if topics.contains(&name) || dead_letters == Some(&name) {
         values.mistake("position-topic must be another topic than those of events and of dead letters");
     }
@@ -240,7 +240,7 @@ fn position_topic(values: &mut Values, topics: &[String], dead_letters: Option<&
 /// One partition, so that there is one last position; compacted, so that it stays for ever; in small segments, since only
 /// those that are full are compacted.
 fn new_position_topic(name: &str) -> Option<NewTopic> {
-    let properties = [("cleanup.policy", "compact"), ("segment.bytes", "16777216")];
+    let properties = [KEPT, ("segment.bytes", "16777216")];
     let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let pattern = TopicPattern::parse(name).ok()?;
     Some(NewTopic { pattern, partitions: Some(1), replication: None, properties: properties.into() })

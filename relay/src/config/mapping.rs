@@ -53,7 +53,7 @@ pub(super) fn refuse_with_messages(values: &mut Values) {
     if values.text("messages").is_none() {
         return;
     }
-    let of_tables = ["table", "table-was", "where", "order", "append-only"];
+    let of_tables = ["table", "table-was", "where", "order", "append-only", "shard", "shard-by"];
     let said: Vec<_> = of_tables.into_iter().filter(|name| values.is_said(name)).collect();
     for name in said {
         values.mistake(format!("messages and {name} do not go together: messages are in no table"));

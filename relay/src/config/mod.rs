@@ -6,6 +6,7 @@
 mod database;
 mod kafka;
 mod mapping;
+mod shard;
 mod table;
 mod tail;
 mod topics;
@@ -194,7 +195,7 @@ impl Settings {
         let filters = source.as_ref().is_some_and(|source| source.tables.iter().any(may_be_updated));
         if filters && clean.is_some_and(|clean| clean.is_some()) {
             values.mistake(
-                "clean and where do not go together: a row that is updated into the condition was never published, and would \
+                "clean does not go together with where or shard: a row that is updated into the condition was never published, and would \
                  be removed; where rows are never updated, say so by append_only",
             );
         }
@@ -233,8 +234,7 @@ impl Settings {
 
 impl SourceSettings {
     fn read(values: &mut Values, is_preset: bool, database: &str) -> Option<Self> {
-        let slot = values.parse_with("slot", slot_name);
-        let publication = values.parse_with("publication", identifier);
+        let (slot, publication) = (shard::slot(values), shard::publication(values));
         let entries = mapping::entries(values);
         let outboxes = match entries.is_empty() {
             true => {
@@ -296,6 +296,9 @@ fn messages(values: &mut Values, is_preset: bool, database: &str) -> Option<Outb
         "" => Err("expected the prefix that `pg_logical_emit_message` is called with".into()),
         _ => Ok(prefix.to_owned()),
     });
+    if values.text("shard").is_some() {
+        values.mistake("messages and shard do not go together: a publication filters rows, and every shard would have every message");
+    }
     let mapping = mapping::read(values, is_preset);
     let messages = OutboxMessages::new(&prefix?, mapping?).of_database(database);
     // Of a table that is known only where it is.
@@ -316,12 +319,13 @@ fn table(values: &mut Values, is_preset: bool) -> Option<OutboxTable> {
     };
     let append_only = values.flag("append-only");
     let mapping = mapping::read(values, is_preset);
+    let filter = shard::filter(values, mapping.as_ref());
     let (schema, table) = table?;
     Some(OutboxTable {
         order: order?,
         predecessors: predecessors?,
         append_only: append_only?,
-        filter: values.text("where").filter(|filter| !filter.trim().is_empty()),
+        filter,
         ..OutboxTable::new(&schema, &table, mapping?)
     })
 }

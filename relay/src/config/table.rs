@@ -3,11 +3,12 @@
 use settings::{MapSetting, Repeated, Setting, Table};
 
 /// What each of several outboxes may say for itself.
-const OF_AN_OUTBOX: [&str; 25] = [
+const OF_AN_OUTBOX: [&str; 26] = [
     "preset",
     "table",
     "messages",
     "where",
+    "shard-by",
     "append-only",
     "table-was",
     "order",
@@ -113,6 +114,18 @@ pub const TABLE: Table = Table {
             "SQL",
             "Which rows are events, as a condition in SQL such as `not relayed`: the row filter of the publication, and of every \
             reading of the table. From PostgreSQL 15 on. Rows that it hides are hidden from `walpost recover`, too.",
+        ),
+        Setting::optional(
+            "shard",
+            "I/N",
+            "Only this of so many parts of the outbox, by the hash of the key, on a slot and a publication of its own (`SLOT_2_of_4`): \
+            N relays then share the work, and events of one key stay in order. From PostgreSQL 15 on.",
+        ),
+        Setting::optional(
+            "shard-by",
+            "COLUMN,…",
+            "For --shard: the columns whose values say which rows stay together; wherever the key is alike, they must be. Absent: \
+            the columns of --key, where it has nothing else.",
         ),
         Setting::switch(
             "append-only",

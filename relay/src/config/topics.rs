@@ -42,6 +42,9 @@ pub struct NewTopic {
     pub properties: BTreeMap<String, String>,
 }
 
+/// What keeps the last record of each key, however old.
+pub(super) const KEPT: (&str, &str) = ("cleanup.policy", "compact");
+
 /// More partitions than a cluster has; walpost can tell a million apart, of all topics together.
 const PARTITIONS_MAX: i32 = 100_000;
 
@@ -70,18 +73,25 @@ impl MissingTopics {
         Some(Self { unknown: unknown?, made: made.into(), position: None })
     }
 
-    /// The topic of the position is made as it must be, unless a pattern of the settings is its very name.
+    /// The topic of the position is made as it must be; where a pattern of the settings is its very name, that may say more.
     pub(super) fn with_position(self, position: Option<NewTopic>) -> Self {
+        let position = position.map(|must| match self.made.iter().find(|new| new.pattern == must.pattern) {
+            None => must,
+            Some(said) => {
+                let mut properties = must.properties.clone();
+                properties.extend(said.properties.clone());
+                properties.extend([KEPT].map(|(name, value)| (name.to_owned(), value.to_owned())));
+                NewTopic { properties, replication: said.replication, ..must }
+            }
+        });
         Self { position, ..self }
     }
 
     /// How a topic of this name is to be made, where it is to be.
     #[must_use]
     pub fn to_be_made(&self, name: &str) -> Option<&NewTopic> {
-        let is_meant = |new: &&NewTopic| new.pattern.to_string() == name;
-        let position = self.position.as_ref().filter(is_meant);
-        let named = || self.made.iter().find(is_meant).or(position);
-        position.and_then(|_| named()).or_else(|| self.made.iter().find(|new| new.pattern.matches(name)))
+        let position = self.position.as_ref().filter(|new| new.pattern.matches(name));
+        position.or_else(|| self.made.iter().find(|new| new.pattern.matches(name)))
     }
 }
 

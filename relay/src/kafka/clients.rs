@@ -112,6 +112,12 @@ pub(super) fn statistics_interval(config: &ClientConfig) -> Duration {
     Duration::from_millis(millis.unwrap_or(0))
 }
 
+/// How long Kafka lets a transaction be open.
+pub(super) fn transaction_timeout(config: &ClientConfig) -> Duration {
+    let millis = number(config, "transaction.timeout.ms").and_then(|millis| u64::try_from(millis).ok());
+    millis.map_or(TRANSACTION_TIMEOUT, Duration::from_millis)
+}
+
 /// What every client has to know, whatever it is there for: librdkafka warns of what is not meant for it.
 pub(super) fn client_config(kafka: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();

@@ -112,6 +112,8 @@ fn is_of_a_producers_state(code: RDKafkaErrorCode) -> bool {
             | Code::UnknownProducerId
             | Code::ProducerFenced
             | Code::Fenced
+            | Code::InvalidTransactionalState
+            | Code::TransactionCoordinatorFenced
             | Code::State
             | Code::Inconsistent
     )

@@ -62,7 +62,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use asking::{Asker, Question, Refresh, is_missing, probe, probed};
-use clients::{group, halve_batches, producer_config, statistics_interval, unusable};
+use clients::{group, halve_batches, producer_config, statistics_interval, transaction_timeout, unusable};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
 use lanes::{from_opaque, opaque};
 use making::Maker;
@@ -131,6 +131,8 @@ pub struct KafkaSink {
     /// Since the last replacement: whether it was for being stuck.
     stuck: bool,
     peer_timeout: Duration,
+    /// How the producer was told to send.
+    batching: Batching,
     /// With exactly-once delivery.
     transacting: Option<Transacting>,
 }
@@ -146,6 +148,7 @@ impl KafkaSink {
         let complaint = Complaint::default();
         let (producer, reports) = start(&config, kafka.sign_in.clone(), &complaint, &statistics)?;
         let group = group(&config, Batching::Together);
+        let lasts = transaction_timeout(&config);
         Ok(Self {
             config,
             sign_in: kafka.sign_in.clone(),
@@ -168,7 +171,9 @@ impl KafkaSink {
             looks: Looks::new(),
             stuck: false,
             peer_timeout: kafka.peer_timeout,
-            transacting: PositionTopic::of(kafka).map(|topic| Transacting::new(topic, kafka.peer_timeout)),
+            batching: Batching::Together,
+            transacting: PositionTopic::of(kafka)
+                .map(|topic| Transacting::new(topic, kafka.peer_timeout, lasts)),
         })
     }
 
@@ -207,7 +212,12 @@ impl KafkaSink {
                 continue;
             }
             let sequence = if sequence == MARK { Sequence::MAX } else { sequence };
-            let outcome = outcome.map_err(|failed| failed.judged_by(|error| self.judge(error)));
+            let outcome = match &mut self.transacting {
+                Some(transacting) if is_given_back(&outcome) => Err(transacting.failure(&self.producer)),
+                _ => outcome.map_err(|failed| failed.judged_by(|error| self.judge(error))),
+            };
+            let outcome = outcome
+                .map_err(|error| if sequence == Sequence::MAX { of_the_position(error) } else { error });
             into.push(Report { sequence, outcome });
         }
         self.deliveries = deliveries;
@@ -252,6 +262,7 @@ impl KafkaSink {
         }
         loop {
             self.go_on_transacting();
+            let overdue = self.transacting.as_ref().and_then(Transacting::overdue);
             let due = self.stall.due().filter(|_| self.probe.is_none());
             let look = self.looks.due().filter(|_| self.topics.are_suspected());
             tokio::select! {
@@ -263,6 +274,9 @@ impl KafkaSink {
                     return self.go_on_transacting();
                 }
                 done = transacting::next(&mut self.transacting) => return self.transacted(done, into),
+                () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+                    return Self::report_broken("a transaction was open for too long", into);
+                }
                 // Behind reports, which came first; what waits for it is sent again now.
                 answered = Question::answer(&mut self.question), if self.question.is_some() => {
                     return self.answered(answered);
@@ -384,6 +398,7 @@ impl Sink for KafkaSink {
 
     async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
         let broken = Arc::clone(&self.producer);
+        self.batching = batching;
         if batching == Batching::Smaller {
             halve_batches(&mut self.config);
         }
@@ -500,6 +515,21 @@ enum Failed {
     Error(KafkaError),
     /// It is said to be, without an offset: concluded from a later request's success, which proves nothing.
     NoOffset,
+}
+
+/// A record of the position that is refused for good says nothing of any event: it is tried again, with its reason.
+fn of_the_position(error: SinkError) -> SinkError {
+    match error {
+        SinkError::Refused { reason, .. } => {
+            SinkError::Broken(format!("Kafka refuses the record of the position: {reason}"))
+        }
+        other => other,
+    }
+}
+
+/// Whether the client gives the record back for what happened to the client.
+fn is_given_back(outcome: &Result<(), Failed>) -> bool {
+    matches!(outcome, Err(Failed::Error(error)) if error.rdkafka_error_code().is_some_and(is_about_the_producer))
 }
 
 /// Whether the record is not stored since there is no such topic or partition.

@@ -47,6 +47,8 @@ pub struct Identity {
     pub slot: String,
     /// The session that has the slot.
     pub epoch: i64,
+    /// What is followed: events of a transaction are counted among these.
+    pub followed: String,
 }
 
 /// A position as it is read back.
@@ -68,6 +70,7 @@ struct Written {
     timeline: u32,
     slot: String,
     epoch: i64,
+    followed: String,
     transaction: u64,
     remembered: String,
     #[serde(default)]
@@ -102,6 +105,7 @@ impl Position {
             timeline: of.timeline,
             slot: of.slot.clone(),
             epoch: *epoch,
+            followed: of.followed.clone(),
             transaction: *number,
             remembered: remembered.to_string(),
             stream: reach.place.map(|place| WrittenPlace {
@@ -134,10 +138,10 @@ impl Position {
             let WrittenCopy { table_oid: table, through, streamed_from, copied } = copy;
             (CopyId { table, through, streamed_from }, copied)
         });
-        let Written { system, timeline, slot, epoch, transaction: number, .. } = written;
+        let Written { system, timeline, slot, epoch, followed, transaction: number, .. } = written;
         let reach = Reach { place: place.transpose()?, copied };
         Ok(Self {
-            of: Identity { system, timeline, slot, epoch },
+            of: Identity { system, timeline, slot, epoch, followed },
             remembered: lsn(&written.remembered)?,
             mark: Mark { epoch, number, reach },
         })
@@ -223,7 +227,9 @@ impl PositionTopic {
             .set("enable.partition.eof", "true")
             // At the end a broker would wait for more.
             .set("fetch.wait.max.ms", "10")
-            .set("isolation.level", isolation);
+            .set("isolation.level", isolation)
+            // A replica that is near may be behind.
+            .remove("client.rack");
         let consumer: BaseConsumer<Quiet> =
             config.create_with_context(Quiet).map_err(|error| unusable(&error))?;
         keep_signed_in(consumer.client(), self.kafka.sign_in.as_ref(), &self.kafka.brokers)?;
@@ -298,7 +304,8 @@ mod tests {
             Reach { place: Some(place), copied: None },
             Reach { place: Some(place), copied: Some((copy, i64::MIN)) },
         ] {
-            let of = Identity { system: "7".into(), timeline: 3, slot: "walpost".into(), epoch: 9 };
+            let (system, slot, followed) = ("7".into(), "walpost".into(), "0a".into());
+            let of = Identity { system, timeline: 3, slot, epoch: 9, followed };
             let mark = Mark { epoch: 9, number: 4, reach };
             let position = Position { of, remembered: Lsn(5), mark };
             assert_eq!(Position::read(&position.write().unwrap()), Ok(position));
@@ -307,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_position_of_a_later_version_is_not_taken_for_one_that_is_known() {
-        let later = r#"{"version":2,"system":"7","timeline":1,"slot":"s","epoch":1,"transaction":1,"remembered":"0/0"}"#;
+        let later = r#"{"version":2,"system":"7","timeline":1,"slot":"s","epoch":1,"followed":"","transaction":1,"remembered":"0/0"}"#;
         let said = Position::read(later.as_bytes()).unwrap_err();
         assert!(said.contains("version 2"), "{said}");
         assert!(Position::read(b"hello").is_err());

@@ -22,7 +22,7 @@ use super::lanes::opaque;
 use super::position::{Identity, Position, PositionTopic};
 use super::{Client, KafkaSink};
 use walpost_core::lsn::Lsn;
-use walpost_core::publish::sink::{Lane, Report, SinkError, Transaction};
+use walpost_core::publish::sink::{Lane, Report, Sink, SinkError, Transaction};
 use walpost_core::publish::transactions::{Mark, Reach, Transactions};
 use walpost_core::window::progress::Sequence;
 
@@ -58,17 +58,48 @@ pub(super) struct Transacting {
     work: Option<Work>,
     /// Reports on a transaction that was found out to be committed.
     resolved: Vec<Report>,
+    /// Why the open transaction cannot go on.
+    failure: Option<SinkError>,
+    /// The producer was initiated, or tried to be: that is done once.
+    is_spent: bool,
+    /// When the last transaction began.
+    since: Option<Instant>,
     timeout: Duration,
+    /// How long a transaction may take from its beginning to its end.
+    patience: Duration,
 }
 
 impl Transacting {
-    pub(super) fn new(topic: PositionTopic, timeout: Duration) -> Self {
-        let (transactions, remembered, resolved) = (Transactions::default(), Lsn::ZERO, Vec::new());
-        Self { topic, transactions, identity: None, remembered, work: None, resolved, timeout }
+    /// `lasts` is how long Kafka lets a transaction be open.
+    pub(super) fn new(topic: PositionTopic, timeout: Duration, lasts: Duration) -> Self {
+        Self {
+            topic,
+            transactions: Transactions::default(),
+            identity: None,
+            remembered: Lsn::ZERO,
+            work: None,
+            resolved: Vec::new(),
+            failure: None,
+            is_spent: false,
+            since: None,
+            timeout,
+            // Its commit may be asked for when it is about to end, and answered late.
+            patience: lasts + 2 * timeout,
+        }
     }
 
     pub(super) fn state(&self) -> Transaction {
+        // What was found to be committed leaves the window first.
+        if !self.resolved.is_empty() {
+            return Transaction::Busy;
+        }
         self.transactions.state(|| Instant::now().into_std())
+    }
+
+    /// When the open transaction counts as lost: Kafka has aborted it by then, or its end hangs.
+    pub(super) fn overdue(&self) -> Option<Instant> {
+        let since = self.since.filter(|_| !self.transactions.is_shut() && !self.transactions.is_ready());
+        since.map(|since| since + self.patience)
     }
 
     /// Makes sure that a transaction is open for a record that is handed over now.
@@ -80,13 +111,16 @@ impl Transacting {
             return Err(SinkError::Full);
         }
         producer.begin_transaction().map_err(|error| understood(&error))?;
-        self.transactions.begun(Instant::now().into_std());
+        let now = Instant::now();
+        self.transactions.begun(now.into_std());
+        self.since = Some(now);
         Ok(())
     }
 
-    /// Whether a record may be handed over, once a transaction is open.
+    /// Whether a record may be handed over, once a transaction is open. What was found to be committed leaves the window
+    /// first: it would go out once more.
     pub(super) fn takes_records(&self) -> bool {
-        self.transactions.is_open() || self.transactions.is_ready()
+        self.resolved.is_empty() && (self.transactions.is_open() || self.transactions.is_ready())
     }
 
     pub(super) fn handed_over(&mut self) {
@@ -96,6 +130,16 @@ impl Transacting {
     /// A record of the open transaction is stored, or the one with the position.
     pub(super) fn stored(&mut self, sequence: Sequence) {
         self.transactions.stored((sequence != MARK).then_some(sequence));
+    }
+
+    /// Why the open transaction cannot go on. Records that the client gives back then say no more than that they are given
+    /// back; what it says to whoever would begin another is the reason.
+    pub(super) fn failure(&mut self, producer: &Client) -> SinkError {
+        let asked = || match producer.begin_transaction() {
+            Ok(()) => SinkError::Broken("it gave back what it held".into()),
+            Err(error) => understood(&error),
+        };
+        self.failure.get_or_insert_with(asked).clone()
     }
 
     fn close(&mut self, producer: &Client, reach: Reach) -> Result<(), SinkError> {
@@ -128,7 +172,8 @@ impl Transacting {
         }
     }
 
-    fn opening(&self, producer: &Arc<Client>) -> Work {
+    fn opening(&mut self, producer: &Arc<Client>) -> Work {
+        self.is_spent = true;
         let (producer, topic, timeout) = (Arc::clone(producer), self.topic.clone(), self.timeout);
         Work::Opening(tokio::task::spawn_blocking(move || {
             initiate(&producer, timeout)?;
@@ -174,12 +219,12 @@ impl Transacting {
     /// The producer is replaced: the new one waits until it is known what Kafka holds.
     pub(super) fn replaced(&mut self) {
         self.transactions.replaced();
-        self.work = None;
+        (self.work, self.failure, self.is_spent) = (None, None, false);
     }
 
     pub(super) fn forget(&mut self) {
         self.transactions.forget();
-        (self.identity, self.work) = (None, None);
+        (self.identity, self.work, self.failure) = (None, None, None);
         self.resolved.clear();
     }
 }
@@ -211,9 +256,10 @@ fn commit(producer: &Client, timeout: Duration) -> Result<(), SinkError> {
 fn understood(error: &KafkaError) -> SinkError {
     match error.rdkafka_error_code() {
         Some(code) if is_fenced(code) => SinkError::Fenced(error.to_string()),
-        Some(code) if is_denied(code) => SinkError::Denied(format!(
+        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => SinkError::Denied(format!(
             "{error} (for exactly-once delivery the client needs WRITE and DESCRIBE on the transactional id as well)"
         )),
+        Some(code) if is_denied(code) => SinkError::Denied(error.to_string()),
         _ => SinkError::Broken(error.to_string()),
     }
 }
@@ -232,6 +278,13 @@ impl KafkaSink {
     /// # Errors
     /// When Kafka does not answer, or the topic holds the position of another slot.
     pub async fn open(&mut self, identity: Identity) -> Result<Option<Found>, SinkError> {
+        let Some(transacting) = &self.transacting else { return Ok(None) };
+        let is_owed =
+            transacting.transactions.is_shut() && transacting.is_spent && transacting.work.is_none();
+        if is_owed {
+            // A client that was refused its name asks for it no more.
+            self.restart(self.batching, &mut Vec::new()).await?;
+        }
         let Some(transacting) = &mut self.transacting else { return Ok(None) };
         transacting.identity = Some(identity.clone());
         if !transacting.transactions.is_shut() {
@@ -259,6 +312,7 @@ impl KafkaSink {
                 topic = transacting.topic.name,
                 "the topic has lost the position: events that it had counted may come again"
             );
+            transacting.resolved.clear();
             transacting.transactions.begin_from(None, identity.epoch);
             return Ok(None);
         };

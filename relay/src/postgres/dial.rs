@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use conninfo::{Address, first_to_answer, is_starting};
 use socket2::{SockRef, TcpKeepalive};
@@ -73,7 +74,9 @@ fn keep_alive(stream: &TcpStream, settings: &DatabaseSettings) -> io::Result<()>
     if !asked.enabled {
         return Ok(());
     }
-    let mut keepalive = TcpKeepalive::new().with_time(asked.idle.unwrap_or(patience / 2));
+    // In whole seconds, and none is an error.
+    let idle = asked.idle.unwrap_or((patience / 2).max(Duration::from_secs(1)));
+    let mut keepalive = TcpKeepalive::new().with_time(idle);
     if let Some(interval) = asked.interval {
         keepalive = keepalive.with_interval(interval);
     }

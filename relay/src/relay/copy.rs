@@ -114,7 +114,7 @@ impl Relay {
         if !session.within("write down that the copy has ended", finishing).await? {
             return Err(Error::Superseded);
         }
-        *self.publisher.copied_mut() = None;
+        self.publisher.end_copy();
         tracing::info!(
             table = reading.table,
             rows = reading.published,
@@ -157,6 +157,10 @@ impl Relay {
                     taken?;
                     self.vitals.read_table();
                 }
+            }
+            if self.is_full_of_one_number() {
+                self.go_on_without_order();
+                self.publisher.send()?;
             }
             let oldest = self.publisher.progress().oldest_sequence();
             if let Some(copied) = self.publisher.copied_mut() {
@@ -218,7 +222,7 @@ impl Relay {
                     self.give(id);
                 }
                 self.enter_row(&row, reading)?;
-                if !row.in_order || self.is_full_of_one_number() {
+                if !row.in_order {
                     self.go_on_without_order();
                 }
             }

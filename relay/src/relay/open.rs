@@ -48,11 +48,13 @@ impl Relay {
         self.vitals.show_partitions(partitions);
         let flushed = connection.flushed();
         let stream = connection.start(&self.settings.source, timeout).await?;
+        ledger::make_durable(&session).await?;
+        let known = found.memory.confirmed;
         let taking = self.acquire(&session, &mut found, &server);
         let holder = session.within("take the slot", taking).await?;
-        self.check_for_the_past(found.memory.confirmed, flushed).await?;
+        self.check_for_the_past(known, flushed).await?;
         self.begin(server.clone(), holder.epoch).await?;
-        self.go_on_from_kafka(&found, &server, holder.epoch).await?;
+        self.go_on_from_kafka(&session, &found, &server, &holder).await?;
         self.publisher.progress_mut().connected();
         tracing::info!(
             slot = self.settings.source.slot,
@@ -138,12 +140,14 @@ impl Relay {
     /// Takes the slot, and follows the tables that have appeared.
     async fn acquire(&self, session: &Session, found: &mut Found, server: &Server) -> Result<Holder, Error> {
         let source = &self.settings.source;
-        let epoch = ledger::take(session, &source.slot, server.timeline, found.remembered).await?;
-        let epoch = epoch.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
+        let taken = ledger::take(session, &source.slot, server.timeline, found.remembered).await?;
+        let (epoch, confirmed) = taken.ok_or_else(|| Unsafe::SlotUnknown(source.slot.clone()))?;
         // Another relay, or a recovery, was there since the ledger was read: what was found may not hold any more.
         if epoch != found.memory.epoch + 1 {
             return Err(Error::Superseded);
         }
+        // Who had the slot until now may have moved it since it was looked at.
+        found.memory.confirmed = found.memory.confirmed.max(confirmed);
         let (slot, publication) = (source.slot.clone(), source.publication.clone());
         let outboxes = found.tables.iter().map(|table| table.relation.id).collect();
         let holder = Holder { slot, epoch, publication, outboxes, messages: source.prefixes() };

@@ -15,7 +15,7 @@ use crate::config::WindowSettings;
 use crate::error::{Error, Verdict};
 use crate::observe::state::{Peer, State};
 use crate::postgres::DatabaseError;
-use crate::postgres::ledger::{self, Memory};
+use crate::postgres::ledger::Memory;
 use crate::postgres::names::{literal, written};
 use crate::postgres::preflight::{FoundTable, Unpublished, Unsafe};
 use crate::relay::cleaner::Cleaner;
@@ -96,7 +96,6 @@ impl Relay {
             () = stop.cancelled() => return Ok(self.stopped()),
             opened = Box::pin(self.open()) => opened?,
         };
-        ledger::make_durable(&session).await?;
         let watched = Watched { source: self.settings.source.clone(), server, holder: holder.clone() };
         let mut guard = Guard::start(session, watched, self.settings.timing.watch_interval);
         for table in found.tables.iter().filter(|table| !table.is_backfilled()) {
@@ -177,6 +176,8 @@ impl Relay {
         looked_at: Lsn,
         stop: &CancellationToken,
     ) -> Result<Stopped, Error> {
+        // Of a table that is gone, a copy may have been left in its midst.
+        self.publisher.end_copy();
         // What an earlier session left in the window without handing it over: nothing else would, and until it is
         // acknowledged there may be no room to read.
         if let Err(error) = self.publisher.send() {

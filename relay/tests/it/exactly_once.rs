@@ -1,6 +1,7 @@
 //! `--delivery exactly-once`: consumers that read what is committed see each event once, in order.
 
 use anyhow::{Context, Result, ensure};
+use harness::secure::Certificates;
 use harness::{Audit, PrivateKafka, PrivatePostgres, Topic, events, wait_until};
 
 use crate::case::{Case, SOON, write_concurrently};
@@ -8,6 +9,7 @@ use crate::dead_letter::{with_a_large_one, with_dead_letters};
 use crate::failover::{Failover, copies_slots, slot_is_copied};
 use crate::halt::halts;
 use crate::outage::Snapshot;
+use crate::secure::{is_denied, rule_on, that_denies};
 use crate::standby::stands_by;
 
 /// With the topic of the position, which is deleted with it.
@@ -227,10 +229,10 @@ async fn a_failover_with_the_slot_copied_repeats_nothing() -> Result<()> {
 
 /// The position is of another history then: what it says of transactions that the server has lost says nothing of those that
 /// stand in their place.
-#[tokio::test]
-async fn a_server_that_went_back_in_time_loses_nothing_to_the_position() -> Result<()> {
+async fn goes_back_in_time(confirm_interval_ms: &str, commits: i64, says: &str) -> Result<()> {
     let postgres = PrivatePostgres::start().await?;
-    let once = Once::of(Case::on_postgres(postgres.url()).await?);
+    let case = Case::on_postgres(postgres.url()).await?;
+    let once = Once::of(case.with("WALPOST_CONFIRM_INTERVAL_MS", confirm_interval_ms));
     let case = &once.case;
     let mut relay = case.relay.init_and_run().await?;
     case.commit(20, 5, 1).await?;
@@ -243,7 +245,7 @@ async fn a_server_that_went_back_in_time_loses_nothing_to_the_position() -> Resu
     postgres.kill().await?;
     snapshot.put_back()?;
     postgres.start_again().await?;
-    case.commit(600, 5, 1).await?;
+    case.commit(commits, 5, 1).await?;
     let relay = case.relay.run_ready().await?;
     let committed = events::committed(&case.client().await?).await?;
     wait_until("all that it has committed since is published", SOON, async || {
@@ -252,6 +254,101 @@ async fn a_server_that_went_back_in_time_loses_nothing_to_the_position() -> Resu
     })
     .await
     .with_context(|| relay.log_tail())?;
-    ensure!(relay.log().contains("another history"), "{}", relay.log_tail());
+    ensure!(relay.log().contains(says), "{}", relay.log_tail());
     Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_went_back_in_time_loses_nothing_to_the_position() -> Result<()> {
+    goes_back_in_time("100", 600, "of another history of the server").await
+}
+
+/// Nothing but the stream can tell.
+#[tokio::test]
+async fn another_history_that_only_the_stream_shows_loses_nothing_to_the_position() -> Result<()> {
+    goes_back_in_time("60000", 600, "the stream has another history there").await
+}
+
+#[tokio::test]
+async fn a_shorter_history_loses_nothing_to_the_position() -> Result<()> {
+    goes_back_in_time("60000", 100, "of another history of the server").await
+}
+
+/// The client is replaced more than once before it can ask what became of the commit.
+#[tokio::test]
+async fn a_commit_that_is_found_out_when_kafka_is_back_repeats_nothing_and_holds_up_nothing() -> Result<()> {
+    let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
+    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
+    let once = Once::of(case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string()));
+    let case = &once.case;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(50, 5, 5).await?;
+    once.audit().await?;
+    proxy.cut_in_place_of_the_end(1_000_000);
+    case.commit(5, 5, 5).await?;
+    wait_until("an answer is cut", SOON, async || Ok(proxy.faults_made().cut > 0)).await?;
+    kafka.pause().await?;
+    let says = |answer: &harness::http::Response| answer.body.contains("without an acknowledgement");
+    relay.status("it tries again in another session", says).await?;
+    kafka.resume().await?;
+    proxy.heal();
+    relay.ready().await?;
+    case.commit(50, 5, 5).await?;
+    ensure!(once.audit().await? == 105, "{}", relay.log_tail());
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn a_position_that_kafka_refuses_is_named_and_it_goes_on_when_it_takes_it() -> Result<()> {
+    let once = Once::new().await?;
+    let mut relay = once.case.relay.init_and_run().await?;
+    once.case.commit(10, 5, 1).await?;
+    once.audit().await?;
+    once.position.configure("max.message.bytes", "100").await?;
+    once.case.commit(10, 5, 1).await?;
+    let says = |answer: &harness::http::Response| answer.body.contains("refuses the record of the position");
+    relay.status("what is refused is named", says).await?;
+    once.position.configure("cleanup.policy", "compact").await?;
+    ensure!(once.audit().await? == 20, "{}", relay.log_tail());
+    relay.expect_running()
+}
+
+#[tokio::test]
+async fn rows_of_one_number_that_fill_the_window_hold_up_nothing() -> Result<()> {
+    let once = Once::of(Case::new().await?.with("WALPOST_WINDOW_BYTES", "65536"));
+    let large = "insert into package_event (package_id, event_type, payload) values (1, 'Updated', \
+                 jsonb_build_object('t', repeat(md5('1'), 4000)))";
+    once.case.commit(5, 5, 5).await?;
+    once.case.database.execute(large).await?;
+    once.case.commit(5, 5, 5).await?;
+    let _relay = once.case.relay.init_and_run().await?;
+    ensure!(once.audit().await? == 11);
+    Ok(())
+}
+
+/// What the client gives back of a transaction says no more than that it is given back.
+#[tokio::test]
+async fn rights_that_are_missing_are_named_and_it_goes_on_when_they_are_there() -> Result<()> {
+    let certificates = Certificates::for_name("localhost")?;
+    let (case, kafka) = that_denies(&certificates).await?;
+    let once = Once::of(case);
+    let case = &once.case;
+    let (topic, position) = (["--topic", &case.topic.name], ["--topic", &once.position.name]);
+    case.relay.init().await?;
+    let mut relay = case.relay.run()?;
+    rule_on(&kafka, topic, "--add", "Write").await?;
+    rule_on(&kafka, position, "--add", "All").await?;
+    case.commit(10, 3, 1).await?;
+    is_denied(&mut relay).await?;
+    let named = |answer: &harness::http::Response| answer.body.contains("transactional id");
+    relay.status("the transactional id is named", named).await?;
+    rule_on(&kafka, ["--transactional-id", &once.position.name], "--add", "All").await?;
+    ensure!(once.audit().await? == 10, "{}", relay.log_tail());
+
+    rule_on(&kafka, topic, "--remove", "Write").await?;
+    case.commit(10, 3, 1).await?;
+    is_denied(&mut relay).await?;
+    rule_on(&kafka, topic, "--add", "Write").await?;
+    ensure!(once.audit().await? == 20, "{}", relay.log_tail());
+    relay.ready().await
 }

@@ -64,13 +64,23 @@ pub(crate) async fn that_denies(certificates: &Certificates) -> Result<(Case, Pr
 
 /// Allows an operation on the topic, or takes that back.
 async fn rule(kafka: &PrivateKafka, case: &Case, change: &str, operation: &str) -> Result<()> {
+    rule_on(kafka, ["--topic", &case.topic.name], change, operation).await
+}
+
+/// The same on anything that has rules.
+pub(crate) async fn rule_on(
+    kafka: &PrivateKafka,
+    what: [&str; 2],
+    change: &str,
+    operation: &str,
+) -> Result<()> {
     let rule = [change, "--force", "--allow-principal", "User:walpost", "--operation", operation];
     let class = "org.apache.kafka.tools.AclCommand";
-    kafka.tool(class, &[&rule[..], &["--topic", &case.topic.name]].concat()).await.map(drop)
+    kafka.tool(class, &[&rule[..], &what].concat()).await.map(drop)
 }
 
 /// The relay tries again, and says what is missing.
-async fn is_denied(relay: &mut RelayProcess) -> Result<()> {
+pub(crate) async fn is_denied(relay: &mut RelayProcess) -> Result<()> {
     let denied = |answer: &harness::http::Response| {
         answer.status == 503
             && answer.body.contains("\"retrying\"")

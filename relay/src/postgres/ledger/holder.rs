@@ -113,8 +113,8 @@ impl Holder {
     }
 }
 
-/// Begins a new epoch, once the slot is taken on `timeline` and found not to have passed `remembered`; returns it, or
-/// `None` when nothing is remembered about the slot.
+/// Begins a new epoch, once the slot is taken on `timeline` and found not to have passed `remembered`; returns it and the
+/// position that is remembered, or `None` when nothing is remembered about the slot.
 ///
 /// # Errors
 /// When the database refuses.
@@ -123,13 +123,14 @@ pub async fn take(
     slot: &str,
     timeline: u32,
     remembered: Lsn,
-) -> Result<Option<i64>, DatabaseError> {
+) -> Result<Option<(i64, Lsn)>, DatabaseError> {
     let sql = "update walpost.slot set epoch = epoch + 1, timeline = $2, \
                confirmed_lsn = greatest(confirmed_lsn, $3), updated_at = clock_timestamp() \
-               where slot_name = $1 returning epoch";
+               where slot_name = $1 returning epoch, confirmed_lsn";
     let timeline = i32::try_from(timeline).unwrap_or(i32::MAX);
     let row = session.client().query_opt(sql, &[&slot, &timeline, &PgLsn::from(remembered.0)]).await;
-    Ok(row.map_err(session.error("write walpost.slot"))?.map(|row| row.get(0)))
+    let row = row.map_err(session.error("write walpost.slot"))?;
+    Ok(row.map(|row| (row.get(0), Lsn(row.get::<_, PgLsn>(1).into()))))
 }
 
 /// Brings what is remembered of the tables in line with those that are followed: new ones, whose rows are to be published
