@@ -25,6 +25,7 @@ mod recovery;
 mod report;
 mod section;
 mod server;
+mod shards;
 mod verify;
 
 use anyhow::{Context, Result, bail};
@@ -34,13 +35,14 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 13] = [
+const MEASUREMENTS: [&str; 14] = [
     "rows",
     "bulk",
     "limits",
     "observing",
     "latency",
     "once",
+    "shards",
     "recovery",
     "poller",
     "cleaning",
@@ -100,6 +102,7 @@ impl Bench {
             "observing" => observing::run(self).await?,
             "latency" => latency::run(self).await?,
             "once" => once::run(self).await?,
+            "shards" => shards::run(self).await?,
             "recovery" => recovery::run(self).await?,
             "poller" => poller::run(self).await?,
             "cleaning" => cleaning::run(self).await?,

@@ -41,6 +41,9 @@ mod peer;
 /// The primary is gone, and its standby takes its place.
 mod failover;
 
+/// One outbox over several slots.
+mod shards;
+
 /// Each event once, to those who read what is committed.
 mod exactly_once;
 

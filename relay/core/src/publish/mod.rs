@@ -364,7 +364,7 @@ impl<S: Sink> Publisher<S> {
                     return Ok(Turn::Stop);
                 }
                 Err(PublishError::Sink {
-                    error: error @ (SinkError::Broken(_) | SinkError::Denied(_)),
+                    error: error @ (SinkError::Broken(_) | SinkError::Denied(_) | SinkError::Fenced(_)),
                     ..
                 }) => {
                     self.broken = Some(error);
