@@ -131,6 +131,8 @@ pub struct KafkaSink {
     /// Since the last replacement: whether it was for being stuck.
     stuck: bool,
     peer_timeout: Duration,
+    /// A record waits for the next transaction.
+    waits_for_rest: bool,
     /// How the producer was told to send.
     batching: Batching,
     /// With exactly-once delivery.
@@ -171,6 +173,7 @@ impl KafkaSink {
             looks: Looks::new(),
             stuck: false,
             peer_timeout: kafka.peer_timeout,
+            waits_for_rest: false,
             batching: Batching::Together,
             transacting: PositionTopic::of(kafka)
                 .map(|topic| Transacting::new(topic, kafka.peer_timeout, lasts)),
@@ -262,6 +265,8 @@ impl KafkaSink {
         }
         loop {
             self.go_on_transacting();
+            let rested =
+                self.transacting.as_ref().and_then(Transacting::rested).filter(|_| self.waits_for_rest);
             let overdue = self.transacting.as_ref().and_then(Transacting::overdue);
             let due = self.stall.due().filter(|_| self.probe.is_none());
             let look = self.looks.due().filter(|_| self.topics.are_suspected());
@@ -274,6 +279,10 @@ impl KafkaSink {
                     return self.go_on_transacting();
                 }
                 done = transacting::next(&mut self.transacting) => return self.transacted(done, into),
+                () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
+                    self.waits_for_rest = false;
+                    return;
+                }
                 () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
                     return Self::report_broken("a transaction was open for too long", into);
                 }
@@ -340,6 +349,7 @@ impl Sink for KafkaSink {
         let lane = topic.lane(partition);
         let now = || Instant::now().into_std();
         if self.transacting.as_ref().is_some_and(|transacting| !transacting.takes_records()) {
+            self.waits_for_rest = true;
             return Err(SinkError::Full);
         }
         if !topic.partitions.admits(partition, timestamp_ms, bytes, now) {

@@ -32,6 +32,9 @@ pub(super) const MARK: Sequence = (1 << 43) - 1;
 /// How often it is asked whether the last report is put away.
 const PUT_AWAY_INTERVAL: Duration = Duration::from_micros(50);
 
+/// The client's own wait where a transaction begins too early.
+const REST_MAX: Duration = Duration::from_millis(20);
+
 /// What Kafka holds, where it is not what was expected: of a process that has just started, or of another relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found(pub Position);
@@ -64,6 +67,12 @@ pub(super) struct Transacting {
     is_spent: bool,
     /// When the last transaction began.
     since: Option<Instant>,
+    /// When all of it was stored.
+    stored_at: Option<Instant>,
+    /// A commit is answered in so long, of late.
+    answers_in: Duration,
+    /// No other transaction begins before.
+    rests_until: Option<Instant>,
     timeout: Duration,
     /// How long a transaction may take from its beginning to its end.
     patience: Duration,
@@ -82,6 +91,9 @@ impl Transacting {
             failure: None,
             is_spent: false,
             since: None,
+            stored_at: None,
+            answers_in: Duration::ZERO,
+            rests_until: None,
             timeout,
             // Its commit may be asked for when it is about to end, and answered late.
             patience: lasts + 2 * timeout,
@@ -94,6 +106,11 @@ impl Transacting {
             return Transaction::Busy;
         }
         self.transactions.state(|| Instant::now().into_std())
+    }
+
+    /// When another transaction may begin, where one may.
+    pub(super) fn rested(&self) -> Option<Instant> {
+        self.rests_until.filter(|_| self.transactions.is_ready())
     }
 
     /// When the open transaction counts as lost: Kafka has aborted it by then, or its end hangs.
@@ -120,7 +137,8 @@ impl Transacting {
     /// Whether a record may be handed over, once a transaction is open. What was found to be committed leaves the window
     /// first: it would go out once more.
     pub(super) fn takes_records(&self) -> bool {
-        self.resolved.is_empty() && (self.transactions.is_open() || self.transactions.is_ready())
+        let is_rested = self.rests_until.is_none_or(|until| Instant::now() >= until);
+        self.resolved.is_empty() && (self.transactions.is_open() || self.transactions.is_ready() && is_rested)
     }
 
     pub(super) fn handed_over(&mut self) {
@@ -164,6 +182,7 @@ impl Transacting {
         }
         if self.transactions.is_complete() {
             self.transactions.committing();
+            self.stored_at = Some(Instant::now());
             let (producer, timeout) = (Arc::clone(producer), self.timeout);
             self.work =
                 Some(Work::Committing(tokio::task::spawn_blocking(move || commit(&producer, timeout))));
@@ -204,7 +223,11 @@ impl Transacting {
     /// Takes what was waited for; why the producer must be replaced, or sends nothing more, if so.
     pub(super) fn take(&mut self, done: Done, into: &mut Vec<Report>) -> Result<(), SinkError> {
         match done {
-            Done::Committed(Ok(())) => self.transactions.committed(into),
+            Done::Committed(Ok(())) => {
+                let before = into.len();
+                self.transactions.committed(into);
+                self.rest(into.len() - before);
+            }
             Done::Committed(Err(error)) => return Err(error),
             Done::Opened(found) => {
                 let found = found?;
@@ -214,6 +237,18 @@ impl Transacting {
             }
         }
         Ok(())
+    }
+
+    /// Kafka answers a commit when it is decided, and writes it to the partitions afterwards. Who begins another transaction
+    /// before that is done is told to come again, which the client does after 20 ms. So the next one begins a little later: the
+    /// answer has taken one write to the replicas, and what follows takes about two more.
+    fn rest(&mut self, records: usize) {
+        let Some((since, stored_at)) = self.since.zip(self.stored_at) else { return };
+        let (now, stored) = (Instant::now(), stored_at - since);
+        let answered = now - stored_at;
+        self.answers_in = (self.answers_in * 7 + answered) / 8;
+        self.rests_until = Some(now + (self.answers_in * 4).min(REST_MAX));
+        tracing::trace!(records, ?stored, ?answered, "a transaction");
     }
 
     /// The producer is replaced: the new one waits until it is known what Kafka holds.
