@@ -72,7 +72,7 @@ fn a_mistake_in_a_template_is_said_with_its_setting() {
         "--topic: `{a`: the brace at character 1",
         "[headers] x: `{b|upper}`: {b|upper}: there is no filter `upper`",
         "--key: `a b`: {a b}: `b` is not understood",
-        "--format: `xml`: expected raw, json, cloudevents or protobuf",
+        "--format: `xml`: expected raw, json, cloudevents, protobuf or avro",
         "[fields] f: `{@nothing}`",
     ] {
         assert!(text.contains(part), "{part} in {text}");
