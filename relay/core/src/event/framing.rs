@@ -302,3 +302,58 @@ impl Front {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str = "syntax = \"proto3\"; package shop; import \"another.proto\";\n\
+        message Order { another.Thing thing = 1; }\n\
+        message Other { message A {} message B { message C {} } }";
+
+    fn registered(kind: SchemaKind, text: &str) -> Registered {
+        Registered { subject: "orders-value".into(), version: 3, id: 0x0102_0304, kind, text: text.into() }
+    }
+
+    #[test]
+    fn the_way_to_a_message_is_written_as_confluent_has_it() {
+        let frame = Frame::of(&registered(SchemaKind::Protobuf, SHOP), None).unwrap();
+        for (message, way) in [
+            ("shop.Order", &[0][..]),
+            ("shop.Other", &[2, 2]),
+            ("shop.Other.A", &[4, 2, 0]),
+            ("shop.Other.B.C", &[6, 2, 2, 0]),
+        ] {
+            let front = frame.front(Some(message)).unwrap();
+            assert_eq!(front, [&[0, 1, 2, 3, 4], way].concat(), "{message}");
+        }
+        assert_eq!(frame.front(None).unwrap(), [0, 1, 2, 3, 4, 0], "the first");
+        let told = frame.front(Some("shop.Lost")).unwrap_err();
+        assert!(told.contains("(id 16909060) has no message `shop.Lost`; it has: shop.Order, "), "{told}");
+        // Zigzag varints of more than a byte.
+        assert_eq!(written(&[64]), [2, 0x80, 1]);
+    }
+
+    #[test]
+    fn a_schema_in_a_language_that_the_format_does_not_write_is_refused() {
+        let avro = Mapping { format: Format::AvroJson(None), ..Mapping::default() };
+        let told = avro.with_schema(&registered(SchemaKind::Json, "{}")).unwrap_err();
+        assert_eq!(
+            told,
+            "version 3 of the subject orders-value (id 16909060) is a schema in JSON, and values of the format avro need one in \
+             AVRO"
+        );
+        assert!(
+            avro.with_schema(&registered(SchemaKind::Avro, "{}")).unwrap_err().contains("cannot be written")
+        );
+        let known = avro.with_schema(&registered(SchemaKind::Avro, "\"long\"")).unwrap();
+        assert!(matches!(known.format, Format::AvroJson(Some(_))) && known.wanted().is_none());
+        let raw = Mapping::default();
+        assert!(
+            raw.with_schema(&registered(SchemaKind::Protobuf, "no proto"))
+                .unwrap_err()
+                .contains("cannot be read")
+        );
+    }
+}
