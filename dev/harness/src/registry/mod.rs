@@ -115,7 +115,6 @@ impl SchemaRegistry {
     }
 
     /// What it knows, and what it was asked.
-    #[must_use]
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.shared.store()
     }

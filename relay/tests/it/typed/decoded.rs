@@ -22,7 +22,7 @@ async fn avro_of_a_json_payload_is_what_its_author_meant() -> Result<()> {
     let mut relay = typed.relay.init_and_run().await?;
     let first = r#"{"sum": 1234.5, "id": 9007199254740993, "note": "häßlich \"q\" \\ \n", "at": "2026-03-01T10:00:00.5+01:00",
         "day": "2026-03-01", "uid": "30313233-3435-3637-3839-616263646566", "exactly": "2026-03-01T10:00:00.000001Z",
-        "lines": [{"sku": "a"}, {"count": 7, "sku": "b"}], "labels": {"π \"": 3.14, "e": 2}, "raw": "AP9h", "state": "PAID",
+        "lines": [{"sku": "a"}, {"count": 7, "sku": "b"}], "labels": {"π \"": 3.25, "e": 2}, "raw": "AP9h", "state": "PAID",
         "before": {"id": -1, "sum": "-0.01", "day": 0, "at": 1, "uid": "00000000-0000-0000-0000-000000000000"}}"#;
     let client = typed.database.client().await?;
     let insert = "insert into outbox values ($1::bigint, 'o-' || $1, $2::text::jsonb)";
@@ -42,7 +42,7 @@ async fn avro_of_a_json_payload_is_what_its_author_meant() -> Result<()> {
     let expected = json!({"id": 9_007_199_254_740_993i64, "note": "häßlich \"q\" \\ \n", "sum": "1234.50",
         "uid": "30313233-3435-3637-3839-616263646566", "day": "2026-03-01", "at": "2026-03-01T09:00:00.500000+00:00",
         "exactly": "2026-03-01T10:00:00.000001+00:00", "state": "PAID",
-        "lines": [{"sku": "a", "count": 1}, {"sku": "b", "count": 7}], "labels": {"π \"": 3.14, "e": 2.0}, "raw": "AP9h",
+        "lines": [{"sku": "a", "count": 1}, {"sku": "b", "count": 7}], "labels": {"π \"": 3.25, "e": 2.0}, "raw": "AP9h",
         "before": before});
     assert_eq!(read[0]["value"], expected);
     assert_eq!(read[1]["value"], nothing);
