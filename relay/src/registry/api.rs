@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use walpost_core::event::framing::{Registered, SchemaFile, SchemaKind, Version, Wanted};
 
@@ -16,6 +16,9 @@ use crate::config::{RegistrySettings, Settings};
 const NO_SUBJECT: u64 = 40_401;
 const NO_VERSION: u64 = 40_402;
 const NO_SCHEMA: u64 = 40_403;
+
+/// What a path takes as it is (RFC 3986, "Unreserved Characters").
+const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Of what a registry says so much is shown.
 const SAID_CHARS: usize = 500;
@@ -182,5 +185,5 @@ fn said(answer: &Answer) -> String {
 }
 
 fn encoded(subject: &str) -> impl std::fmt::Display + '_ {
-    utf8_percent_encode(subject, NON_ALPHANUMERIC)
+    utf8_percent_encode(subject, IN_A_PATH)
 }

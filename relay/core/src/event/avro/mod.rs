@@ -4,14 +4,16 @@
 //! | file | what |
 //! |---|---|
 //! | `shape` | the schema, laid out for writing |
-//! | `encode` | values by it |
+//! | `given`, `encode`, `scalar` | what is to be written; values that hold others; those that do not |
 //! | `row` | a row's values: which column is which field, or a payload |
 //! | `number` | decimals and times of the day |
 //! | `walk` | members and elements of JSON |
 
 mod encode;
+mod given;
 mod number;
 mod row;
+mod scalar;
 mod shape;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::encode::{Encoder, Given, Scratch, long};
+use super::encode::{Encoder, Scratch};
+use super::given::Given;
+use super::scalar::long;
 use super::shape::{Field, Shape};
 use super::{Refusal, Schema};
 use crate::event::error::OutboxError;

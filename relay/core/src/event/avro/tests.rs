@@ -7,7 +7,8 @@ use apache_avro::types::Value as Datum;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::encode::{Encoder, Given, Scratch};
+use super::encode::{Encoder, Scratch};
+use super::given::Given;
 use super::*;
 
 /// What Apache's own library makes of a JSON value written by a schema.
