@@ -940,6 +940,17 @@ fn columns_that_do_not_fit_their_fields_are_said_at_once() {
     }
 }
 
+/// In 64 bits of microseconds the last of them would come round to another year.
+#[test]
+fn a_date_that_no_record_can_have_is_refused_however_far_it_is() {
+    let settings = [("topic", "t"), ("key", ""), ("value", "{day}"), ("cloudevents", "off")];
+    let of = |days: i32| one(&settings, &[("day", 1082, Some(&days.to_be_bytes()))]).map(|got| got.value());
+    assert_eq!(of(0), Ok("2000-01-01".into()));
+    for days in [i32::MAX - 1, i32::MIN + 1, 2_145_031_948, 213_503_982, -213_503_983] {
+        assert!(of(days).unwrap_err().to_string().contains("outside of the years 1 to 9999"), "{days}");
+    }
+}
+
 /// A value of one of the types, in its binary form or anything else.
 fn value() -> impl Strategy<Value = (u32, Option<Vec<u8>>)> {
     let oid = prop::sample::select(vec![
