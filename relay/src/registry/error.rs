@@ -106,7 +106,7 @@ impl RegistryError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoRegistry => "say where it is by --registry-url",
-            Self::Away { .. } => "start it, or correct --registry-url; walpost asks again by itself",
+            Self::Away { .. } => "start it, or correct --registry-url; `walpost run` asks again by itself",
             Self::Denied { .. } => {
                 "correct --registry-user or its password (WALPOST_REGISTRY_PASSWORD, or the file that \
                 WALPOST_REGISTRY_PASSWORD_FILE names, which is read again), or let the user read the subject"
