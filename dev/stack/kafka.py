@@ -12,6 +12,7 @@ import uuid
 from types import SimpleNamespace
 
 import fetch
+import processes
 from server import Server, clean_environment
 from ui import Failure, say
 
@@ -134,7 +135,7 @@ class Kafka(Server):
         shutil.rmtree(trial.home, ignore_errors=True)
 
     def is_ours(self, arguments):
-        return arguments[-2:] == ["kafka.Kafka", str(self.properties)]
+        return arguments[-2:-1] == ["kafka.Kafka"] and processes.is_path(arguments[-1], self.properties)
 
     def is_initialised(self):
         return self.data.is_dir()

@@ -70,7 +70,7 @@ class Postgres(Server):
     def is_ours(self, arguments):
         if not arguments or os.path.basename(arguments[0]) != "postgres":
             return False
-        return arguments[1:3] == ["-D", str(self.data)]
+        return arguments[1:2] == ["-D"] and len(arguments) > 2 and processes.is_path(arguments[2], self.data)
 
     def pids(self):
         """The postmaster and its children. A child of a killed postmaster is known by its working folder."""

@@ -27,6 +27,12 @@ def arguments(pid):
     return run.stdout.split()
 
 
+def is_path(argument, path):
+    """Whether an argument is that path. A state dir has more than one name where a link leads to it, and a server that
+    is not known by another of its names would be taken for what a crash left."""
+    return os.path.realpath(argument) == os.path.realpath(path)
+
+
 def everyone():
     """(pid, parent's pid) of every process."""
     if not LINUX:

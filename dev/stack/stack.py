@@ -28,7 +28,7 @@ def parser():
 
     def add(name, text):
         command = sub.add_parser(name, help=text, description=text)
-        command.set_defaults(run=getattr(commands, name))
+        command.set_defaults(run=getattr(commands, name.replace("-", "_")))
         return command
 
     up = _named(add("up", "fetch once, start what does not run, wait until it answers, write the env file"))
@@ -77,6 +77,7 @@ def parser():
     add("bin", "print the path of a bundled program, such as psql, pg_recvlogical or redis-server").add_argument("name")
     add("debezium", "fetch Debezium's connector for Postgres, print what starts Kafka Connect with it: JAVA, CLASS_PATH and "
                     "PLUGIN_PATH")
+    add("registry-clients", "fetch Confluent's Python clients, print what finds them: PYTHON and PYTHONPATH")
     add("versions", "print the exact versions of the servers that are chosen by PG and KAFKA")
     add("fetch", "fetch what is needed, start nothing").add_argument("--only", choices=SERVERS)
     add("clean", "stop and delete everything in the state dir, fetched files too")

@@ -3,6 +3,7 @@
 use crate::observe::state::Peer;
 use crate::postgres::DatabaseError;
 use crate::postgres::preflight::{PreflightError, Unsafe};
+use crate::registry::RegistryError;
 use walpost_core::event::{BadRow, OutboxError, REMEDY_FOR_A_ROW};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::DecodeError;
@@ -70,6 +71,9 @@ pub enum Error {
     /// Kafka is not ready to be published to.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// A schema is not known.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The relay stood still.
     #[error(
         "walpost stood still for {} ms (stopped, frozen or starved): another relay may have the slot, so it \
@@ -144,6 +148,7 @@ impl Error {
                 return format!("{self}; if it stays so: {UNREADABLE}");
             }
             Self::Database(error) => error.sqlstate(),
+            Self::Registry(error) => return format!("{error}; {}", error.remedy()),
             _ => None,
         };
         match code {
@@ -161,6 +166,7 @@ impl Error {
     pub fn peer(&self) -> Peer {
         match self {
             Self::Sink(_) | Self::Publish(_) => Peer::Kafka,
+            Self::Registry(_) => Peer::Registry,
             Self::Paused(_) | Self::Superseded | Self::Appeared(_) | Self::Internal(_) => Peer::Own,
             Self::Database(_)
             | Self::Standby(_)
@@ -185,6 +191,8 @@ impl Error {
             | Self::Paused(_)
             | Self::Superseded
             | Self::Appeared(_)
+            // Whatever it lacks, somebody can register.
+            | Self::Registry(_)
             | Self::Unsettled(_) => Verdict::Retry,
             Self::Unsafe(finding) => Verdict::Halt { remedy: finding.remedy() },
             Self::Sink(error)

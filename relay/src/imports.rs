@@ -6,17 +6,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room, and those that it may name beside itself. What has no server stands in `walpost_core`, which names none of them.
-const MAY_NAME: [(&str, &[&str]); 10] = [
+const MAY_NAME: [(&str, &[&str]); 11] = [
     ("retry", &[]),
     ("telemetry", &[]),
     ("config", &[]),
     ("postgres", &["config"]),
     ("replication", &["config", "postgres"]),
     ("kafka", &["config"]),
+    ("registry", &["config"]),
     ("observe", &["config", "postgres", "kafka"]),
-    ("error", &["postgres", "observe"]),
-    ("relay", &["retry", "config", "postgres", "replication", "kafka", "observe", "error"]),
-    ("cli", &["telemetry", "config", "postgres", "replication", "kafka", "observe", "error", "relay"]),
+    ("error", &["postgres", "registry", "observe"]),
+    ("relay", &["retry", "config", "postgres", "replication", "kafka", "registry", "observe", "error"]),
+    (
+        "cli",
+        &["telemetry", "config", "postgres", "replication", "kafka", "registry", "observe", "error", "relay"],
+    ),
 ];
 
 /// A crate, and the only places that may name it.

@@ -15,6 +15,7 @@
 //! | [`config`] | every setting: what was typed becomes what it means |
 //! | [`replication`] | bytes in from the slot; the one call that confirms a position |
 //! | [`postgres`] | SQL: sessions, the catalogue, what must hold before streaming, what is remembered |
+//! | [`registry`] | which schema values have, asked before anything is sent |
 //! | [`kafka`] | the sink that ships, a consumer, facts about topics |
 //! | [`observe`] | what people and machines see: state, health, metrics, pages |
 //! | [`error`] | what ends a session, and what follows from it |
@@ -28,6 +29,7 @@ pub mod error;
 pub mod kafka;
 pub mod observe;
 pub mod postgres;
+pub mod registry;
 pub mod relay;
 pub mod replication;
 pub mod retry;

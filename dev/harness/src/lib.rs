@@ -64,6 +64,12 @@ pub mod rights;
 /// A program whose clock is off.
 pub mod clock;
 
+/// A schema registry of a test's own, in this process.
+pub mod registry;
+
+/// The public clients that read what is framed by it.
+pub mod registry_clients;
+
 /// Debezium on Kafka Connect: what a takeover takes over from.
 pub mod debezium;
 
@@ -108,6 +114,8 @@ pub use program::{Finished, Program};
 pub use proxy::Proxy;
 pub use reader::{Reader, Received};
 pub use redis::PrivateRedis;
+pub use registry::SchemaRegistry;
+pub use registry_clients::RegistryClients;
 pub use relay::{Relay, RelayProcess};
 pub use secret_file::SecretFile;
 pub use stack::Stack;

@@ -174,7 +174,7 @@ impl Drop for TlsFront {
     }
 }
 
-fn server_config(path: &Path) -> Result<ServerConfig> {
+pub(crate) fn server_config(path: &Path) -> Result<ServerConfig> {
     let key = PrivateKeyDer::from_pem_file(path).context("the server's key")?;
     let chain = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));

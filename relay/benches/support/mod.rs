@@ -6,6 +6,7 @@ use futures::FutureExt;
 use walpost::replication::frames::{Frame, Frames};
 use walpost_core::event::OutboxTable;
 use walpost_core::event::fixture::{self, OUTBOX};
+use walpost_core::event::framing::{Registered, SchemaKind};
 use walpost_core::event::mapping::{Choice, Format, Mapping};
 use walpost_core::event::record::Record;
 use walpost_core::event::render::Renderer;
@@ -51,7 +52,7 @@ pub struct Path {
 }
 
 /// What a record is made of, as short as settings have it: where the value stands, and fields where it is JSON.
-pub const MAPPINGS: [(&str, &str, &[&str]); 4] = [
+pub const MAPPINGS: [(&str, &str, &[&str]); 7] = [
     ("package-event", "", &[]),
     ("raw", "payload", &[]),
     ("one path", "{payload.Title}", &[]),
@@ -71,7 +72,46 @@ pub const MAPPINGS: [(&str, &str, &[&str]); 4] = [
             "traceparent",
         ],
     ),
+    ("framed", "payload", &[]),
+    ("avro of JSON", "payload", &[]),
+    (
+        "avro of columns",
+        "",
+        &["package_event_id", "event_type", "payload", "created_at", "event_id", "traceparent"],
+    ),
 ];
+
+/// The schemas of the last three, as a registry has them.
+fn schema(name: &str) -> Option<(SchemaKind, &'static str)> {
+    match name {
+        "framed" => Some((SchemaKind::Json, "{}")),
+        "avro of JSON" => Some((
+            SchemaKind::Avro,
+            r#"{"type": "record", "name": "Package", "fields": [{"name": "ID", "type": "long"},
+            {"name": "Title", "type": ["null", "string"]}, {"name": "MaximumVolume", "type": "double"},
+            {"name": "Reusable", "type": "boolean", "default": false}]}"#,
+        )),
+        "avro of columns" => Some((
+            SchemaKind::Avro,
+            r#"{"type": "record", "name": "Event", "fields": [{"name": "package_event_id", "type": "long"},
+            {"name": "event_type", "type": {"type": "enum", "name": "Type", "symbols": ["Created", "Updated"]}},
+            {"name": "payload", "type": {"type": "record", "name": "Package", "fields": [{"name": "ID", "type": "int"},
+                {"name": "Title", "type": "string"}, {"name": "MaximumVolume",
+                    "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}]}},
+            {"name": "created_at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+            {"name": "event_id", "type": {"type": "string", "logicalType": "uuid"}},
+            {"name": "traceparent", "type": ["null", "string"]}]}"#,
+        )),
+        _ => None,
+    }
+}
+
+fn typed(name: &str, mapping: Mapping) -> Mapping {
+    let Some((kind, text)) = schema(name) else { return mapping };
+    let (subject, text) = ("t-value".to_owned(), text.to_owned());
+    let registered = Registered { subject, version: 1, id: 7, kind, text };
+    mapping.with_schema(&registered).expect("a schema that fits")
+}
 
 fn mapping((name, value, fields): (&str, &str, &[&str])) -> Mapping {
     if name == "package-event" {
@@ -79,16 +119,22 @@ fn mapping((name, value, fields): (&str, &str, &[&str])) -> Mapping {
     }
     let column = |text: &str| Template::column(text).expect("a column");
     let field = |name: &&str| (vec![name.replace('.', "_")], column(&format!("{{{name}}}")));
-    Mapping {
+    let mapping = Mapping {
         value: if value.is_empty() { Choice::Absent } else { Choice::Given(column(value)) },
-        format: if fields.is_empty() { Format::Raw } else { Format::Json },
+        format: match (name, fields.is_empty()) {
+            ("avro of JSON", _) => Format::AvroJson(None),
+            ("avro of columns", _) => Format::Avro(None),
+            (_, true) => Format::Raw,
+            (_, false) => Format::Json,
+        },
         fields: fields.iter().map(field).collect(),
         ..Mapping {
             topic: Choice::Given(Template::constant("t")),
             key: Choice::Given(column("package_id")),
             ..Mapping::default()
         }
-    }
+    };
+    typed(name, mapping)
 }
 
 impl Path {

@@ -37,6 +37,10 @@ pub fn command() -> Command {
                         "With `--rows-before published`: the publication was made, and last altered, before the slot had its \
                          position; say so where `init` cannot see it",
                     ),
+                Arg::new("register")
+                    .long("register")
+                    .action(ArgAction::SetTrue)
+                    .help("Register the schemas of --schema in the registry, where it does not have them"),
             ]),
         )
         .subcommand(

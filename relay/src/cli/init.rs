@@ -11,6 +11,7 @@ use crate::postgres::ledger::{self, Memory, TableMemory};
 use crate::postgres::names::{quoted, table_name};
 use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, Published, SlotFacts, Unsafe};
 use crate::postgres::{DatabaseError, Session};
+use crate::registry;
 use crate::relay::backfill::end::{holders, try_to_fix};
 use crate::replication::Connection;
 use walpost_core::event::OutboxTable;
@@ -33,20 +34,35 @@ pub enum RowsBefore {
     },
 }
 
+/// What becomes of schemas that the settings have in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schemas {
+    /// They must be registered.
+    Find,
+    /// They are registered.
+    Register,
+}
+
 /// Makes what is missing.
 ///
 /// # Errors
 /// When something exists that does not fit, or Postgres refuses.
-pub async fn run(settings: &Settings, before: RowsBefore) -> Result<Steps, Error> {
+pub async fn run(settings: &Settings, before: RowsBefore, schemas: Schemas) -> Result<Steps, Error> {
     let timeout = settings.timing.connect_timeout;
-    let source = &settings.source;
+    let registered = match schemas {
+        Schemas::Register => registry::register(settings).await?,
+        Schemas::Find => Vec::new(),
+    };
+    // Before anything is made: what cannot be published must not hold back the log.
+    let source = &registry::with_schemas(settings).await?;
     let session = Session::connect(&settings.database, timeout).await?;
     preflight::check_server(&session).await?;
     if let RowsBefore::Published { publication_is_older } = before {
         check_takeover(&session, source, publication_is_older).await?;
     }
     preflight::check_encoding(&session, source)?;
-    let (outboxes, mut steps) = look_at_tables(&session, source).await?;
+    let (outboxes, looked_at) = look_at_tables(&session, source).await?;
+    let mut steps = [registered, looked_at].concat();
     steps.extend(publications(&session, source, &outboxes).await?);
     let tables = published(&session, source).await?;
     let existed = ledger::exists(&session).await?;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::init::RowsBefore;
+use self::init::{RowsBefore, Schemas};
 use self::selection::CommandError;
 use self::status::Colours;
 use self::tail::{Filter, TailOptions};
@@ -34,6 +34,7 @@ use crate::error::Error;
 use crate::kafka::consumer::TopicReader;
 use crate::observe::board::{Limits, Vitals};
 use crate::observe::http::Pages;
+use crate::registry;
 use crate::relay::{Halt, Relay, Stopped};
 use crate::telemetry::{self, traces};
 use clap::ArgMatches;
@@ -69,7 +70,8 @@ pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
                 Some("published") => RowsBefore::Published { publication_is_older },
                 _ => RowsBefore::Unpublished,
             };
-            runtime.block_on(initialise(&settings, before))
+            let schemas = if matches.get_flag("register") { Schemas::Register } else { Schemas::Find };
+            runtime.block_on(initialise(&settings, before, schemas))
         }
         Some(("check", matches)) => {
             runtime.block_on(check_all(&settings, matches.get_flag("json"), matches.get_flag("strict")))
@@ -184,8 +186,8 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn initialise(settings: &Settings, before: RowsBefore) -> anyhow::Result<ExitCode> {
-    for step in init::run(settings, before).await.map_err(with_remedy)? {
+async fn initialise(settings: &Settings, before: RowsBefore, schemas: Schemas) -> anyhow::Result<ExitCode> {
+    for step in init::run(settings, before, schemas).await.map_err(with_remedy)? {
         print(step)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -249,6 +251,7 @@ async fn compare(settings: Settings, matches: &ArgMatches) -> anyhow::Result<Exi
         Ok(options) => options,
         Err(error) => return refused(error),
     };
+    let settings = with_schemas(settings).await?;
     let stopped = Arc::new(AtomicBool::new(false));
     let (stop, flag) = (stop_on_signal()?, Arc::clone(&stopped));
     let report = tokio::select! {
@@ -269,12 +272,19 @@ async fn send_again(settings: Settings, matches: &ArgMatches) -> anyhow::Result<
         Ok(options) => options,
         Err(error) => return refused(error),
     };
+    let settings = with_schemas(settings).await?;
     let stop = stop_on_signal()?;
     match Box::pin(replay::run(settings, &options, &stop, &mut |text| print(text).map(drop))).await {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
         Err(error) => refused(error),
     }
+}
+
+/// The same settings with the schemas that values have.
+async fn with_schemas(settings: Settings) -> anyhow::Result<Settings> {
+    let source = registry::with_schemas(&settings).await.map_err(|error| with_remedy(error.into()))?;
+    Ok(Settings { source, ..settings })
 }
 
 /// What was asked for and cannot be is wrong usage.

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::postgres::names::{events, newest_first, quoted};
 use crate::postgres::preflight::{self, Outbox};
 use crate::postgres::{Session, catalogue};
+use crate::registry;
 use crate::relay::backfill::table::tuple;
 use walpost_core::event::position::{PlacedRow, Position};
 use walpost_core::event::record::Record;
@@ -41,9 +42,10 @@ struct TablePreview {
 /// # Errors
 /// When the settings do not fit the table, or Postgres refuses.
 pub async fn run(settings: &Settings, count: u32) -> Result<Preview, Error> {
+    let source = registry::with_schemas(settings).await?;
     let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
     let mut previews = Vec::new();
-    for given in preflight::tables(&session, &settings.source).await? {
+    for given in preflight::tables(&session, &source).await? {
         previews.push(of_table(&session, &given, count).await?);
     }
     Ok(Preview(previews))

@@ -192,7 +192,7 @@ fn literal_topics(values: &Values) -> Vec<String> {
 }
 
 /// The topic's name, where it is text without columns; what is wrong with the setting is said where the mapping is read.
-fn literal_topic(values: &Values) -> Option<String> {
+pub(super) fn literal_topic(values: &Values) -> Option<String> {
     let template = Template::text(&values.text("topic")?).ok()?;
     let name = template.as_constant().filter(|name| !name.is_empty())?;
     Some(values.map("rename-topic").get(name).cloned().unwrap_or_else(|| name.to_owned()))

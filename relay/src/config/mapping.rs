@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use settings::Values;
 use walpost_core::event::Mapping;
+use walpost_core::event::framing::Framing;
 use walpost_core::event::mapping::{Choice, CloudEvents, Format, Tombstone};
 use walpost_core::event::presets::{self, Preset};
 use walpost_core::event::protobuf::Message;
 use walpost_core::event::protobuf_json::Messages;
 use walpost_core::event::template::Template;
 
-use super::TABLE;
+use super::{TABLE, registry};
 
 /// Puts the preset that is named beneath what was given; its name.
 pub(super) fn read_preset(values: &mut Values) -> Option<&'static Preset> {
@@ -70,7 +71,7 @@ pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
         ["ce-source", "ce-type", "content-type"].map(|name| optional(values, name, Template::text));
     let timestamp = timestamp(values);
     let partition = optional(values, "partition", Template::column);
-    let format = format(values);
+    let (format, framing) = format(values).unzip();
     let message = match &format {
         Some(Format::ProtobufJson(_)) => optional(values, "message", Template::text),
         _ => Some(None),
@@ -97,6 +98,7 @@ pub(super) fn read(values: &mut Values, is_preset: bool) -> Option<Mapping> {
         key: key?,
         value: value?,
         format: format?,
+        framing: framing?,
         message: message?,
         fields: fields?.into_iter().map(path).collect::<BTreeMap<_, _>>(),
         headers_from: headers_from?,
@@ -160,18 +162,23 @@ fn templates(values: &mut Values, name: &str) -> Option<Vec<(String, Template)>>
     templates
 }
 
-fn format(values: &mut Values) -> Option<Format> {
+fn format(values: &mut Values) -> Option<(Format, Framing)> {
     let name = values.parse_with("format", |text| match text {
-        "raw" | "json" | "cloudevents" | "protobuf" => Ok(text.to_owned()),
-        _ => Err("expected raw, json, cloudevents or protobuf".into()),
+        "raw" | "json" | "cloudevents" | "protobuf" | "avro" => Ok(text.to_owned()),
+        _ => Err("expected raw, json, cloudevents, protobuf or avro".into()),
     })?;
-    match name.as_str() {
+    let file = registry::schema_file(values, &name);
+    let framing = registry::framing(values, &name, file.clone().flatten());
+    let has_fields = !values.map("field").is_empty();
+    let format = match name.as_str() {
         "json" => Some(Format::Json),
         "cloudevents" => Some(Format::CloudEvents),
-        "protobuf" if values.map("field").is_empty() => messages(values).map(Format::ProtobufJson),
+        "protobuf" if !has_fields => messages(values).map(Format::ProtobufJson),
         "protobuf" => message(values).map(|message| Format::Protobuf(Arc::new(message))),
+        "avro" => registry::avro_format(values, has_fields, file?.as_ref(), framing.as_ref()?),
         _ => Some(Format::Raw),
-    }
+    };
+    Some((format?, framing?))
 }
 
 /// The messages that a JSON payload may be written as.

@@ -6,6 +6,7 @@
 mod database;
 mod kafka;
 mod mapping;
+mod registry;
 mod shard;
 mod table;
 mod tail;
@@ -19,6 +20,7 @@ use settings::{Collector, Mistakes, Values};
 pub use database::DatabaseSettings;
 pub use kafka::KafkaSettings;
 pub(crate) use kafka::LATE_AFTER_MS_MAX;
+pub use registry::{RegistrySettings, RegistryUrl, RegistryUser};
 pub use table::TABLE;
 pub use tail::TailSettings;
 pub(crate) use tail::topic_list;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub monitor_database: DatabaseSettings,
     /// Where Kafka is, and how records are sent.
     pub kafka: KafkaSettings,
+    /// Where the schemas of values are, if they have any.
+    pub registry: Option<RegistrySettings>,
     /// What is followed, and from where.
     pub source: SourceSettings,
     /// The preset that the settings began with.
@@ -101,6 +105,14 @@ impl SourceSettings {
     pub fn shown_topics(&self) -> String {
         let messages = self.messages.iter().map(OutboxMessages::shown_topic);
         shown(self.tables.iter().map(OutboxTable::shown_topic).chain(messages))
+    }
+
+    /// Whether values have a schema that is yet to be asked for.
+    #[must_use]
+    pub fn is_typed(&self) -> bool {
+        let tables = self.tables.iter().map(|table| table.mapping.as_ref());
+        let messages = self.messages.iter().map(OutboxMessages::mapping);
+        tables.chain(messages).any(|mapping| mapping.wanted().is_some())
     }
 
     /// The prefixes of messages that are events.
@@ -189,7 +201,13 @@ impl Settings {
             None => database.clone(),
         };
         let kafka = KafkaSettings::read(&mut values, peer_timeout);
+        let registry = RegistrySettings::read(&mut values);
         let source = SourceSettings::read(&mut values, preset.is_some(), &database_name);
+        if let (Some(Some(_)), Some(false)) = (&registry, source.as_ref().map(SourceSettings::is_typed)) {
+            values.mistake(
+                "registry-url is set, and no outbox has framing = confluent: nothing would be asked there",
+            );
+        }
         let clean = CleanSettings::read(&mut values);
         let may_be_updated = |table: &OutboxTable| table.filter.is_some() && !table.append_only;
         let filters = source.as_ref().is_some_and(|source| source.tables.iter().any(may_be_updated));
@@ -214,6 +232,7 @@ impl Settings {
                 database: database?,
                 monitor_database: monitor_database?,
                 kafka: kafka?,
+                registry: registry?,
                 source: source?,
                 preset: preset.map(|preset| preset.name),
                 clean: clean?,

@@ -3,7 +3,7 @@
 use settings::{MapSetting, Repeated, Setting, Table};
 
 /// What each of several outboxes may say for itself.
-const OF_AN_OUTBOX: [&str; 26] = [
+const OF_AN_OUTBOX: [&str; 30] = [
     "preset",
     "table",
     "messages",
@@ -18,6 +18,10 @@ const OF_AN_OUTBOX: [&str; 26] = [
     "format",
     "descriptor",
     "message",
+    "framing",
+    "subject",
+    "schema-version",
+    "schema",
     "headers-from",
     "cloudevents",
     "id",
@@ -67,6 +71,25 @@ pub const TABLE: Table = Table {
             "COMMAND",
             "The same from a command for `sh`, which prints the token (and when it expires): run before the last one expires, \
             for 30 s at most.",
+        ),
+        Setting::optional(
+            "registry-url",
+            "URL",
+            "The schema registry, as Confluent's interface has it: `http://HOST:PORT` or `https://HOST:PORT`. Where it is set, values \
+            are framed by the id of their schema, which is asked for once, at the start; see --framing. Nothing is written to it, \
+            but by `walpost init --register`.",
+        ),
+        Setting::optional("registry-user", "NAME", "Who signs in to the registry, where it asks."),
+        Setting::optional(
+            "registry-password",
+            "PASSWORD",
+            "The password of --registry-user. A file of it is read again for each question.",
+        )
+        .secret(),
+        Setting::optional(
+            "registry-ca",
+            "PATH",
+            "A file with the authorities, as PEM, that the registry's certificate may come from. Absent: those of the system.",
         ),
         Setting::optional(
             "preset",
@@ -156,7 +179,8 @@ pub const TABLE: Table = Table {
             "FORMAT",
             "raw",
             "What the value is: `raw`, the column as it is; `json`, an object of [fields], or of every column; `cloudevents`, \
-            a CloudEvent in structured mode; `protobuf`, a message of [fields], or, without them, of the JSON in the value's column.",
+            a CloudEvent in structured mode; `protobuf`, a message of [fields], or, without them, of the JSON in the value's column; \
+            `avro`, the same by a schema of Avro.",
         ),
         Setting::optional(
             "descriptor",
@@ -167,7 +191,31 @@ pub const TABLE: Table = Table {
         Setting::optional("message",
             "NAME",
             "For the format protobuf: the message's full name, as in `shop.OrderEvent`; without [fields] text with columns, as in \
-            `shop.{event_type}`.",
+            `shop.{event_type}`. For the format raw with a registry: the message that the bytes are, where it is not the first of \
+            its schema.",
+        ),
+        Setting::optional(
+            "framing",
+            "FRAMING",
+            "What stands before the value: `confluent`, a zero byte, the id of the schema in the registry, and of Protobuf the \
+            message's indexes; `none`. Absent: `confluent` where --registry-url is set. A null value is never framed.",
+        ),
+        Setting::optional(
+            "subject",
+            "NAME",
+            "The registry's subject that has the schema. Absent: `TOPIC-value`, where all records have the same topic.",
+        ),
+        Setting::optional(
+            "schema-version",
+            "VERSION",
+            "Which version of the subject: its number, or `latest`, which is the newest one at the start and stays it until the \
+            next. Absent: the version that --schema is; without it `latest`.",
+        ),
+        Setting::optional(
+            "schema",
+            "PATH",
+            "A file with the schema (`.avsc`, `.json`, `.proto`): what the subject must have, and what `walpost init --register` \
+            registers. Without a registry: what the format avro writes by.",
         ),
         Setting::optional(
             "headers-from",
@@ -415,7 +463,7 @@ pub const TABLE: Table = Table {
             section: "fields",
             from_env: false,
             of_tables: false,
-            help: "A member of the value in the formats json and protobuf, an attribute in cloudevents, as in `order_id={id}`; \
+            help: "A member of the value in the formats json, protobuf and avro, an attribute in cloudevents, as in `order_id={id}`; \
                 dots nest.",
         },
         MapSetting {

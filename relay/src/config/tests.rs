@@ -72,7 +72,7 @@ fn a_mistake_in_a_template_is_said_with_its_setting() {
         "--topic: `{a`: the brace at character 1",
         "[headers] x: `{b|upper}`: {b|upper}: there is no filter `upper`",
         "--key: `a b`: {a b}: `b` is not understood",
-        "--format: `xml`: expected raw, json, cloudevents or protobuf",
+        "--format: `xml`: expected raw, json, cloudevents, protobuf or avro",
         "[fields] f: `{@nothing}`",
     ] {
         assert!(text.contains(part), "{part} in {text}");
@@ -262,4 +262,52 @@ fn the_topic_of_dead_letters_may_be_looked_at() {
     let settings = read_tail(&args, &env).unwrap();
     assert_eq!((settings.kafka.topics, settings.kafka.dead_letter_topic), (vec!["letters".to_owned()], None));
     assert!(read(&args, &env).is_err(), "the relay must not mix them");
+}
+
+const REGISTRY: (&str, &str) = ("WALPOST_REGISTRY_URL", "http://sr:8081");
+
+#[test]
+fn values_are_framed_where_there_is_a_registry_and_nowhere_else() {
+    use walpost_core::event::framing::Version;
+    let settings = read(&["--topic=orders"], &[URL]).unwrap();
+    assert!(settings.registry.is_none() && !settings.source.is_typed());
+    let wanted = |args: &[&str]| {
+        let settings = read(args, &[URL, REGISTRY]).unwrap();
+        settings.source.tables[0].mapping.wanted().unwrap().as_ref().clone()
+    };
+    let default = wanted(&["--topic=orders"]);
+    assert_eq!((default.subject.as_str(), default.version), ("orders-value", Version::Latest));
+    assert_eq!(wanted(&["--topic=orders", "--rename-topic=orders=sales"]).subject, "sales-value");
+    let said = wanted(&["--topic={kind}", "--subject=all", "--schema-version=7", "--format=avro"]);
+    assert_eq!((said.subject.as_str(), said.version), ("all", Version::Number(7)));
+}
+
+#[test]
+fn settings_of_a_schema_that_do_not_go_together_are_said_at_once() {
+    let told = |args: &[&str], env: &[(&str, &str)]| read(args, env).unwrap_err().to_string();
+    let typed = [URL, REGISTRY];
+    for (args, part) in [
+        (&["--topic={kind}"][..], "subject is not set: the topic is not the same for each row"),
+        (&["--topic=t", "--subject={@topic}-value"], "expected the name of one subject"),
+        (&["--topic=t", "--schema-version=0"], "expected latest, or the number of a version"),
+        (&["--topic=t", "--framing=magic"], "expected confluent or none"),
+        (&["--topic=t", "--framing=none"], "no outbox has framing = confluent"),
+        (&["--topic=t", "--format=cloudevents"], "format = cloudevents is not framed"),
+        (&["--topic=t", "--schema=/nowhere.avsc"], "cannot be read"),
+        (&["--topic=t", "--schema=/etc/hostname"], "whose name ends with .avsc, .json or .proto"),
+        (&["--topic=t", "--registry-user=me"], "registry-password is not set"),
+        (&["--topic=t", "--registry-ca=/ca.pem"], "registry-ca is for a registry at https://"),
+    ] {
+        let told = told(args, &typed);
+        assert!(told.contains(part), "{args:?}: {told}");
+    }
+    for (args, part) in [
+        (&["--topic=t", "--framing=confluent"][..], "registry-url is not set"),
+        (&["--topic=t", "--subject=s"], "subject is set, and registry-url is not"),
+        (&["--topic=t", "--format=avro"], "schema is not set: the format avro needs one"),
+        (&["--topic=t", "--registry-user=me"], "registry-user is set, and registry-url is not"),
+    ] {
+        let told = told(args, &[URL]);
+        assert!(told.contains(part), "{args:?}: {told}");
+    }
 }

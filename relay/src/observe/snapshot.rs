@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub ready: bool,
     /// Why it does what it does, where there is something to say.
     pub reason: Option<String>,
-    /// Who is away, while it tries again: `postgres`, `kafka`, or `self`.
+    /// Who is away, while it tries again: `postgres`, `kafka`, `registry`, or `self`.
     pub peer: Option<String>,
     /// What the operator can do.
     pub remedy: Option<String>,

@@ -13,6 +13,8 @@ pub enum Peer {
     Postgres,
     /// Kafka, or the way to it.
     Kafka,
+    /// The schema registry, or the way to it.
+    Registry,
     /// The relay stood still, or another one took the slot.
     #[serde(rename = "self")]
     Own,
@@ -20,7 +22,7 @@ pub enum Peer {
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Own];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Kafka, Self::Registry, Self::Own];
 
     /// Its name.
     #[must_use]
@@ -28,6 +30,7 @@ impl Peer {
         match self {
             Self::Postgres => "postgres",
             Self::Kafka => "kafka",
+            Self::Registry => "registry",
             Self::Own => "self",
         }
     }

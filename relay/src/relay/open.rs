@@ -10,6 +10,7 @@ use crate::postgres::checkpoint;
 use crate::postgres::ledger::{self, Holder, TableMemory};
 use crate::postgres::preflight::{self, Found, FoundTable, PreflightError, Unsafe};
 use crate::postgres::{DatabaseError, Session};
+use crate::registry;
 use crate::relay::backfill::end;
 use crate::relay::watch;
 use crate::replication::{Connection, Stream};
@@ -32,6 +33,7 @@ pub(super) struct Opened {
 impl Relay {
     /// Connects, checks everything that must hold, and takes the slot.
     pub(super) async fn open(&mut self) -> Result<Opened, Error> {
+        self.ask_for_schemas().await?;
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
@@ -66,6 +68,18 @@ impl Relay {
             "streaming"
         );
         Ok(Opened { session, found, types, looked_at, stream, server, holder })
+    }
+
+    /// Once: from then on it is known which schema values have, and it stays the same until the relay is started again.
+    async fn ask_for_schemas(&mut self) -> Result<(), Error> {
+        if !self.settings.source.is_typed() {
+            return Ok(());
+        }
+        for wanted in registry::wanted(&self.settings.source) {
+            tracing::info!(subject = wanted.subject, version = %wanted.version, "asking the registry for the schema");
+        }
+        self.settings.source = registry::with_schemas(&self.settings).await?;
+        Ok(())
     }
 
     /// Topics that the settings name, and those that a row waits for. Returns the number of partitions of the topics of

@@ -32,6 +32,9 @@ mod messages;
 /// Topics that do not exist: rows that name them, and those that walpost makes.
 mod topics;
 
+/// Values with a schema: what the public clients read, and the registry that has it.
+mod typed;
+
 /// The records that rows would give, before anything is set up.
 mod preview;
 

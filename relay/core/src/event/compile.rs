@@ -1,6 +1,10 @@
 //! From templates to what is read of a row: columns by their number, types checked, members of JSON given their slots.
 
+use std::sync::Arc;
+
+use super::avro;
 use super::error::{Mistake, OutboxError};
+use super::framing::{Framing, Front};
 use super::json::{Column, Node, slot_of};
 use super::mapping::{Format, Mapping, lone_column};
 use super::plan::{Content, unknown_column};
@@ -21,6 +25,9 @@ const MUST_BE: [&str; 2] = ["key", "value"];
 
 /// Begins of names that headers of the user's own may not have.
 const RESERVED: [&str; 2] = ["wal-", "walpost-"];
+
+/// Without a schema there is no saying which of them are needed.
+const NO_FIELDS_OF_AVRO: &str = "give [fields]: which column is which field of the record";
 
 /// What is read of columns that hold JSON.
 #[derive(Debug, Clone, Default)]
@@ -243,6 +250,59 @@ impl<'a> Compiler<'a> {
             }
             Format::Protobuf(message) => self.protobuf(message, texts).map(Content::Protobuf),
             Format::ProtobufJson(messages) => self.message_of_json(messages, mapping, value?),
+            Format::Avro(None) => {
+                if texts.is_empty() {
+                    self.mistake("fields", NO_FIELDS_OF_AVRO);
+                }
+                Some(Content::Text(Text::constant("value", "")))
+            }
+            Format::AvroJson(None) => {
+                self.check_json("value", value.as_ref()?);
+                value.map(Content::Text)
+            }
+            Format::Avro(Some(schema)) => self.avro(schema, &texts).map(Content::Avro),
+            Format::AvroJson(Some(schema)) => {
+                let (schema, payload) = (Arc::clone(schema), value?);
+                self.check_json("value", &payload);
+                Some(Content::AvroJson(avro::FromJson { schema, payload }))
+            }
+        }
+    }
+
+    /// What stands before the value; a message that a row names has its own.
+    pub(super) fn front(&mut self, mapping: &Mapping) -> Option<Front> {
+        let frame = match &mapping.framing {
+            Framing::None => return Some(Front::None),
+            Framing::Asked(_) => return Some(Front::Unknown),
+            Framing::Known(frame) => frame,
+        };
+        let front = match (&mapping.format, &mapping.message) {
+            (Format::Protobuf(message), _) => frame.front(Some(message.name())),
+            (Format::ProtobufJson(_), Some(message)) => match message.as_constant() {
+                Some(name) => frame.front(Some(name)),
+                None => return Some(Front::None),
+            },
+            _ => frame.front(None),
+        };
+        front.map(Front::Bytes).map_err(|what| self.mistake("message", what)).ok()
+    }
+
+    fn avro(&mut self, schema: &Arc<avro::Schema>, texts: &[(&[String], Text)]) -> Option<avro::FromColumns> {
+        for (path, text) in texts {
+            let Some((index, kind)) = text.lone().and_then(lone_operand) else { continue };
+            let column = &self.relation.columns[index];
+            if let Err(what) = schema.check(path, kind, self.types.labels(column.type_oid)) {
+                let found = self.types.shown(column.type_oid);
+                let what = format!("`{}` has the type {found}: {what}", column.name);
+                self.mistake(&text.setting, what);
+            }
+        }
+        match avro::FromColumns::new(schema, texts) {
+            Ok(columns) => Some(columns),
+            Err(unfit) => {
+                unfit.into_iter().for_each(|(setting, what)| self.mistake(&setting, what));
+                None
+            }
         }
     }
 
@@ -307,7 +367,11 @@ impl<'a> Compiler<'a> {
             self.mistake("message", error.to_string());
         }
         let message = self.text("message", template);
-        Some(Content::ProtobufJson(FromJson { messages: messages.clone(), message, payload }))
+        let frame = match &mapping.framing {
+            Framing::Known(frame) if template.as_constant().is_none() => Some(Arc::clone(frame)),
+            _ => None,
+        };
+        Some(Content::ProtobufJson(FromJson { messages: messages.clone(), message, payload, frame }))
     }
 
     fn protobuf(&mut self, message: &Message, texts: Vec<(&[String], Text)>) -> Option<Encoding> {
@@ -361,6 +425,7 @@ impl<'a> Compiler<'a> {
         match &mapping.format {
             Format::Json => return "application/json",
             Format::Protobuf(_) | Format::ProtobufJson(_) => return "application/protobuf",
+            Format::Avro(_) | Format::AvroJson(_) => return "application/avro",
             Format::Raw | Format::CloudEvents => {}
         }
         let Some(expression) = mapping.value.given().and_then(Template::as_expression) else {

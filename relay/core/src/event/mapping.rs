@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::avro;
+use super::framing::Framing;
 use super::protobuf::Message;
 use super::protobuf_json::Messages;
 use super::template::{Expression, Operand, Part, Template};
@@ -44,6 +46,10 @@ pub enum Format {
     Protobuf(Arc<Message>),
     /// A protobuf message out of a JSON payload.
     ProtobufJson(Messages),
+    /// An Avro record out of columns; without a schema as long as the registry has not been asked for it.
+    Avro(Option<Arc<avro::Schema>>),
+    /// An Avro datum out of a JSON payload; the same.
+    AvroJson(Option<Arc<avro::Schema>>),
 }
 
 impl Format {
@@ -55,6 +61,7 @@ impl Format {
             Self::Json => "json",
             Self::CloudEvents => "cloudevents",
             Self::Protobuf(_) | Self::ProtobufJson(_) => "protobuf",
+            Self::Avro(_) | Self::AvroJson(_) => "avro",
         }
     }
 }
@@ -63,7 +70,7 @@ impl Format {
     /// Whether the value is made of the part `value`, and not of fields.
     #[must_use]
     pub fn has_value(&self) -> bool {
-        matches!(self, Self::Raw | Self::CloudEvents | Self::ProtobufJson(_))
+        matches!(self, Self::Raw | Self::CloudEvents | Self::ProtobufJson(_) | Self::AvroJson(_))
     }
 }
 
@@ -104,6 +111,8 @@ pub struct Mapping {
     pub value: Choice,
     /// What the value is.
     pub format: Format,
+    /// What stands before it.
+    pub framing: Framing,
     /// The message that a JSON payload is written as.
     pub message: Option<Template>,
     /// The members of the value, by their paths.

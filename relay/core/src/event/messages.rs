@@ -34,6 +34,18 @@ impl OutboxMessages {
         &self.named.table
     }
 
+    /// How they become records, as the settings say it.
+    #[must_use]
+    pub fn mapping(&self) -> &Mapping {
+        &self.named.mapping
+    }
+
+    /// The same messages by other settings.
+    #[must_use]
+    pub fn with_mapping(&self, mapping: Mapping) -> Self {
+        Self { named: OutboxTable { mapping: Arc::new(mapping), ..self.named.clone() } }
+    }
+
     /// The topic, where every record has the same.
     #[must_use]
     pub fn topic(&self) -> Option<&str> {

@@ -12,15 +12,18 @@
 //! | `table`, `messages` | which rows they are |
 //! | `plan`, `compile` | columns by their number, types checked |
 //! | `render`, `headers`, `cloudevent` | a row's record |
-//! | `text`, `json`, `protobuf` | what a template says of a row, by format |
+//! | `text`, `json`, `protobuf`, `avro` | what a template says of a row, by format |
+//! | `framing` | the id of a registry's schema before it |
 //! | `value`, `write`, `types` | values out of Postgres' binary form, and as text and JSON |
 
+pub mod avro;
 mod cloudevent;
 mod compile;
 pub mod dead_letter;
 mod error;
 #[cfg(any(test, feature = "replay"))]
 pub mod fixture;
+pub mod framing;
 mod guess;
 mod headers;
 mod json;

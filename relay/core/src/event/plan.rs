@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::avro;
 use super::compile::{Compiler, Members};
 use super::error::Mistakes;
+use super::framing::{Framing, Front, SchemaKind};
 use super::guess;
 use super::json::Node;
 use super::mapping::{Choice, CloudEvents, Format, Mapping, Tombstone};
@@ -32,6 +34,10 @@ pub struct Plan {
     pub(super) topics: BTreeMap<String, String>,
     pub(super) key: Option<Text>,
     pub(super) value: Content,
+    /// What stands before it.
+    pub(super) front: Front,
+    /// Bytes that go on as they are must be JSON: whoever reads them is told so.
+    pub(super) must_be_json: bool,
     pub(super) tombstone: Tombstone,
     pub(super) attributes: Attributes,
     /// What happened, as the rows say it.
@@ -63,6 +69,8 @@ pub(super) enum Content {
     },
     Protobuf(Encoding),
     ProtobufJson(FromJson),
+    Avro(avro::FromColumns),
+    AvroJson(avro::FromJson),
 }
 
 /// A CloudEvent's attributes.
@@ -198,6 +206,7 @@ fn compile(
     }
     let key = choice(compiler, "key", &mapping.key);
     let value = compiler.content(mapping);
+    let front = compiler.front(mapping);
     let event_type = choice(compiler, "type", &mapping.kind);
     let kind = match &mapping.ce_type {
         Some(template) => Some(compiler.text("ce-type", template)),
@@ -244,6 +253,9 @@ fn compile(
         topics: mapping.topics.clone(),
         key,
         value: value?,
+        front: front?,
+        must_be_json: mapping.format == Format::Raw
+            && matches!(&mapping.framing, Framing::Known(frame) if frame.kind() == SchemaKind::Json),
         tombstone: mapping.tombstone,
         attributes: Attributes { id, source, kind, time, content_type },
         event_type,

@@ -94,6 +94,11 @@ impl Message {
         Ok(Self { name: name.to_owned(), fields })
     }
 
+    /// Its full name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A field by its name.
     pub(super) fn field(&self, path: &[String]) -> Result<&Field, String> {
         let name = path.join(".");

@@ -8,6 +8,7 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
 
 use super::error::{OutboxError, quoted};
+use super::framing::Frame;
 use super::protobuf::DescriptorError;
 use super::text::{Row, Text};
 use super::value::Reason;
@@ -53,6 +54,8 @@ pub(super) struct FromJson {
     pub(super) messages: Messages,
     pub(super) message: Text,
     pub(super) payload: Text,
+    /// What stands before each message, where the row says which it is.
+    pub(super) frame: Option<Arc<Frame>>,
 }
 
 impl FromJson {
@@ -76,6 +79,9 @@ impl FromJson {
             let what = format!("the descriptor has no message {}", quoted(&name));
             return Err(self.message.refused(what.into()));
         };
+        if let Some(frame) = &self.frame {
+            frame.write(&name, into).map_err(|what| self.message.refused(what.into()))?;
+        }
         let read = || -> Result<DynamicMessage, Reason> {
             let unfit = |error: serde_json::Error| Reason::from(format!("it is no {name} in JSON: {error}"));
             let mut json = serde_json::Deserializer::from_slice(scratch);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::dead_letter::DeadLetter;
 use super::error::{OutboxError, quoted};
+use super::framing::Front;
 use super::headers::write_headers;
 use super::mapping::Tombstone;
 use super::plan::{Content, Plan};
@@ -16,7 +17,7 @@ use super::record::{Content as Carried, Headers, Record};
 use super::text::{Row, Slot, Text};
 use super::topic::{self, Topics};
 use super::value::{Kind, json_of};
-use super::{cloudevent, write};
+use super::{avro, cloudevent, write};
 use crate::pgoutput::Place;
 
 /// The header of a record that was sent again because somebody asked for it.
@@ -54,6 +55,7 @@ pub(super) struct Buffers {
     pub(super) value: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     pub(super) headers: Headers,
+    avro: avro::Scratch,
     places: Vec<Place>,
     slots: Vec<Slot>,
 }
@@ -283,7 +285,7 @@ impl Buffers {
         let plan = &*placed.plan;
         self.shrink();
         self.find(plan, placed)?;
-        let Self { topic, key, value, scratch, headers, places, slots } = self;
+        let Self { topic, key, value, scratch, headers, avro, places, slots } = self;
         let row = row_of(placed, places, slots);
         write_topic(plan, &row, topic)?;
         let row = Row { topic: as_text(topic), ..row };
@@ -294,7 +296,7 @@ impl Buffers {
         };
         let subject = has_key.then_some(key.as_slice());
         value.clear();
-        let value = write_value(plan, &row, subject, scratch, value)?;
+        let value = write_value(plan, &row, subject, scratch, avro, value)?;
         headers.clear();
         write_headers(plan, &row, subject, scratch, headers)?;
         let time = match &plan.timestamp {
@@ -336,12 +338,22 @@ fn write_value(
     row: &Row<'_>,
     subject: Option<&[u8]>,
     scratch: &mut Vec<u8>,
+    avro: &mut avro::Scratch,
     into: &mut Vec<u8>,
 ) -> Result<Value, OutboxError> {
+    plan.front.write(into)?;
+    let start = into.len();
     let written = match &plan.value {
-        Content::Column { index, kind } => return column(plan, row, *index, *kind),
+        Content::Column { index, kind } => {
+            let value = column(plan, row, *index, *kind)?;
+            return if plan.front == Front::None { Ok(value) } else { copied(plan, row, value, into) };
+        }
         Content::Text(text) => match text.write_content(row, into)? {
-            true if is_empty(plan, into) => Value::Null,
+            true if is_empty(plan, &into[start..]) => Value::Null,
+            true if plan.must_be_json => {
+                write::check_json(&into[start..]).map_err(|reason| text.refused(reason))?;
+                Value::Buffer
+            }
             true => Value::Buffer,
             false => null(plan)?,
         },
@@ -360,6 +372,16 @@ fn write_value(
         Content::Protobuf(encoding) => {
             encoding.write(row, scratch, into)?;
             Value::Buffer
+        }
+        Content::Avro(columns) => {
+            columns.write(row, scratch, avro, into)?;
+            Value::Buffer
+        }
+        Content::AvroJson(from_json) => {
+            match from_json.write(row, |json| is_empty(plan, json), scratch, avro, into)? {
+                true => Value::Buffer,
+                false => null(plan)?,
+            }
         }
     };
     Ok(written)
@@ -382,6 +404,18 @@ fn column(plan: &Plan, row: &Row<'_>, index: usize, kind: Kind) -> Result<Value,
     let kind = if is_text { Kind::Text } else { kind };
     let content = json_of(kind, bytes).map_err(|reason| of_value(plan, index, &reason))?;
     Ok(if is_empty(plan, content) { Value::Null } else { Value::Column(index, kind) })
+}
+
+/// A column's bytes behind what stands before them.
+fn copied(plan: &Plan, row: &Row<'_>, value: Value, into: &mut Vec<u8>) -> Result<Value, OutboxError> {
+    let Value::Column(index, kind) = value else { return Ok(value) };
+    let bytes = row.places.get(index).and_then(|place| row.tuple.datum(place).bytes()).unwrap_or_default();
+    let content = json_of(kind, bytes).map_err(|reason| of_value(plan, index, &reason))?;
+    if plan.must_be_json && (plan.is_of_messages() || !matches!(kind, Kind::Json | Kind::Jsonb)) {
+        write::check_json(content).map_err(|reason| of_value(plan, index, &reason))?;
+    }
+    into.extend_from_slice(content);
+    Ok(Value::Buffer)
 }
 
 fn of_value(plan: &Plan, index: usize, reason: &str) -> OutboxError {

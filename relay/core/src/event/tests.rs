@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apache_avro::reader::datum::GenericDatumReader;
 use logistic_package_proto::package_event::{EventType, PackageEvent};
 use proptest::prelude::*;
 use prost::Message as _;
 
+use super::framing::{Framing, Registered, SchemaKind, Version, Wanted};
 use super::mapping::{Choice, CloudEvents, Format, Tombstone};
 use super::position::{PlacedRow, Position};
 use super::render::Renderer;
@@ -834,6 +836,121 @@ fn a_json_payload_becomes_the_message_that_its_row_names() {
     );
 }
 
+/// With the schema that a registry has.
+fn typed(settings: &[(&str, &str)], format: Format, kind: SchemaKind, text: &str) -> Mapping {
+    let mapping = Mapping { format, ..mapping(settings) };
+    let (subject, text) = ("t-value".to_owned(), text.to_owned());
+    mapping.with_schema(&Registered { subject, version: 1, id: 7, kind, text }).unwrap()
+}
+
+const FRONT: [u8; 5] = [0, 0, 0, 0, 7];
+
+#[test]
+fn a_value_has_the_id_of_its_schema_before_it_and_a_null_has_nothing() {
+    let settings =
+        [("topic", "t"), ("key", ""), ("value", "v"), ("cloudevents", "off"), ("tombstone", "empty")];
+    let render = |mapping: Mapping, oid: u32, value: Option<&[u8]>| {
+        let plan =
+            Plan::new(&OutboxTable::new("public", "outbox", mapping), &relation(&[("v", oid)]), &types());
+        rendered(plan.unwrap(), &[value.map(<[u8]>::to_vec)]).map(|got| got.value)
+    };
+    let framed = |bytes: &[u8]| Ok(Some([&FRONT, bytes].concat()));
+    let json = || typed(&settings, Format::Raw, SchemaKind::Json, "{}");
+    assert_eq!(
+        render(json(), 3802, Some(b"\x01{\"a\":  1}")),
+        framed(b"{\"a\":  1}"),
+        "the bytes are untouched"
+    );
+    assert_eq!(render(json(), 25, Some(b"[1]")), framed(b"[1]"));
+    assert!(render(json(), 25, Some(b"no JSON")).unwrap_err().to_string().contains("it is not JSON"));
+    let avro = || typed(&settings, Format::AvroJson(None), SchemaKind::Avro, "\"string\"");
+    assert_eq!(render(avro(), 3802, Some(b"\x01\"hi\"")), framed(b"\x04hi"));
+    let bytes = || typed(&settings, Format::Raw, SchemaKind::Avro, "\"string\"");
+    assert_eq!(render(bytes(), 17, Some(b"\x04hi")), framed(b"\x04hi"));
+    for mapping in [json(), avro(), bytes()] {
+        assert_eq!(render(mapping.clone(), 25, None), Ok(None));
+        assert_eq!(render(mapping, 25, Some(b" ")), Ok(None), "the setting tombstone");
+    }
+}
+
+#[test]
+fn each_message_that_a_row_names_has_its_own_indexes() {
+    let messages = protobuf_json::Messages::read(&shop()).unwrap();
+    let proto = "syntax = \"proto3\"; package shop; message First {} message Made { string id = 1; }";
+    let settings = [("topic", "t"), ("key", ""), ("value", "payload"), ("cloudevents", "off")];
+    let render = |message: &str, proto: &str| {
+        let mut mapping =
+            typed(&settings, Format::ProtobufJson(messages.clone()), SchemaKind::Protobuf, proto);
+        mapping.message = Some(Template::text(message).unwrap());
+        let table = OutboxTable::new("public", "outbox", mapping);
+        let plan = Plan::new(&table, &relation(&[("kind", 25), ("payload", 3802)]), &types())?;
+        rendered(plan, &[Some(b"Made".to_vec()), Some(b"\x01{\"id\": \"7\"}".to_vec())]).map(|got| got.value)
+    };
+    let expected = [&FRONT[..], b"\x02\x02\x0a\x017"].concat();
+    assert_eq!(render("shop.Made", proto), Ok(Some(expected.clone())));
+    assert_eq!(render("shop.{kind}", proto), Ok(Some(expected)));
+    let lacks = proto.replace("Made", "Gone");
+    for message in ["shop.Made", "shop.{kind}"] {
+        let told = render(message, &lacks).unwrap_err().to_string();
+        assert!(told.contains("message: ") && told.contains("has no message `shop.Made`"), "{told}");
+    }
+}
+
+/// Else records would go out that nobody could read.
+#[test]
+fn nothing_is_sent_before_the_registry_was_asked() {
+    let wanted = Wanted { subject: "t-value".into(), version: Version::Latest, file: None, message: None };
+    let settings = [("topic", "t"), ("key", ""), ("value", "v"), ("cloudevents", "off")];
+    for format in [Format::Raw, Format::AvroJson(None)] {
+        let framing = Framing::Asked(Arc::new(wanted.clone()));
+        let mapping = Mapping { format, framing, ..mapping(&settings) };
+        let plan =
+            Plan::new(&OutboxTable::new("public", "outbox", mapping), &relation(&[("v", 3802)]), &types());
+        let told = rendered(plan.unwrap(), &[Some(b"\x01{}".to_vec())]).unwrap_err().to_string();
+        assert!(told.contains("the registry has not been asked"), "{told}");
+    }
+}
+
+#[test]
+fn columns_that_do_not_fit_their_fields_are_said_at_once() {
+    let schema = r#"{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "int"},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "state", "type": {"type": "enum", "name": "State", "symbols": ["Paid"]}},
+        {"name": "sum", "type": "string"}, {"name": "note", "type": ["null", "string"]}]}"#;
+    let settings = [
+        ("topic", "t"),
+        ("key", ""),
+        ("fields.id", "{flag}"),
+        ("fields.at.x", "{id}"),
+        ("fields.state", "{kind}"),
+        ("fields.not", "{id}"),
+    ];
+    let mapping = typed(&settings, Format::Avro(None), SchemaKind::Avro, schema);
+    let table = OutboxTable::new("public", "outbox", mapping);
+    let told = Plan::new(&table, &relation(&[("id", 20), ("flag", 16), ("kind", 16_700)]), &types());
+    let told = told.unwrap_err().to_string();
+    for part in [
+        "fields.id: `flag` has the type bool: the field is int",
+        "fields.at: it is timestamp-millis, which has no fields",
+        "none of its labels Created, Moved is one of Paid",
+        "fields.not: the record Order has no such field; it has: id, at, state, sum, note",
+        "fields: the field sum is needed: the schema has no default for it",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+}
+
+/// In 64 bits of microseconds the last of them would come round to another year.
+#[test]
+fn a_date_that_no_record_can_have_is_refused_however_far_it_is() {
+    let settings = [("topic", "t"), ("key", ""), ("value", "{day}"), ("cloudevents", "off")];
+    let of = |days: i32| one(&settings, &[("day", 1082, Some(&days.to_be_bytes()))]).map(|got| got.value());
+    assert_eq!(of(0), Ok("2000-01-01".into()));
+    for days in [i32::MAX - 1, i32::MIN + 1, 2_145_031_948, 213_503_982, -213_503_983] {
+        assert!(of(days).unwrap_err().to_string().contains("outside of the years 1 to 9999"), "{days}");
+    }
+}
+
 /// A value of one of the types, in its binary form or anything else.
 fn value() -> impl Strategy<Value = (u32, Option<Vec<u8>>)> {
     let oid = prop::sample::select(vec![
@@ -917,6 +1034,48 @@ proptest! {
                 && let Some(value) = &got.value
             {
                 prop_assert!(serde_json::from_slice::<serde_json::Value>(value).is_ok(), "{}", got.value());
+            }
+        }
+    }
+
+    /// The same of values with a schema: what is admitted is written, and what is not says so twice in the same words.
+    #[test]
+    fn a_row_gives_the_same_datum_twice_whatever_it_is(
+        cells in prop::collection::vec(value(), 3),
+        texts in prop::collection::vec(template(), 3),
+        shape in prop::sample::select(vec![
+            "\"string\"", "\"long\"", "\"bytes\"", "\"double\"", "[\"null\", \"long\", \"string\"]",
+            "{\"type\": \"map\", \"values\": [\"string\", \"int\", {\"type\": \"map\", \"values\": \"string\"}]}",
+            "{\"type\": \"array\", \"items\": [\"null\", \"int\", \"string\"]}",
+            "{\"type\": \"bytes\", \"logicalType\": \"decimal\", \"precision\": 9, \"scale\": 2}",
+            "{\"type\": \"long\", \"logicalType\": \"timestamp-millis\"}", "{\"type\": \"int\", \"logicalType\": \"date\"}",
+            "{\"type\": \"string\", \"logicalType\": \"uuid\"}",
+        ]),
+        is_of_columns in any::<bool>(),
+    ) {
+        let (settings, format, schema) = if is_of_columns {
+            let field = |name: &str| format!("{{\"name\": \"{name}\", \"type\": {shape}}}");
+            let schema = format!("{{\"type\": \"record\", \"name\": \"R\", \"fields\": [{}]}}", field("f"));
+            (vec![("topic", "t"), ("key", ""), ("fields.f", texts[0].as_str())], Format::Avro(None), schema)
+        } else {
+            (vec![("topic", "t"), ("key", ""), ("value", &texts[1])], Format::AvroJson(None), shape.to_owned())
+        };
+        let names = ["c0", "c1", "c2"];
+        let columns: Vec<_> = names.into_iter().zip(&cells).map(|(name, (oid, _))| (name, *oid)).collect();
+        let table = OutboxTable::new("public", "outbox", typed(&settings, format, SchemaKind::Avro, &schema));
+        if let Ok(plan) = Plan::new(&table, &relation(&columns), &types()) {
+            let row = Tuple::from_values(cells.iter().map(|(_, value)| value.as_deref()));
+            let placed = PlacedRow { row, plan: Arc::new(plan), position: POSITION };
+            let mut used = Renderer::default();
+            let first = got(&mut used, &placed);
+            prop_assert_eq!(&first, &got(&mut used, &placed), "buffers that were used");
+            prop_assert_eq!(&first, &got(&mut Renderer::default(), &placed), "new buffers");
+            if let Ok(Got { value: Some(value), .. }) = &first {
+                prop_assert_eq!(&value[..5], &FRONT[..]);
+                let parsed = apache_avro::Schema::parse_str(&schema).unwrap();
+                let reader = GenericDatumReader::builder(&parsed).build().unwrap();
+                let mut left = &value[5..];
+                prop_assert!(reader.read_value(&mut left).is_ok() && left.is_empty(), "{:?}", value);
             }
         }
     }

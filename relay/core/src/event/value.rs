@@ -222,7 +222,8 @@ fn timestamp(bytes: &[u8]) -> Result<i64, Reason> {
 fn date(bytes: &[u8]) -> Result<i64, Reason> {
     match i32::from_be_bytes(bytes.try_into().map_err(|_| "a date has 4 bytes")?) {
         i32::MAX | i32::MIN => Err("an infinite date".into()),
-        days => in_years(i64::from(days) * DAY_US + POSTGRES_EPOCH_US),
+        // Postgres has dates that microseconds of 64 bits do not: the year 5874897.
+        days => in_years(i64::from(days).saturating_mul(DAY_US).saturating_add(POSTGRES_EPOCH_US)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod kafka;
 mod postgres;
+mod registry;
 mod table;
 mod times;
 
@@ -29,7 +30,7 @@ pub enum Verdict {
 /// What was found about one precondition.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// `postgres` or `kafka`.
+    /// `postgres`, `registry` or `kafka`.
     pub side: &'static str,
     /// What was looked at.
     pub name: &'static str,
@@ -132,7 +133,10 @@ impl Side<'_> {
 /// Looks at everything.
 pub async fn run(settings: &Settings) -> Findings {
     let mut findings = Findings::default();
-    postgres::check(settings, &mut Side { side: "postgres", into: &mut findings }).await;
+    let mut schemas = Findings::default();
+    let typed = registry::check(settings, &mut Side { side: "registry", into: &mut schemas }).await;
+    postgres::check(&typed, &mut Side { side: "postgres", into: &mut findings }).await;
+    schemas.findings.into_iter().for_each(|finding| findings.add(finding));
     kafka::check(settings, &mut Side { side: "kafka", into: &mut findings }).await;
     findings
 }

@@ -316,6 +316,10 @@ impl<'a> Translation<'a> {
                 "JsonConverter" => self.notes.push(format!(
                     "{name} = {class} with schemas.enable: walpost writes no envelope of schema and payload"
                 )),
+                "AvroConverter" | "ProtobufConverter" | "JsonSchemaConverter" => self.notes.push(format!(
+                    "{name} = {class}: its schemas are Debezium's; with one of your own in the registry walpost writes it by \
+                     registry_url and format, as docs/typed-values.md says"
+                )),
                 _ => self.notes.push(format!("{name} = {class}: walpost does not write that")),
             }
         }

@@ -70,7 +70,7 @@ fn what_has_no_counterpart_is_named() {
         "route.topic.regex = (.*)Event: walpost has no regular expressions",
         "table.include.list = a.b,c[.]d: walpost has no regular expressions",
         "some.option = x is not carried over",
-        "AvroConverter: walpost does not write that",
+        "AvroConverter: its schemas are Debezium's; with one of your own in the registry",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

@@ -127,7 +127,7 @@ pub const TABLE: &[Metric] = &[
     }),
     counter(
         "walpost_reconnects_total",
-        "Sessions that ended with an error and were begun again, by whose fault it was: `postgres`, `kafka`, or `self`, \
+        "Sessions that ended with an error and were begun again, by whose fault it was: `postgres`, `kafka`, `registry`, or `self`, \
             a relay that stood still or lost the slot to another.",
         |view| each(&Peer::ALL.map(Peer::name), |name| {
             let peer = Peer::ALL.into_iter().find(|peer| peer.name() == name);

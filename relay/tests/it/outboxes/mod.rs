@@ -16,15 +16,12 @@ mod descriptor;
 /// A folder of `examples/outboxes`.
 mod example;
 
-/// A schema registry that knows the schemas of an example and no others.
-mod registry;
-
 /// An example on real servers.
 mod trial;
 
 /// Folders whose settings walpost does not know yet, and the setting that it lacks. They are skipped aloud; what is
 /// built goes from this list.
-const NOT_YET: &[(&str, &str)] = &[("avro-from-json", "registry"), ("registry-json", "registry")];
+const NOT_YET: &[(&str, &str)] = &[];
 
 /// Folders that need a newer PostgreSQL than the oldest, and which: row filters of publications came with 15.
 const NEEDS: &[(&str, i32)] = &[("partitioned-by-status", 15), ("spring-modulith", 15)];

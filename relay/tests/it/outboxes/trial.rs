@@ -3,14 +3,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use harness::{Claim, Database, Relay, RelayProcess, Stack, Topic, wait_for, wait_until};
+use harness::registry::Version;
+use harness::{Claim, Database, Relay, RelayProcess, SchemaRegistry, Stack, Topic, wait_for, wait_until};
 use tokio_postgres::Client;
 use tokio_postgres::types::PgLsn;
 
 use super::compare::difference;
 use super::descriptor;
-use super::example::{BadRow, Example, Record};
-use super::registry::RegistryServer;
+use super::example::{BadRow, Example, Record, Registry, Subject};
 use crate::case::SOON;
 use crate::halt::halts;
 
@@ -40,7 +40,7 @@ struct Trial<'a> {
     /// For dead letters, where there are to be any.
     letters: Option<Topic>,
     topics: Claim,
-    _registry: Option<RegistryServer>,
+    _registry: Option<SchemaRegistry>,
     _settings: Settings,
 }
 
@@ -66,11 +66,11 @@ impl<'a> Trial<'a> {
                 .env("WALPOST_WATCH_INTERVAL_MS", "200")
                 .env("WALPOST_RETRY_MAX_MS", "500");
         let registry = match &expected.registry {
-            Some(registry) => Some(RegistryServer::start(registry).await?),
+            Some(known) => Some(registry_with(known).await?),
             None => None,
         };
         if let Some(registry) = &registry {
-            relay = relay.env("WALPOST_REGISTRY", registry.url());
+            relay = relay.env("WALPOST_REGISTRY_URL", registry.url());
         }
         let mut letters = None;
         if !expected.dead_letters.is_empty() {
@@ -191,6 +191,15 @@ impl<'a> Trial<'a> {
         }
         Ok(())
     }
+}
+
+/// A registry that knows the schemas of an example and no others.
+async fn registry_with(known: &Registry) -> Result<SchemaRegistry> {
+    let registry = SchemaRegistry::start().await?;
+    for Subject { subject, id, version, kind, schema } in known.subjects.clone() {
+        registry.store().put(Version { subject, version, id, kind, schema });
+    }
+    Ok(registry)
 }
 
 impl Settings {
