@@ -9,12 +9,12 @@
 //! |---|---|
 //! | `package_id` | the package that changed; it becomes the record's key |
 //! | `event_type` | `Created`, `Updated`, `Removed` |
-//! | `payload` | the package as JSON after the change, see [`payload`]; null after a removal |
+//! | `payload` | the package as JSON after the change, see `payload`; null after a removal |
 //! | `created_at` | the time of the change: what `created_at`, `updated_at` of the package say |
 //! | `traceparent` | the trace of the request, where it brought one |
 //! | `package_event_id`, `event_id` | the columns' defaults; in a message the same calls: ids go on in one sequence, whichever way events are written |
 //!
-//! [`with_event`] joins a change and its event in **one statement**: one round trip, one implicit transaction, and no
+//! `with_event` joins a change and its event in **one statement**: one round trip, one implicit transaction, and no
 //! way to have one without the other. The event is made from what the change returned, so its id is drawn after
 //! the package's row lock was taken: for one package the ids follow the order of the changes.
 
