@@ -238,6 +238,7 @@ async fn slot(
         Err(PreflightError::Unsafe(Unsafe::SlotMissing(_))) => {
             if let Some(memory) = ledger::load(session, &source.slot).await? {
                 preflight::check_none_forgotten(session, source, tables, &memory).await?;
+                check_filters(tables, &memory)?;
                 if !memory.messages.is_empty() {
                     let (slot, prefixes) = (source.slot.clone(), memory.messages.join(", "));
                     return Err(Unsafe::MessagesLost { slot, prefixes }.into());
@@ -253,6 +254,18 @@ async fn slot(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// A publication that is as it was has the filter that it had: a setting that is another by now would be remembered as its.
+fn check_filters(tables: &[FoundTable], memory: &Memory) -> Result<(), Error> {
+    for FoundTable { relation, table, publication, .. } in tables {
+        let known = memory.table(relation.id);
+        let is_as_it_was = |known: &&TableMemory| known.publication_rows.as_ref() == Some(&publication.rows);
+        if let Some(known) = known.filter(is_as_it_was) {
+            table.check_filter(&known.guesses)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that what is followed is as it is remembered, and remembers what is new.

@@ -227,6 +227,7 @@ fn position_topic(values: &mut Values, topics: &[String], dead_letters: Option<&
         _ => Err("expected at-least-once or exactly-once".into()),
     });
     let named = values.text("position-topic").and_then(|_| values.parse_with("position-topic", topic_name));
+    let named = named.map(|name| shard::own(values, name));
     if is_wanted != Some(true) {
         return None;
     }

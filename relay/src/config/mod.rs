@@ -72,6 +72,8 @@ pub struct SourceSettings {
     pub tables: Vec<OutboxTable>,
     /// Logical messages that are events, by their prefixes.
     pub messages: Vec<OutboxMessages>,
+    /// The slots of all shards, this one's among them; none where there are no shards.
+    pub shards: Vec<String>,
 }
 
 /// One of the tables that are followed.
@@ -254,6 +256,7 @@ impl Settings {
 impl SourceSettings {
     fn read(values: &mut Values, is_preset: bool, database: &str) -> Option<Self> {
         let (slot, publication) = (shard::slot(values), shard::publication(values));
+        let shards = shard::slots(values);
         let entries = mapping::entries(values);
         let outboxes = match entries.is_empty() {
             true => {
@@ -276,7 +279,8 @@ impl SourceSettings {
                 values.mistake(format!("[[outbox]] {}: {} is named twice", index + 1, outbox.name()));
             }
         }
-        let mut source = Self { slot: slot.clone(), publication, tables: Vec::new(), messages: Vec::new() };
+        let mut source =
+            Self { slot: slot.clone(), publication, tables: Vec::new(), messages: Vec::new(), shards };
         for outbox in outboxes {
             match outbox {
                 Outbox::Table(table) => source.tables.push(OutboxTable { slot: slot.clone(), ..table }),
@@ -340,6 +344,11 @@ fn table(values: &mut Values, is_preset: bool) -> Option<OutboxTable> {
     let mapping = mapping::read(values, is_preset);
     let filter = shard::filter(values, mapping.as_ref());
     let (schema, table) = table?;
+    if format!("{schema}.{table}").contains('*') && values.text("shard").is_some() {
+        values.mistake(
+            "a pattern and shard do not go together: a table that appears comes into each publication, whole",
+        );
+    }
     Some(OutboxTable {
         order: order?,
         predecessors: predecessors?,

@@ -5,12 +5,12 @@
 //! their order holds.
 //!
 //! The hash is Postgres' own of a row (`hash_record`): it takes columns of any type that can be hashed, and a publication takes it
-//! for a filter, since it is built in and immutable. It need not be the same in another major version; by then slots are new.
+//! for a filter, since it is built in and immutable. It need not be the same in another major version: drain before one.
 
 use settings::Values;
 use walpost_core::event::Mapping;
 use walpost_core::event::mapping::Choice;
-use walpost_core::event::template::{Expression, Operand, Template};
+use walpost_core::event::template::{Expression, Operand};
 
 use super::{identifier, slot_name};
 
@@ -66,6 +66,17 @@ pub(super) fn slot(values: &mut Values) -> Option<String> {
         .ok()
 }
 
+/// The slots of all shards.
+pub(super) fn slots(values: &mut Values) -> Vec<String> {
+    let (Some(shard), Some(slot)) = (Shard::read(values), values.text("slot")) else { return Vec::new() };
+    (1..=shard.of).map(|number| Shard { number, ..shard }.of(&slot)).collect()
+}
+
+/// A name that is given for all shards, made one for each.
+pub(super) fn own(values: &mut Values, name: String) -> String {
+    Shard::read(values).map_or(name.clone(), |shard| shard.of(&name))
+}
+
 /// The publication, in the same way.
 pub(super) fn publication(values: &mut Values) -> Option<String> {
     let publication = values.parse_with("publication", identifier);
@@ -85,8 +96,8 @@ pub(super) fn filter(values: &mut Values, mapping: Option<&Mapping>) -> Option<S
             let columns = key_columns(mapping);
             if columns.is_none() {
                 values.mistake(
-                    "shard needs to know which rows stay together: say the key by plain columns (--key), or --shard-by with columns \
-                     that are alike wherever the key is",
+                    "shard needs to know which rows stay together: say the key by a column (--key), or --shard-by with columns that \
+                     are alike wherever the key is",
                 );
             }
             columns
@@ -99,11 +110,10 @@ fn column_list(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|name| identifier(name.trim())).collect()
 }
 
-/// The columns of a key that says nothing else of them: two rows with one key have the same.
+/// The column that is the key: two rows with one key have the same. Of several, `1` and `23` make the key that `12` and `3` make.
 fn key_columns(mapping: &Mapping) -> Option<Vec<String>> {
     let Choice::Given(key) = &mapping.key else { return None };
-    let columns: Option<Vec<_>> = Template::expressions(key).map(plain_column).collect();
-    columns.filter(|columns| !columns.is_empty())
+    key.as_expression().and_then(plain_column).map(|column| vec![column])
 }
 
 fn plain_column(expression: &Expression) -> Option<String> {
@@ -133,6 +143,7 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!(settings.source.slot, "walpost_2_of_4");
         assert_eq!(settings.source.publication, "walpost_2_of_4");
+        assert_eq!((settings.source.shards.len(), settings.source.shards[3].as_str()), (4, "walpost_4_of_4"));
         assert_eq!(settings.source.tables[0].slot, "walpost_2_of_4");
         assert_eq!(
             settings.source.tables[0].filter.as_deref(),
@@ -147,10 +158,21 @@ mod tests {
             let all = [&["--shard=1/2"][..], args].concat();
             read(&all).map(|settings| settings.source.tables[0].filter.clone().unwrap())
         };
-        assert!(filter(&["--key={tenant}/{id}"]).unwrap().contains("row(\"tenant\", \"id\")"));
+        assert!(
+            filter(&["--key={tenant}/{id}", "--shard-by=tenant,id"])
+                .unwrap()
+                .contains("row(\"tenant\", \"id\")")
+        );
+        assert!(filter(&["--key=tenant"]).unwrap().contains("row(\"tenant\")"));
         assert!(filter(&["--key={a|lower}", "--shard-by=b"]).unwrap().contains("row(\"b\")"));
-        for key in [&[][..], &["--key="], &["--key={a|lower}"], &["--key={payload.id}"], &["--key=fixed{{}}"]]
-        {
+        for key in [
+            &[][..],
+            &["--key="],
+            &["--key={a}{b}"],
+            &["--key={a|lower}"],
+            &["--key={payload.id}"],
+            &["--key=fixed{{}}"],
+        ] {
             let said = filter(key).unwrap_err();
             assert!(said.contains("--shard-by"), "{key:?}: {said}");
         }

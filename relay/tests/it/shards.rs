@@ -7,6 +7,7 @@ use harness::database::has;
 use harness::{Relay, RelayProcess, Stack, wait_until};
 
 use crate::case::{Case, SOON, write_concurrently};
+use crate::check::says_of;
 
 const SHARDS: u32 = 3;
 
@@ -69,9 +70,12 @@ async fn a_shard_removes_and_recovers_its_own_rows_only() -> Result<()> {
     }
     let case = Case::new().await?.with("WALPOST_APPEND_ONLY", "true");
     let all = shards(&case)?;
-    for shard in &all {
+    for shard in &all[..2] {
         shard.init().await?;
     }
+    says_of(&all[0], "shards", "warning", "_3_of_3: nobody publishes").await?;
+    all[2].init().await?;
+    says_of(&all[0], "shards", "ok", "all 3").await?;
     case.commit(300, 30, 10).await?;
     // Two of three run, and remove what they have published at once.
     let cleaning = |relay: &Relay| {
@@ -140,5 +144,29 @@ async fn shards_deliver_exactly_once_each_with_a_position_of_its_own() -> Result
         let name = format!("walpost-position-{}_{number}_of_{SHARDS}", case.database.slot_name());
         harness::Topic::expected(&name, &case.topic.brokers, 1).delete().await?;
     }
+    Ok(())
+}
+
+/// What was made for other settings is not taken for what these say.
+#[tokio::test]
+async fn a_publication_of_another_key_or_shard_is_not_taken_for_ones_own() -> Result<()> {
+    if !filters_rows().await? {
+        return Ok(());
+    }
+    let case = Case::new().await?;
+    let first = shard(&case, 1)?;
+    first.init().await?;
+    case.database.drop_slot(&format!("{}_1_of_{SHARDS}", case.database.slot_name())).await?;
+    let refused = first.clone().env("WALPOST_SHARD_BY", "event_type").command(&["init"]).await?;
+    ensure!(
+        refused.code() == 1 && refused.stderr.contains("which is not this shard's"),
+        "{}",
+        refused.stderr
+    );
+    first.init().await?;
+    let unhashable = shard(&case, 2)?.env("WALPOST_SHARD_BY", "payload");
+    case.database.execute("alter table package_event alter payload type json").await?;
+    let refused = unhashable.command(&["init"]).await?;
+    ensure!(refused.code() == 1 && refused.stderr.contains("hash function"), "{}", refused.stderr);
     Ok(())
 }

@@ -232,11 +232,13 @@ impl<'a> Compiler<'a> {
                     self.mistake("fields", "the format raw has none: it is the value as it is");
                 }
                 let is_whole = self.reads_members && mapping.value.given().is_some_and(is_row);
-                if is_whole {
+                let content = if is_whole {
                     Some(Content::Column { index: CONTENT, kind: Kind::Json })
                 } else {
                     value.map(raw)
-                }
+                };
+                self.fits_the_frame(mapping, content.as_ref());
+                content
             }
             Format::Json if texts.is_empty() && self.reads_members => Some(Content::Text(whole_content())),
             Format::Json if texts.is_empty() => {
@@ -418,6 +420,19 @@ impl<'a> Compiler<'a> {
                 Text { setting: SETTING.into(), parts: vec![Part::Expression(expression)] }
             }
             _ => Text::constant(SETTING, self.type_of_value(mapping)),
+        }
+    }
+
+    /// A value that goes on as it is, behind the id of a schema in a binary form, is in that form already.
+    fn fits_the_frame(&mut self, mapping: &Mapping, content: Option<&Content>) {
+        let Framing::Known(frame) = &mapping.framing else { return };
+        let are_bytes = matches!(content, Some(Content::Column { kind: Kind::Bytea, .. }));
+        if frame.is_binary() && !are_bytes {
+            self.mistake(
+                "format",
+                "raw is the value as it is, and the schema is of another form: say format = avro or protobuf, or give a bytea \
+                 column that holds such bytes",
+            );
         }
     }
 

@@ -142,6 +142,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Whether values are in a binary form, and not in JSON.
+    pub(super) fn is_binary(&self) -> bool {
+        self.kind != SchemaKind::Json
+    }
+
     fn of(registered: &Registered, message: Option<&str>) -> Result<Self, String> {
         let id = registered.id.to_be_bytes();
         let mut frame = Self {

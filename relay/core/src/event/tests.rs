@@ -867,10 +867,12 @@ fn a_value_has_the_id_of_its_schema_before_it_and_a_null_has_nothing() {
     assert_eq!(render(avro(), 3802, Some(b"\x01\"hi\"")), framed(b"\x04hi"));
     let bytes = || typed(&settings, Format::Raw, SchemaKind::Avro, "\"string\"");
     assert_eq!(render(bytes(), 17, Some(b"\x04hi")), framed(b"\x04hi"));
-    for mapping in [json(), avro(), bytes()] {
-        assert_eq!(render(mapping.clone(), 25, None), Ok(None));
-        assert_eq!(render(mapping, 25, Some(b" ")), Ok(None), "the setting tombstone");
+    for (mapping, oid) in [(json(), 25), (avro(), 25), (bytes(), 17)] {
+        assert_eq!(render(mapping.clone(), oid, None), Ok(None));
+        assert_eq!(render(mapping, oid, Some(b"")), Ok(None), "the setting tombstone");
     }
+    let text = Plan::new(&OutboxTable::new("public", "outbox", bytes()), &relation(&[("v", 25)]), &types());
+    assert!(text.unwrap_err().to_string().contains("raw is the value as it is"), "text is no Avro");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     asked.wal_level(side);
     asked.senders(side).await;
     asked.rights(side, &tables).await;
+    asked.shards(side).await;
     let mut outboxes = Vec::new();
     for table in &tables {
         outboxes.extend(table.check(side).await);
@@ -238,6 +239,32 @@ impl Asked<'_> {
             side.ok("rights", format!("the role {role} has what it needs"));
         } else {
             side.fail("rights", format!("the role {role} lacks rights"), lacks.join("; "));
+        }
+    }
+
+    /// Rows of a shard that nobody follows are published by nobody, and each of the others is well.
+    async fn shards(&self, side: &mut Side<'_>) {
+        const NAME: &str = "shards";
+        let shards = &self.settings.source.shards;
+        if shards.is_empty() {
+            return;
+        }
+        let sql = "select name from unnest($1::text[]) name where not exists \
+                   (select from pg_replication_slots where slot_name = name)";
+        let missing = self.session.client().query(sql, &[shards]).await;
+        match missing.map_err(self.session.error("look for the slots of the other shards")) {
+            Err(error) => failed(side, NAME, error.into()),
+            Ok(missing) if missing.is_empty() => {
+                side.ok(NAME, format!("all {} have their slots", shards.len()))
+            }
+            Ok(missing) => {
+                let names: Vec<String> = missing.iter().map(|row| row.get(0)).collect();
+                side.warn(
+                    NAME,
+                    format!("there is no slot {}: nobody publishes those rows", names.join(", ")),
+                    "run `walpost init` and `walpost run` with --shard of each",
+                );
+            }
         }
     }
 

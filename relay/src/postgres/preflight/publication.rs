@@ -191,6 +191,12 @@ pub fn check_kept(
     }
 }
 
+/// Whether a publication's filter lacks the part that makes the shard of the settings.
+fn is_of_another_shard(filter: &str, set: &str) -> bool {
+    let bare = |text: &str| text.replace([' ', '(', ')', '"'], "").to_lowercase();
+    set.rfind("(hash_record(row(").is_some_and(|at| !bare(filter).contains(&bare(&set[at..])))
+}
+
 /// Row filters and column lists came with 15.
 async fn check_rows_and_columns(
     session: &Session,
@@ -205,7 +211,12 @@ async fn check_rows_and_columns(
     };
     let filter = row.get("rowfilter").and_then(Value::as_str);
     match (filter, &source.table.filter) {
-        (None, None) | (Some(_), Some(_)) => {}
+        (None, None) => {}
+        // What a person wrote comes out of the catalogue in other words; what makes shards comes out as it is.
+        (Some(filter), Some(set)) if is_of_another_shard(filter, set) => {
+            return Err(filters(format!("rows ({filter}), which is not this shard's,")).into());
+        }
+        (Some(_), Some(_)) => {}
         (Some(filter), None) => {
             return Err(filters(format!("rows ({filter}), and the setting where does not say so,")).into());
         }

@@ -118,6 +118,14 @@ pub async fn try_condition(
     let sql = format!("select from {} limit 0", events(table));
     // By the extended protocol, which takes one statement: what closes the condition and begins another one is refused.
     let tried = session.client().query_typed(&sql, &[]).await;
+    let tried = match (tried, &table.filter) {
+        // Of no row nothing is evaluated: that a column's type has no hash is found with one, all of NULL.
+        (Ok(_), Some(filter)) => {
+            let of_nulls = format!("select ({filter}) from (select (null::{}).*) outbox", table_name(table));
+            session.client().query_typed(&of_nulls, &[]).await
+        }
+        (tried, _) => tried,
+    };
     let Err(error) = tried.map_err(session.error("try the condition")) else { return Ok(Ok(())) };
     match error.sqlstate() {
         // protocol_violation: it gets no values.

@@ -27,7 +27,13 @@ pub(in crate::event) struct Scratch {
     pub(super) digits: Vec<u8>,
     /// An array of a column.
     json: Vec<u8>,
+    /// How often a type of a union was tried for the value that is being written.
+    tries: u32,
 }
+
+/// Unions of records in each other are tried again for each way to read what stands around them: twice as often with each level,
+/// where there are two. No value needs so many tries that has one way.
+const TRIES_MAX: u32 = 100_000;
 
 type Written = Result<(), Refusal>;
 
@@ -44,6 +50,9 @@ impl Encoder<'_> {
     /// Appends a value of the shape with this number; what stands there after a refusal is of no use.
     pub(super) fn write(&mut self, number: usize, given: Given<'_>, into: &mut Vec<u8>) -> Written {
         let schema = self.schema;
+        if self.depth == 0 {
+            self.scratch.tries = 0;
+        }
         match schema.shape(number) {
             Shape::Null if given.is_null() => Ok(()),
             Shape::Union(branches) => self.union(branches, given, into),
@@ -69,6 +78,12 @@ impl Encoder<'_> {
         for (index, branch) in (0i64..).zip(branches) {
             if !takes_other && !is_natural(branch) {
                 continue;
+            }
+            self.scratch.tries += 1;
+            if self.scratch.tries > TRIES_MAX {
+                return Err(Refusal::new(
+                    "it may be read in too many ways: give the union fewer records".into(),
+                ));
             }
             long(index, into);
             match self.write(*branch, given, into) {

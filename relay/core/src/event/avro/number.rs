@@ -1,5 +1,6 @@
 //! Decimals and times of the day out of their text.
 
+use super::super::error::quoted;
 use super::super::value::Reason;
 use super::shape::{Decimal, Unit};
 
@@ -49,12 +50,12 @@ pub(super) fn decimal(text: &str, decimal: Decimal, into: &mut Vec<u8>) -> Resul
     let (highest, lowest) = digits.powers();
     let scale = i32::try_from(scale).unwrap_or(i32::MAX);
     if (lowest..-scale).any(|power| digits.at(power) != 0) {
-        return Err(format!("{text} has more than {scale} digits behind the point").into());
+        return Err(format!("{} has more than {scale} digits behind the point", quoted(text)).into());
     }
     let first = (-scale..=highest).rev().find(|power| digits.at(*power) != 0);
     let count = first.map_or(0, |first| usize::try_from(first + scale + 1).unwrap_or(usize::MAX));
     if count > precision {
-        return Err(format!("{text} has more than the {precision} digits of its precision").into());
+        return Err(format!("{} has more than the {precision} digits of its precision", quoted(text)).into());
     }
     let start = into.len();
     into.push(0);

@@ -123,21 +123,19 @@ impl Encoder<'_> {
             Given::Value(Value::Float(number)) => Ok(number),
             Given::Value(Value::Real(number)) => Ok(number.into()),
             Given::Value(Value::Time(_) | Value::Date(_)) => Err(None),
+            // A text that looks like a number may be a postcode.
+            _ if is_json_text(given) => {
+                self.parsed(given, |text| word(text).ok_or_else(|| "expected a number".into()))
+            }
             _ => self.parsed(given, |text| {
-                let number: f64 = match text {
-                    "NaN" => f64::NAN,
-                    "Infinity" => f64::INFINITY,
-                    "-Infinity" => f64::NEG_INFINITY,
-                    _ => {
-                        // Rust takes more words for numbers than JSON does.
-                        let is_number = text
-                            .bytes()
-                            .all(|byte| !byte.is_ascii_alphabetic() || matches!(byte, b'e' | b'E'));
-                        let number = text.parse().ok().filter(|number: &f64| is_number && number.is_finite());
-                        number.ok_or("expected a number")?
-                    }
-                };
-                Ok(number)
+                if let Some(number) = word(text) {
+                    return Ok(number);
+                }
+                // Rust takes more words for numbers than JSON does.
+                let is_number =
+                    text.bytes().all(|byte| !byte.is_ascii_alphabetic() || matches!(byte, b'e' | b'E'));
+                let number = text.parse().ok().filter(|number: &f64| is_number && number.is_finite());
+                number.ok_or_else(|| "expected a number".into())
             }),
         }
     }
@@ -236,7 +234,11 @@ impl Encoder<'_> {
             Given::Value(Value::Bytes(bytes)) => {
                 uuid::Uuid::from_slice(bytes).map_err(|_| Some("a UUID has 16 bytes".into()))?
             }
-            _ => self.parsed(given, |text| text.parse().map_err(|_| "expected a UUID".into()))?,
+            _ => self.parsed(given, |text| {
+                // Other forms are texts that may mean something else.
+                let uuid = text.parse().ok().filter(|_| text.len() == 36);
+                uuid.ok_or_else(|| "expected a UUID".into())
+            })?,
         };
         match shape {
             UuidShape::Text => bytes(uuid.hyphenated().encode_lower(&mut [0; 36]).as_bytes(), into),
@@ -287,6 +289,20 @@ impl Encoder<'_> {
             _ => self.whole(given),
         }
     }
+}
+
+/// JSON has no numbers for these.
+fn word(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
+fn is_json_text(given: Given<'_>) -> bool {
+    matches!(given, Given::Json(json) if Class::of(json) == Class::Text)
 }
 
 fn is_text(given: Given<'_>) -> bool {

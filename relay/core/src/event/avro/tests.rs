@@ -260,11 +260,31 @@ fn a_decimal_is_never_rounded() {
         ("15e-1", Ok(vec![4, 0, 150])),
         ("1.2E+1", Ok(vec![4, 4, 176])),
         ("0", Ok(vec![2, 0])),
-        ("1.005", Err("1.005 has more than 2 digits behind the point")),
-        ("100", Err("100 has more than the 4 digits of its precision")),
+        ("1.005", Err("`1.005` has more than 2 digits behind the point")),
+        ("100", Err("`100` has more than the 4 digits of its precision")),
         ("1e999999999", Err("expected a decimal number")),
         ("\"NaN\"", Err("expected a decimal number")),
     ] {
         assert_eq!(written(schema, text), expected.map_err(str::to_owned), "{text}");
     }
+}
+
+#[test]
+fn a_text_that_looks_like_a_number_or_an_id_stays_the_text_that_it_is() {
+    assert_eq!(written(r#"["null", "double", "string"]"#, "\"007\""), Ok(vec![4, 6, b'0', b'0', b'7']));
+    assert!(written("\"double\"", "\"5\"").is_err());
+    let uuid = r#"{"type": "string", "logicalType": "uuid"}"#;
+    assert!(written(uuid, "\"d41d8cd9-8f00-b204-e980-0998ecf8427e\"").is_ok());
+    assert!(written(uuid, "\"d41d8cd98f00b204e9800998ecf8427e\"").is_err(), "it may be a hash");
+}
+
+#[test]
+fn a_value_that_may_be_read_in_too_many_ways_is_refused_in_time() {
+    let fields = r#"[{"name": "n", "type": ["null", "A", "B"], "default": null}]"#;
+    let schema = format!(
+        r#"[{{"type": "record", "name": "A", "fields": [{{"name": "n", "type": ["null", "A",
+            {{"type": "record", "name": "B", "fields": {fields}}}], "default": null}}]}}, "B"]"#
+    );
+    let deep = format!("{}{{\"bad\": 1}}{}", "{\"n\": ".repeat(40), "}".repeat(40));
+    assert!(written(&schema, &deep).is_err());
 }
