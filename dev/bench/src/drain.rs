@@ -152,7 +152,7 @@ pub(crate) async fn with_walpost(
     let started = Instant::now();
     let mut process = relay.run_ready().await?;
     let walsender = Walsender::of_relay(database).await?;
-    published(&process, bench.events).await?;
+    published(std::slice::from_ref(&process), bench.events).await?;
     let drained = Drained {
         seconds: started.elapsed().as_secs_f64(),
         client_cpu: cpu::of_process(process.id())?,
@@ -166,14 +166,21 @@ pub(crate) async fn with_walpost(
     Ok(drained)
 }
 
-/// Waits until walpost has had so many events acknowledged.
-pub(crate) async fn published(process: &RelayProcess, events: u64) -> Result<()> {
+/// Waits until the relays together have had so many events acknowledged.
+pub(crate) async fn published(relays: &[RelayProcess], events: u64) -> Result<()> {
     let (started, wanted) = (Instant::now(), u32::try_from(events).map(f64::from)?);
-    while process.metric("walpost_events_total{outcome=\"published\"}").await? < wanted {
-        ensure!(started.elapsed() < DEADLINE, "walpost did not drain the slot:\n{}", process.log_tail());
+    loop {
+        let mut published = 0.0;
+        for relay in relays {
+            published += relay.metric("walpost_events_total{outcome=\"published\"}").await?;
+        }
+        if published >= wanted {
+            return Ok(());
+        }
+        let logs = || relays.iter().map(|relay| relay.log_tail()).collect::<String>();
+        ensure!(started.elapsed() < DEADLINE, "walpost did not drain the slot:\n{}", logs());
         tokio::time::sleep(LOOK).await;
     }
-    Ok(())
 }
 
 pub(crate) fn slot(who: &str, round: usize, database: &Database) -> String {

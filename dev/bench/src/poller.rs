@@ -267,7 +267,7 @@ async fn relayed(bench: &Bench, events: u64) -> Result<Cost> {
     load::rows(&database, events).await?;
     let meter = Meter::start(bench, &database).await?;
     let mut process = relay.run_ready().await?;
-    published(&process, events).await?;
+    published(std::slice::from_ref(&process), events).await?;
     let cost = meter.stop(bench, &database, events).await?;
     process.terminate(Duration::from_secs(20)).await?;
     Ok(cost)

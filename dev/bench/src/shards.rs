@@ -3,17 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Database, Relay, RelayProcess, Topic, port};
+use harness::{Database, Relay, Topic, port};
 
-use crate::drain::{LOOK, Walsender};
+use crate::drain::{Walsender, published};
 use crate::section::{Section, Table, median};
 use crate::{Bench, cpu, load, verify};
 
 /// How many slots share the work.
 const SHARDS: [u32; 3] = [1, 2, 4];
-
-/// A drain that takes longer has failed.
-const DEADLINE: Duration = Duration::from_secs(600);
 
 /// What a drain took, all shards together.
 struct Drained {
@@ -79,7 +76,7 @@ async fn drain(bench: &Bench, shards: u32) -> Result<Drained> {
         relay.ready().await?;
     }
     let walsenders = walsenders(&database, shards).await?;
-    all_published(&running, bench.events).await?;
+    published(&running, bench.events).await?;
     let sum = |figures: Result<Vec<f64>>| figures.map(|figures| figures.iter().sum());
     let drained = Drained {
         seconds: started.elapsed().as_secs_f64(),
@@ -119,19 +116,4 @@ async fn walsenders(database: &Database, shards: u32) -> Result<Vec<Walsender>> 
         found.push(Walsender::of(database, &name).await.with_context(|| name)?);
     }
     Ok(found)
-}
-
-async fn all_published(relays: &[RelayProcess], events: u64) -> Result<()> {
-    let (started, wanted) = (Instant::now(), u32::try_from(events).map(f64::from)?);
-    loop {
-        let mut published = 0.0;
-        for relay in relays {
-            published += relay.metric("walpost_events_total{outcome=\"published\"}").await?;
-        }
-        if published >= wanted {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < DEADLINE, "{published} of {wanted} events were published");
-        tokio::time::sleep(LOOK).await;
-    }
 }

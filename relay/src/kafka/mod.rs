@@ -73,8 +73,6 @@ use topics::Topics;
 use transacting::{MARK, Transacting, is_fenced};
 use witnesses::Looks;
 
-pub use transacting::Found;
-
 use self::statistics::StatisticsCell;
 use crate::config::{KafkaSettings, UnknownTopic, WindowSettings};
 use walpost_core::clock;

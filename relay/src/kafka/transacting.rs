@@ -35,10 +35,6 @@ const PUT_AWAY_INTERVAL: Duration = Duration::from_micros(50);
 /// The client's own wait where a transaction begins too early.
 const REST_MAX: Duration = Duration::from_millis(20);
 
-/// What Kafka holds, where it is not what was expected: of a process that has just started, or of another relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found(pub Position);
-
 /// What a thread waits for.
 enum Work {
     Opening(JoinHandle<Result<Option<Position>, SinkError>>),
@@ -195,7 +191,7 @@ impl Transacting {
         self.is_spent = true;
         let (producer, topic, timeout) = (Arc::clone(producer), self.topic.clone(), self.timeout);
         Work::Opening(tokio::task::spawn_blocking(move || {
-            initiate(&producer, timeout)?;
+            producer.init_transactions(timeout).map_err(|error| understood(&error))?;
             topic.last(timeout)
         }))
     }
@@ -264,11 +260,6 @@ impl Transacting {
     }
 }
 
-/// Gets the producer its place as the only one of its name, which ends what another had open.
-fn initiate(producer: &Client, timeout: Duration) -> Result<(), SinkError> {
-    producer.init_transactions(timeout).map_err(|error| understood(&error))
-}
-
 /// Asks for the commit, and again while no answer came.
 ///
 /// The client counts a record until its report is put away, which is a moment after it was given: whoever asks before waits for
@@ -307,12 +298,12 @@ pub(super) fn is_fenced(code: RDKafkaErrorCode) -> bool {
 
 impl KafkaSink {
     /// Makes this process the only one that sends for the slot, where delivery is exactly once, and goes on from what Kafka
-    /// holds. `Some`: that is not what this process has sent, so what it has in flight is to be given up, and
+    /// holds. `Some`: that is not what this process has sent (it has just started, or another relay has written), so what it has in flight is to be given up, and
     /// [`KafkaSink::begin_from`] called.
     ///
     /// # Errors
     /// When Kafka does not answer, or the topic holds the position of another slot.
-    pub async fn open(&mut self, identity: Identity) -> Result<Option<Found>, SinkError> {
+    pub async fn open(&mut self, identity: Identity) -> Result<Option<Position>, SinkError> {
         let Some(transacting) = &self.transacting else { return Ok(None) };
         let is_owed =
             transacting.transactions.is_shut() && transacting.is_spent && transacting.work.is_none();
@@ -351,7 +342,7 @@ impl KafkaSink {
             transacting.transactions.begin_from(None, identity.epoch);
             return Ok(None);
         };
-        Ok(Some(Found(position)))
+        Ok(Some(position))
     }
 
     /// Nothing is in flight, and what comes is sent behind what Kafka holds.

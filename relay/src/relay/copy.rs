@@ -323,7 +323,7 @@ impl Relay {
         }
         let in_flight = self.publisher.progress().records();
         let oldest = self.publisher.progress().oldest_sequence();
-        let copied = self.publisher.copied_mut().as_mut();
+        let copied = self.publisher.copied_mut();
         let through = copied.and_then(|copied| Some((copied.of, copied.acknowledged(oldest)?)));
         if let Some((copy, id)) = through {
             // A little more where the deadline has passed: it is one small write.

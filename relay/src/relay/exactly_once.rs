@@ -21,7 +21,6 @@ use sha2::{Digest, Sha256};
 
 use super::Relay;
 use crate::error::Error;
-use crate::kafka::Found as InKafka;
 use crate::kafka::position::{Identity, Position};
 use crate::postgres::checkpoint;
 use crate::postgres::ledger::Holder;
@@ -68,7 +67,7 @@ impl Relay {
         };
         let sink = self.publisher.sink_mut().inner_mut();
         sink.remembered(found.memory.confirmed);
-        let Some(InKafka(position)) = sink.open(identity.clone()).await? else { return Ok(()) };
+        let Some(position) = sink.open(identity.clone()).await? else { return Ok(()) };
         let looking = async {
             let facts = preflight::slot_facts(session, &holder.slot).await?;
             let facts = facts.ok_or_else(|| Unsafe::SlotMissing(holder.slot.clone()))?;

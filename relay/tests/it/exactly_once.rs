@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::secure::Certificates;
-use harness::{Audit, PrivateKafka, PrivatePostgres, Topic, events, wait_until};
+use harness::{Audit, KafkaProxy, PrivateKafka, PrivatePostgres, Topic, events, wait_until};
 
 use crate::case::{Case, SOON, write_concurrently};
 use crate::dead_letter::{with_a_large_one, with_dead_letters};
@@ -27,6 +27,14 @@ impl Once {
         let name = format!("walpost-position-{}", case.database.slot_name());
         let position = Topic::expected(&name, &case.topic.brokers, 1);
         Self { case: case.with("WALPOST_DELIVERY", "exactly-once"), position }
+    }
+
+    /// On a Kafka of its own, whose answers can be cut off, and not waited for long.
+    async fn behind_a_proxy() -> Result<(Self, PrivateKafka, KafkaProxy)> {
+        let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
+        let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
+        let once = Self::of(case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string()));
+        Ok((once, kafka, proxy))
     }
 
     /// Once nothing is missing: nothing is there twice.
@@ -109,9 +117,7 @@ async fn a_paused_relay_that_wakes_behind_its_successor_repeats_nothing() -> Res
 /// Whether a transaction is committed whose answer was lost, the position in it says.
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_found_to_be_one() -> Result<()> {
-    let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
-    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
-    let once = Once::of(case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string()));
+    let (once, _kafka, proxy) = Once::behind_a_proxy().await?;
     let case = &once.case;
     let mut relay = case.relay.init_and_run().await?;
     case.commit(50, 5, 5).await?;
@@ -277,9 +283,7 @@ async fn a_shorter_history_loses_nothing_to_the_position() -> Result<()> {
 /// The client is replaced more than once before it can ask what became of the commit.
 #[tokio::test]
 async fn a_commit_that_is_found_out_when_kafka_is_back_repeats_nothing_and_holds_up_nothing() -> Result<()> {
-    let (kafka, proxy) = PrivateKafka::start_behind_proxy().await?;
-    let case = Case::on_kafka(kafka.brokers()).await?.with("WALPOST_PEER_TIMEOUT_MS", "2000");
-    let once = Once::of(case.with("WALPOST_KAFKA_BROKERS", &proxy.addr().to_string()));
+    let (once, kafka, proxy) = Once::behind_a_proxy().await?;
     let case = &once.case;
     let mut relay = case.relay.init_and_run().await?;
     case.commit(50, 5, 5).await?;

@@ -417,7 +417,7 @@ impl Model {
         }
         process.publisher.wait().await;
         let oldest = process.publisher.progress().oldest_sequence();
-        process.publisher.copied_mut().as_mut().map(|copied| copied.acknowledged(oldest));
+        process.publisher.copied_mut().map(|copied| copied.acknowledged(oldest));
         let processed = process.publisher.process_reports().await;
         self.take(who, processed);
     }
@@ -785,7 +785,7 @@ impl Model {
     fn give(&mut self, id: i64) {
         let publisher = &mut self.processes[0].publisher;
         let next = publisher.progress().next_sequence();
-        publisher.copied_mut().as_mut().unwrap().give(id, next);
+        publisher.copied_mut().unwrap().give(id, next);
     }
 
     fn push_row(&mut self, event: i64) {
@@ -808,7 +808,7 @@ impl Model {
             return;
         }
         let next = process.publisher.progress().next_sequence();
-        process.publisher.copied_mut().as_mut().unwrap().go_on_without_order(next);
+        process.publisher.copied_mut().unwrap().go_on_without_order(next);
         self.send(who);
     }
 
@@ -824,7 +824,7 @@ impl Model {
         for event in table.rows.iter().map(|(_, event)| event).chain(&table.rest) {
             assert!(self.checked.seen.contains(event), "the copy has ended, and row {event} is not in Kafka");
         }
-        *process.publisher.copied_mut() = None;
+        process.publisher.end_copy();
         process.stage = Stage::Following;
         self.copied += 1;
         if self.copied < self.tables.len() {

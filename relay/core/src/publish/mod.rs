@@ -178,9 +178,9 @@ impl<S: Sink> Publisher<S> {
         self.copied.as_ref()
     }
 
-    /// The same, to begin, to keep and to end the account.
-    pub fn copied_mut(&mut self) -> &mut Option<Copied> {
-        &mut self.copied
+    /// The same, to keep the account.
+    pub fn copied_mut(&mut self) -> Option<&mut Copied> {
+        self.copied.as_mut()
     }
 
     /// A copy begins, or goes on in another session: its rows are read behind an id. Where the window still holds what an
@@ -202,7 +202,7 @@ impl<S: Sink> Publisher<S> {
     /// In transactions, rows of a copy behind the id that was given last are still here when a session ends: whoever reads on
     /// reads them again.
     fn take_back(&mut self) {
-        if let Some(copied) = self.copied.as_ref().filter(|_| self.sink.transaction() != Transaction::None) {
+        if let Some(copied) = self.copied.as_ref().filter(|_| self.makes_transactions()) {
             self.progress.take_back(copied.sure());
         }
     }
@@ -246,8 +246,11 @@ impl<S: Sink> Publisher<S> {
     /// Whether everything in the window has been handed to the sink, as far as the partitions take it. What a transaction
     /// takes only later holds nothing up: the window bounds it.
     pub fn is_caught_up(&self) -> bool {
+        self.makes_transactions() || self.next >= self.progress.next_sequence() && !self.full
+    }
+
+    fn makes_transactions(&self) -> bool {
         self.sink.transaction() != Transaction::None
-            || self.next >= self.progress.next_sequence() && !self.full
     }
 
     /// Hands over what the sink has room for.
@@ -284,10 +287,13 @@ impl<S: Sink> Publisher<S> {
     /// Makes a transaction of what was handed over, where the sink makes them and it is time. It has all that the window
     /// holds up to a record, and nothing from behind that: what is held back for its partition belongs to it.
     fn close(&mut self) {
-        let makes_one = matches!(self.sink.transaction(), Transaction::Open | Transaction::Due);
-        if makes_one && self.next >= self.limit() {
+        if self.may_close() && self.next >= self.limit() {
             self.close_here();
         }
+    }
+
+    fn may_close(&self) -> bool {
+        matches!(self.sink.transaction(), Transaction::Open | Transaction::Due)
     }
 
     fn close_here(&mut self) {
@@ -419,7 +425,7 @@ impl<S: Sink> Publisher<S> {
         if !self.held.is_empty() {
             self.send_held()?;
         }
-        if self.sink.transaction() != Transaction::None && self.sink.transaction() != Transaction::Busy {
+        if self.may_close() {
             self.close_here();
         }
         Ok(self.progress.oldest_sequence() >= self.next)
