@@ -194,6 +194,7 @@ impl Settings {
     /// Every mistake, together.
     pub fn read(mut values: Values, env: &[(String, String)]) -> Result<Self, Mistakes> {
         let preset = mapping::read_preset(&mut values);
+        shard::check(&mut values);
         let timing = TimingSettings::read(&mut values);
         let peer_timeout = timing.map_or(Duration::ZERO, |timing| timing.peer_timeout);
         let database = DatabaseSettings::read(&mut values, env, peer_timeout);

@@ -26,10 +26,9 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// The shard that is meant, where one is.
-    pub(super) fn read(values: &mut Values) -> Option<Self> {
-        values.text("shard")?;
-        values.parse_with("shard", parse)
+    /// The shard that is meant, where one is; what is wrong with it is said by [`check`].
+    fn read(values: &Values) -> Option<Self> {
+        parse(&values.text("shard")?).ok()
     }
 
     /// The name of what each shard has for itself.
@@ -56,6 +55,13 @@ fn parse(text: &str) -> Result<Shard, String> {
     read().ok_or_else(|| format!("expected which of how many, as in 2/4, of {SHARDS_MAX} at most"))
 }
 
+/// Says what is wrong with the setting: once, though each name is made by it.
+pub(super) fn check(values: &mut Values) {
+    if values.text("shard").is_some() {
+        values.parse_with("shard", parse);
+    }
+}
+
 /// The slot, which is the shard's own where there are shards.
 pub(super) fn slot(values: &mut Values) -> Option<String> {
     let slot = values.parse_with("slot", slot_name);
@@ -67,13 +73,13 @@ pub(super) fn slot(values: &mut Values) -> Option<String> {
 }
 
 /// The slots of all shards.
-pub(super) fn slots(values: &mut Values) -> Vec<String> {
+pub(super) fn slots(values: &Values) -> Vec<String> {
     let (Some(shard), Some(slot)) = (Shard::read(values), values.text("slot")) else { return Vec::new() };
     (1..=shard.of).map(|number| Shard { number, ..shard }.of(&slot)).collect()
 }
 
 /// A name that is given for all shards, made one for each.
-pub(super) fn own(values: &mut Values, name: String) -> String {
+pub(super) fn own(values: &Values, name: String) -> String {
     Shard::read(values).map_or(name.clone(), |shard| shard.of(&name))
 }
 
@@ -183,6 +189,7 @@ mod tests {
         for shard in ["0/4", "5/4", "2", "a/b", "1/65", "-1/2"] {
             let said = read(&[&format!("--shard={shard}"), "--key=k"]).unwrap_err();
             assert!(said.contains("as in 2/4"), "{shard}: {said}");
+            assert_eq!(said.matches("as in 2/4").count(), 1, "{shard}: {said}");
         }
         let long = format!("--slot={}", "s".repeat(60));
         assert!(read(&[&long, "--shard=1/2", "--key=k"]).unwrap_err().contains("too long"));
