@@ -8,9 +8,15 @@
 //! X counts only where the publication is untouched, which is asked for in the statement that writes it down, and only
 //! once the rows from before the slot are published. An alteration of the publication may be in the WAL and not visible
 //! yet, while its transaction waits for a synchronous standby: so a checkpoint waits until every transaction that ran
-//! when it was taken has ended. One that altered the publication for a row below X is among them, or had ended. A row's own `xmin` tells its transaction, so the table needs no column of ours; a subtransaction's id
-//! is above its parent's. Ids wrap around: they are compared by age, and where an age says nothing (an old X, a special
-//! `xmin`) the row counts as not published.
+//! when it was taken has ended. One that altered the publication for a row below X is among them, or had ended. What ran is
+//! told by an id of our own, given out after X was read: a snapshot's end is above what has *ended*, and not above what
+//! runs. A row's own `xmin` tells its transaction, so the table needs no column of ours; a subtransaction's id is above its
+//! parent's. Ids wrap around: they are compared by age, and where an age says nothing (an old X, a special `xmin`) the row
+//! counts as not published.
+//!
+//! While another transaction runs, X is below the events that were published last, and with no more of them to come nobody
+//! would ever take another. So one that leaves some out is followed by a second: by then all that ran has ended, and the
+//! second has everything below it.
 
 use tokio_postgres::types::PgLsn;
 
@@ -65,19 +71,28 @@ pub struct Checkpoint {
     pub below: i64,
     /// L: once the slot is confirmed up to here, their rows are in Kafka.
     pub lsn: Lsn,
-    /// Above every transaction that ran when X was read.
+    /// Above every transaction that ran when X was read, and above that of every event acknowledged by then.
     pub running_below: i64,
     /// Events acknowledged so far: when no more are, there is no need for another.
     acknowledged: u64,
 }
 
-/// Takes a checkpoint. The order of the two questions is what makes it true.
+/// Takes a checkpoint. The order of the questions is what makes it true.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
-    let (below, running_below) = running(session).await?;
-    Ok(Checkpoint { below, lsn: wal_end(session).await?, running_below, acknowledged })
+    // The snapshot is older than the id, which this statement takes. Nothing else is written, so its commit waits for no
+    // standby.
+    let sql =
+        "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_xact_id()::text::bigint";
+    let row = session.client().query_one(sql, &[]).await.map_err(session.error("take a transaction's id"))?;
+    Ok(Checkpoint {
+        below: row.get(0),
+        lsn: wal_end(session).await?,
+        running_below: row.get(1),
+        acknowledged,
+    })
 }
 
 /// The end of the WAL.
@@ -90,20 +105,15 @@ pub async fn wal_end(session: &Session) -> Result<Lsn, DatabaseError> {
     Ok(Lsn(end.into()))
 }
 
-/// The oldest transaction that runs, and one above all that run.
-async fn running(session: &Session) -> Result<(i64, i64), DatabaseError> {
-    let sql = "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s";
-    let row =
-        session.client().query_one(sql, &[]).await.map_err(session.error("read the oldest transaction"))?;
-    Ok((row.get(0), row.get(1)))
-}
-
-/// Whether every transaction that ran when the checkpoint was taken has ended.
+/// The oldest transaction that runs: every one below it has ended. Prepared ones, and those that wait for a standby, have
+/// not.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn have_ended(session: &Session, checkpoint: Checkpoint) -> Result<bool, DatabaseError> {
-    Ok(running(session).await?.0 >= checkpoint.running_below)
+pub async fn oldest_running(session: &Session) -> Result<i64, DatabaseError> {
+    let sql = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+    let row = session.client().query_one(sql, &[]).await;
+    Ok(row.map_err(session.error("read the oldest transaction"))?.get(0))
 }
 
 /// Up to where the WAL is flushed: what was committed before is visible by now, but for the blink of an eye. (A transaction that
@@ -121,8 +131,23 @@ pub async fn wal_flushed(session: &Session) -> Result<Lsn, DatabaseError> {
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     pending: Option<Checkpoint>,
-    /// Events acknowledged at the last that was proven.
-    proven: Option<u64>,
+    proven: Option<Proven>,
+}
+
+/// What the last checkpoint that was proven says.
+#[derive(Debug, Clone, Copy)]
+struct Proven {
+    below: i64,
+    /// Events acknowledged when it was taken.
+    acknowledged: u64,
+    /// Above the transactions of all of these.
+    all_below: i64,
+}
+
+impl Proven {
+    fn covers(self, acknowledged: u64) -> bool {
+        self.acknowledged == acknowledged && self.all_below <= self.below
+    }
 }
 
 impl Checkpoints {
@@ -134,15 +159,16 @@ impl Checkpoints {
 
     /// The one that was waited for is proven, and written down.
     pub fn prove(&mut self) {
-        if let Some(proven) = self.pending.take() {
-            self.proven = Some(proven.acknowledged);
-        }
+        let Some(Checkpoint { below, acknowledged, running_below, .. }) = self.pending.take() else { return };
+        let earlier = self.proven.filter(|proven| proven.acknowledged == acknowledged);
+        let all_below = earlier.map_or(running_below, |proven| proven.all_below);
+        self.proven = Some(Proven { below, acknowledged, all_below });
     }
 
-    /// Whether another is to be taken: none is waited for, and events were published since the last.
+    /// Whether another is to be taken: none is waited for, and the last that was proven leaves events out.
     #[must_use]
     pub fn is_due(&self, acknowledged: u64) -> bool {
-        self.pending.is_none() && self.proven != Some(acknowledged)
+        self.pending.is_none() && !self.proven.is_some_and(|proven| proven.covers(acknowledged))
     }
 
     /// Waits for this one.
@@ -162,7 +188,7 @@ mod tests {
     use super::*;
 
     fn at(lsn: u64, acknowledged: u64) -> Checkpoint {
-        Checkpoint { below: 7, lsn: Lsn(lsn), running_below: 9, acknowledged }
+        Checkpoint { below: 7, lsn: Lsn(lsn), running_below: 7, acknowledged }
     }
 
     #[test]
@@ -185,5 +211,16 @@ mod tests {
         checkpoints.prove();
         assert!(!checkpoints.is_due(0));
         assert!(checkpoints.is_due(1));
+    }
+
+    #[test]
+    fn one_that_leaves_events_out_is_followed_by_another_although_nothing_is_published() {
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.wait_for(Checkpoint { running_below: 12, ..at(100, 5) });
+        checkpoints.prove();
+        assert!(checkpoints.is_due(5), "events of transactions up to 11, proven below 7");
+        checkpoints.wait_for(Checkpoint { below: 12, running_below: 20, ..at(200, 5) });
+        checkpoints.prove();
+        assert!(!checkpoints.is_due(5), "what runs now has published nothing");
     }
 }

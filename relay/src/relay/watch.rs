@@ -192,7 +192,7 @@ impl Watch {
             let appeared = watched.appeared_of(&tables);
             let reached = slot.confirmed().and_then(|confirmed| checkpoints.reached(confirmed));
             if let Some(reached) = reached
-                && checkpoint::have_ended(session, reached).await?
+                && checkpoint::oldest_running(session).await? >= reached.running_below
             {
                 if !watched.holder.cover(session, reached.below).await? {
                     return Err(why_not(session, watched).await?);

@@ -200,3 +200,26 @@ async fn a_slot_that_stood_idle_for_too_long_halts_and_recovery_loses_no_event()
     assert_eq!(case.audit().await?.published, 150);
     Ok(())
 }
+
+#[tokio::test]
+async fn the_last_events_before_a_quiet_spell_are_proven_although_an_older_transaction_ran_meanwhile()
+-> Result<()> {
+    let postgres = PrivatePostgres::start().await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let _relay = case.relay.init_and_run().await?;
+    let older = case.client().await?;
+    older.batch_execute("begin; select pg_current_xact_id()").await?;
+    case.commit(10, 5, 1).await?;
+    case.audit().await?;
+    // A checkpoint is below the transaction that runs.
+    let watcher = case.client().await?;
+    let looked = "select count(*) from pg_stat_activity where application_name = 'walpost' \
+                  and query like '%pg_snapshot_xmin%' and query_start > $1";
+    let since: std::time::SystemTime = watcher.query_one("select clock_timestamp()", &[]).await?.get(0);
+    wait_until("a checkpoint waits for the transaction to end", SOON, async || {
+        Ok(watcher.query_one(looked, &[&since]).await?.get::<_, i64>(0) > 0)
+    })
+    .await?;
+    older.batch_execute("commit").await?;
+    all_covered(&case).await
+}

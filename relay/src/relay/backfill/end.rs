@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::TableSource;
 use crate::postgres::ledger::{self, TableMemory};
-use crate::postgres::{DatabaseError, Session};
+use crate::postgres::{DatabaseError, Session, checkpoint};
 use walpost_core::pgoutput::Oid;
 
 /// How often it is asked whether the earlier transactions have ended.
@@ -66,7 +66,7 @@ async fn wait(session: &Session, timeout: Duration) -> Result<bool, DatabaseErro
         Ok::<i64, DatabaseError>(row.get(0))
     };
     let own = session.within("take a transaction number", asking).await?;
-    while !session.within("wait for earlier transactions", have_ended(session, own)).await? {
+    while session.within("wait for earlier transactions", checkpoint::oldest_running(session)).await? <= own {
         if Instant::now() >= deadline {
             return Ok(false);
         }
@@ -80,13 +80,6 @@ pub async fn try_to_fix(session: &Session, source: &TableSource, table: Oid, tim
     if let Err(error) = fix(session, source, table, timeout.min(TRIED_FOR)).await {
         tracing::debug!(%error, "which rows come from the table is left to `walpost run` to fix");
     }
-}
-
-/// Whether every transaction up to `own` has ended: prepared ones, and those that wait for a standby, have not.
-async fn have_ended(session: &Session, own: i64) -> Result<bool, DatabaseError> {
-    let sql = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $1";
-    let row = session.client().query_one(sql, &[&own]).await;
-    Ok(row.map_err(session.error("read the oldest transaction"))?.get(0))
 }
 
 async fn held_up(session: &Session, doing: &'static str, timeout: Duration) -> DatabaseError {
