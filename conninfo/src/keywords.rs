@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{text, uri};
-
 /// What becomes of a word.
 enum Use {
     /// It is read.
@@ -116,21 +114,6 @@ impl fmt::Debug for Values {
 }
 
 impl Values {
-    /// Reads a string alone.
-    ///
-    /// # Errors
-    /// When libpq would refuse it, or it asks for what is not to be had here.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match uri::after_scheme(text) {
-            Some(rest) => uri::parse(rest),
-            // libpq takes it for words and values, and says the first of them, with the password in it.
-            None if text.split_once('=').map_or(text, |(first, _)| first).contains("://") => {
-                Err("a URI begins with postgres:// or postgresql://, with no quote or blank in front".into())
-            }
-            None => text::parse(text),
-        }
-    }
-
     /// The value of a word, where it is given.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -11,6 +11,7 @@ mod keywords;
 mod meaning;
 mod reach;
 mod source;
+mod string;
 mod text;
 mod uri;
 

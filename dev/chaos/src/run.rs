@@ -18,9 +18,10 @@ use uuid::Uuid;
 use crate::audit::{Audit, Sample, Written};
 use crate::faults::Fault;
 use crate::kinds::Kind;
+use crate::relays::DEADLINE;
 use crate::relays::Halt;
 use crate::report::{Recovery, Report};
-use crate::world::{DEADLINE, Delivery, World};
+use crate::world::{Delivery, World};
 use crate::writer;
 
 /// Enough to keep transactions open beside each other, few enough for two cores.

@@ -11,7 +11,7 @@ use harness::program::sibling;
 use harness::{Database, PrivateKafkaCluster, PrivatePostgres, Proxy, Relay, Topic, rights, wait_until};
 
 use crate::kinds::{Kind, Need};
-use crate::relays::Relays;
+use crate::relays::{DEADLINE, Relays};
 
 /// More than one, so that order per key means something, and each broker leads some.
 const PARTITIONS: i32 = 4;
@@ -22,9 +22,6 @@ pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// By how much a slow way holds back what passes.
 pub(crate) const SLOW: Duration = Duration::from_millis(100);
-
-/// Nothing takes longer to come back; if it does, it does not come back.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The disk of each Postgres, where it has one of its own: several times what a long run needs, and filled in a moment.
 const DISK_MB: u32 = 512;

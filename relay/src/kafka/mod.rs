@@ -78,8 +78,8 @@ use crate::config::{KafkaSettings, UnknownTopic, WindowSettings};
 use walpost_core::clock;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
+use walpost_core::publish::sink::Reach;
 use walpost_core::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
-use walpost_core::publish::transactions::Reach;
 use walpost_core::window::progress::Sequence;
 
 /// Reports taken at a time.

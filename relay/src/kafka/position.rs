@@ -21,8 +21,9 @@ use super::clients::{Quiet, client_config, keep_signed_in, unusable};
 use super::failure::is_denied;
 use crate::config::KafkaSettings;
 use walpost_core::lsn::Lsn;
+use walpost_core::publish::sink::Reach;
 use walpost_core::publish::sink::SinkError;
-use walpost_core::publish::transactions::{Mark, Reach};
+use walpost_core::publish::transactions::Mark;
 use walpost_core::window::copied::CopyId;
 use walpost_core::window::progress::Place;
 

@@ -12,8 +12,8 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 use walpost_core::event::record::{Content, Record};
+use walpost_core::publish::sink::Reach;
 use walpost_core::publish::sink::{Batching, Report, Sink, SinkError, Transaction};
-use walpost_core::publish::transactions::Reach;
 use walpost_core::window::progress::Sequence;
 
 /// Where spans are made.

@@ -22,8 +22,9 @@ use super::lanes::opaque;
 use super::position::{Identity, Position, PositionTopic};
 use super::{Client, KafkaSink};
 use walpost_core::lsn::Lsn;
+use walpost_core::publish::sink::Reach;
 use walpost_core::publish::sink::{Lane, Report, Sink, SinkError, Transaction};
-use walpost_core::publish::transactions::{Mark, Reach, Transactions};
+use walpost_core::publish::transactions::{Mark, Transactions};
 use walpost_core::window::progress::Sequence;
 
 /// The number of the record that holds the position: none of the window's, and small enough to travel.

@@ -149,7 +149,8 @@ fn meaning(position: &Position, own: &Identity, server: &Server, ledger: Ledger,
 
 #[cfg(test)]
 mod tests {
-    use walpost_core::publish::transactions::{Mark, Reach};
+    use walpost_core::publish::sink::Reach;
+    use walpost_core::publish::transactions::Mark;
 
     use super::*;
 

@@ -12,7 +12,8 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::kinds::Kind;
-use crate::world::{DEADLINE, World};
+use crate::relays::DEADLINE;
+use crate::world::World;
 
 /// A clock set to another time zone's, and one that is a day off: behind and ahead.
 const HOURS_OFF: [i32; 4] = [-26, -3, 3, 26];

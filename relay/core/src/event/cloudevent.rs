@@ -4,7 +4,8 @@
 use super::error::OutboxError;
 use super::json::Node;
 use super::plan::Plan;
-use super::text::{Row, Said, Text};
+use super::row::Row;
+use super::text::{Said, Text};
 use super::value::{Reason, Value};
 use super::write;
 use crate::time;

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use super::avro;
-use super::error::{Mistake, OutboxError};
+use super::content::Content;
+use super::error::{Mistake, OutboxError, unknown_column};
 use super::framing::{Framing, Front};
-use super::json::{Column, Node, slot_of};
+use super::json::{Column, Members, Node, slot_of};
 use super::mapping::{Format, Mapping, lone_column};
-use super::plan::{Content, unknown_column};
 use super::protobuf::{Encoding, Message};
 use super::protobuf_json::{FromJson, Messages};
 use super::template::{self, About, Filter, Template};
 use super::text::{Expression, Operand, Part, Text};
+use super::topic;
+use super::types::Types;
 use super::value::Kind;
-use super::{Types, topic};
 use crate::pgoutput::Relation;
 
 /// Where the content of a message stands in its row.
@@ -28,14 +29,6 @@ const RESERVED: [&str; 2] = ["wal-", "walpost-"];
 
 /// Without a schema there is no saying which of them are needed.
 const NO_FIELDS_OF_AVRO: &str = "give [fields]: which column is which field of the record";
-
-/// What is read of columns that hold JSON.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Members {
-    pub(super) columns: Vec<Column>,
-    /// How many members there are.
-    pub(super) slots: usize,
-}
 
 /// Compiles the templates of one description, and notes what does not fit.
 pub(super) struct Compiler<'a> {

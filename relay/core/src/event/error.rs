@@ -32,6 +32,17 @@ impl Mistake {
     }
 }
 
+/// A mistake that names the nearest of what there is.
+pub(super) fn unknown_column(setting: &str, shown: &str, name: &str, relation: &Relation) -> Mistake {
+    let table = relation.full_name();
+    let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
+    let names = relation.columns.iter().map(|column| column.name.as_str());
+    let near = name.chars().count().div_ceil(2).max(2);
+    let nearest = names.min_by_key(|known| distance(known)).filter(|known| distance(known) <= near);
+    let nearest = nearest.map_or(String::new(), |nearest| format!("; nearest: {nearest}"));
+    Mistake::new(setting, format!("{shown} is not a column of {table}{nearest}"))
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.setting, self.what)

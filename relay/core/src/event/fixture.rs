@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::mapping::{Choice, CloudEvents, Format, Mapping};
-use super::position::{PlacedRow, Position};
+use super::placed::PlacedRow;
+use super::position::Position;
 use super::protobuf::Message;
 use super::template::Template;
 use super::{Kind, OutboxMessages, OutboxTable, Plan, TypeFact, Types, presets};

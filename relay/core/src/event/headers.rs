@@ -4,11 +4,13 @@
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::content::Content;
 use super::error::OutboxError;
-use super::plan::{Content, Plan};
+use super::plan::Plan;
+use super::position::Position;
 use super::record::Headers;
-use super::render::write_position;
-use super::text::{Row, Text};
+use super::row::Row;
+use super::text::Text;
 use super::value::Reason;
 use super::write;
 use crate::time;
@@ -135,4 +137,13 @@ impl<'de> Visitor<'de> for Object<'_> {
             headers.put(start..end, Some(end..written));
         }
     }
+}
+
+pub(super) fn write_position(position: Position, headers: &mut Headers) {
+    let written: Result<(), std::convert::Infallible> = headers.set("wal-lsn", |bytes| {
+        write::lsn(position.lsn, bytes);
+        Ok(true)
+    });
+    let Ok(()) = written;
+    headers.text("wal-seq", itoa::Buffer::new().format(position.ordinal).as_bytes());
 }

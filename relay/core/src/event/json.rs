@@ -4,7 +4,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::OutboxError;
-use super::text::{Row, Slot, Text};
+use super::row::{Row, Slot};
+use super::text::Text;
 use super::value::{Kind, Reason, json_of};
 use super::write;
 use crate::pgoutput::{Place, Tuple};
@@ -20,6 +21,14 @@ pub(super) struct Column {
     pub(super) branches: Vec<Branch>,
     /// What is no object has no members, and that is an error.
     pub(super) must_be_object: bool,
+}
+
+/// What is read of columns that hold JSON.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Members {
+    pub(super) columns: Vec<Column>,
+    /// How many members there are.
+    pub(super) slots: usize,
 }
 
 /// A member that is read, or that has members which are.

@@ -4,12 +4,11 @@
 
 use std::sync::Arc;
 
+use super::error::{Mistake, OutboxError};
 use super::mapping::Mapping;
-use super::{Mistake, OutboxError, OutboxTable, Plan};
+use super::plan::Plan;
+use super::table::{NO_TABLE, OutboxTable};
 use crate::pgoutput::{Column, Oid, Relation};
-
-/// Messages have no table (`InvalidOid`).
-pub(super) const NO_TABLE: Oid = 0;
 
 /// `json`.
 const JSON: Oid = 114;
@@ -86,8 +85,8 @@ mod tests {
 
     use super::*;
     use crate::event::mapping::{Choice, CloudEvents, Format};
-    use crate::event::position::{PlacedRow, Position};
     use crate::event::render::Renderer;
+    use crate::event::{PlacedRow, Position};
     use crate::event::{fixture, template::Template};
     use crate::lsn::Lsn;
     use crate::pgoutput::Tuple;

@@ -10,16 +10,21 @@
 //! | `template` | `{column\|filter}`, parsed |
 //! | `mapping`, `guess`, `presets` | what the settings say, and what follows from names |
 //! | `table`, `messages` | which rows they are |
-//! | `plan`, `compile` | columns by their number, types checked |
-//! | `render`, `headers`, `cloudevent` | a row's record |
-//! | `text`, `json`, `protobuf`, `avro` | what a template says of a row, by format |
-//! | `framing` | the id of a registry's schema before it |
+//! | `plan`, `compile`, `complete` | columns by their number, types checked, and what was guessed |
+//! | `entry`, `placed`, `position` | what is in flight, and where it stands in the WAL |
+//! | `render`, `headers`, `cloudevent`, `reader` | a row's record, or single parts of it |
+//! | `row`, `text`, `json`, `content`, `protobuf`, `avro` | what a template says of a row, by format |
+//! | `framing`, `typed` | the id of a registry's schema before it |
 //! | `value`, `write`, `types` | values out of Postgres' binary form, and as text and JSON |
 
 pub mod avro;
+mod buffers;
 mod cloudevent;
 mod compile;
+mod complete;
+mod content;
 pub mod dead_letter;
+mod entry;
 mod error;
 #[cfg(any(test, feature = "replay"))]
 pub mod fixture;
@@ -30,26 +35,33 @@ mod json;
 pub mod mapping;
 mod messages;
 pub mod pattern;
+mod placed;
 mod plan;
-pub mod position;
+mod position;
 pub mod presets;
 pub mod protobuf;
 pub mod protobuf_json;
+pub mod reader;
 pub mod record;
 pub mod render;
+mod row;
 mod table;
 pub mod template;
 mod text;
 mod topic;
+mod typed;
 mod types;
 mod value;
 mod write;
 
+pub use entry::Entry;
 pub use error::{BadRow, Mistake, Mistakes, OutboxError, REMEDY_FOR_A_ROW};
 pub use mapping::Mapping;
 pub use messages::OutboxMessages;
 pub use pattern::Pattern;
+pub use placed::PlacedRow;
 pub use plan::Plan;
+pub use position::Position;
 pub use table::OutboxTable;
 pub use types::{TypeFact, Types};
 pub use value::Kind;

@@ -4,20 +4,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::avro;
-use super::compile::{Compiler, Members};
-use super::error::Mistakes;
+use super::compile::Compiler;
+use super::content::Content;
+use super::error::{Mistakes, OutboxError};
 use super::framing::{Framing, Front, SchemaKind};
 use super::guess;
-use super::json::Node;
+use super::json::Members;
 use super::mapping::{Choice, CloudEvents, Format, Mapping, Tombstone};
-use super::messages::NO_TABLE;
-use super::protobuf::Encoding;
-use super::protobuf_json::FromJson;
+use super::row::Row;
+use super::table::{NO_TABLE, OutboxTable};
 use super::template::Template;
-use super::text::{Row, Text};
+use super::text::Text;
+use super::types::Types;
 use super::value::Kind;
-use super::{Mistake, OutboxError, OutboxTable, Types};
 use crate::pgoutput::Relation;
 
 /// How rows become records.
@@ -51,26 +50,6 @@ pub struct Plan {
     pub(super) traceparent: Option<Text>,
     pub(super) timestamp: Option<Text>,
     pub(super) partition: Option<Text>,
-}
-
-/// What the value is made of.
-#[derive(Debug)]
-pub(super) enum Content {
-    /// A column's bytes, which need no copy.
-    Column {
-        index: usize,
-        kind: Kind,
-    },
-    Text(Text),
-    Json(Node),
-    CloudEvent {
-        data: Text,
-        extensions: Node,
-    },
-    Protobuf(Encoding),
-    ProtobufJson(FromJson),
-    Avro(avro::FromColumns),
-    AvroJson(avro::FromJson),
 }
 
 /// A CloudEvent's attributes.
@@ -151,30 +130,8 @@ impl Plan {
     }
 }
 
-/// The mapping with what is guessed of it.
-///
-/// # Errors
-/// What cannot be guessed, and what cannot be read as it is to be.
-pub(super) fn guessed(
-    table: &OutboxTable,
-    relation: &Relation,
-    types: &Types,
-) -> Result<Mapping, OutboxError> {
-    // All mistakes are said at once: so it is compiled, too. It is the table as it is now, so its order must be there.
-    if let Some(order) = &table.order {
-        let name = table.mapping.name_among(order, |name| relation.has(name));
-        if !relation.has(name) {
-            let mistakes = vec![unknown_column("order", &format!("`{name}`"), name, relation)];
-            let (table, columns) = (relation.full_name(), columns(relation, types));
-            return Err(OutboxError::Mistakes(Box::new(Mistakes { table, columns, mistakes })));
-        }
-    }
-    Plan::new(table, &Arc::new(relation.clone()), types)?;
-    Ok(guess::complete(&named(&table.mapping, relation), relation, &mut Vec::new()))
-}
-
 /// With the names that columns have in this description.
-fn named(mapping: &Mapping, relation: &Relation) -> Mapping {
+pub(super) fn named(mapping: &Mapping, relation: &Relation) -> Mapping {
     mapping.with_names_of(|name| relation.has(name))
 }
 
@@ -270,19 +227,8 @@ fn compile(
 }
 
 /// The columns of a table with their types, as a mistake lists them.
-fn columns(relation: &Relation, types: &Types) -> String {
+pub(super) fn columns(relation: &Relation, types: &Types) -> String {
     let shown =
         |column: &crate::pgoutput::Column| format!("{} {}", column.name, types.shown(column.type_oid));
     relation.columns.iter().map(shown).collect::<Vec<_>>().join(", ")
-}
-
-/// A mistake that names the nearest of what there is.
-pub(super) fn unknown_column(setting: &str, shown: &str, name: &str, relation: &Relation) -> Mistake {
-    let table = relation.full_name();
-    let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
-    let names = relation.columns.iter().map(|column| column.name.as_str());
-    let near = name.chars().count().div_ceil(2).max(2);
-    let nearest = names.min_by_key(|known| distance(known)).filter(|known| distance(known) <= near);
-    let nearest = nearest.map_or(String::new(), |nearest| format!("; nearest: {nearest}"));
-    Mistake::new(setting, format!("{shown} is not a column of {table}{nearest}"))
 }

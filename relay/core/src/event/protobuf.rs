@@ -11,7 +11,8 @@ use prost_types::{
 };
 
 use super::error::{OutboxError, quoted};
-use super::text::{Row, Said, Text};
+use super::row::Row;
+use super::text::{Said, Text};
 use super::value::{Kind, Reason, Value};
 use super::write;
 

@@ -10,7 +10,8 @@ use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
 use super::error::{OutboxError, quoted};
 use super::framing::Frame;
 use super::protobuf::DescriptorError;
-use super::text::{Row, Text};
+use super::row::Row;
+use super::text::Text;
 use super::value::Reason;
 
 /// The messages of a descriptor.

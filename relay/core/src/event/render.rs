@@ -6,19 +6,23 @@
 
 use std::time::Duration;
 
+use super::buffers::{Buffers, row_of};
+use super::content::Content;
 use super::dead_letter::DeadLetter;
+use super::entry::Entry;
 use super::error::{OutboxError, quoted};
 use super::framing::Front;
-use super::headers::write_headers;
+use super::headers::{write_headers, write_position};
 use super::mapping::Tombstone;
-use super::plan::{Content, Plan};
-use super::position::{Entry, PlacedRow, Position};
-use super::record::{Content as Carried, Headers, Record};
-use super::text::{Row, Slot, Text};
+use super::placed::PlacedRow;
+use super::plan::Plan;
+use super::position::Position;
+use super::record::{Content as Carried, Record};
+use super::row::Row;
+use super::text::Text;
 use super::topic::{self, Topics};
 use super::value::{Kind, json_of};
 use super::{avro, cloudevent, write};
-use crate::pgoutput::Place;
 
 /// The header of a record that was sent again because somebody asked for it.
 pub const REPLAY_HEADER: &str = "walpost-replay";
@@ -43,21 +47,6 @@ pub struct Renderer {
     /// The time of day, microseconds since 1970-01-01 UTC.
     now: i64,
     buffers: Buffers,
-}
-
-/// So much of a buffer is kept for the next row: more than a record usually has.
-const BUFFER_KEPT_BYTES: usize = 1 << 20;
-
-#[derive(Debug, Default)]
-pub(super) struct Buffers {
-    pub(super) topic: Vec<u8>,
-    pub(super) key: Vec<u8>,
-    pub(super) value: Vec<u8>,
-    pub(super) scratch: Vec<u8>,
-    pub(super) headers: Headers,
-    avro: avro::Scratch,
-    places: Vec<Place>,
-    slots: Vec<Slot>,
 }
 
 /// What was written of a row, beside what stands in the buffers.
@@ -209,78 +198,7 @@ impl Renderer {
     }
 }
 
-/// Reads single parts of rows, as far as they can be read: for dead letters, and for those who look.
-#[derive(Debug, Default)]
-pub struct Reader {
-    buffers: Buffers,
-}
-
-impl Reader {
-    /// The record's key.
-    pub fn key(&mut self, placed: &PlacedRow) -> Option<&[u8]> {
-        self.read(placed.plan.key.as_ref()?, placed)
-    }
-
-    /// The event's id.
-    pub fn id(&mut self, placed: &PlacedRow) -> Option<&[u8]> {
-        self.read(placed.plan.attributes.id.as_ref()?, placed)
-    }
-
-    /// The event's type.
-    pub fn kind(&mut self, placed: &PlacedRow) -> Option<&[u8]> {
-        self.read(placed.plan.event_type.as_ref()?, placed)
-    }
-
-    /// The event's source.
-    pub fn source(&mut self, placed: &PlacedRow) -> Option<&[u8]> {
-        self.read(&placed.plan.attributes.source, placed)
-    }
-
-    fn read(&mut self, text: &Text, placed: &PlacedRow) -> Option<&[u8]> {
-        let plan = &*placed.plan;
-        self.buffers.find(plan, placed).ok()?;
-        let Buffers { places, slots, value, .. } = &mut self.buffers;
-        let row = row_of(placed, places, slots);
-        value.clear();
-        text.write(&row, value).ok()?.then_some(value)
-    }
-}
-
-/// A row before its topic is known.
-fn row_of<'a>(placed: &'a PlacedRow, places: &'a [Place], slots: &'a [Slot]) -> Row<'a> {
-    Row {
-        tuple: &placed.row,
-        places,
-        kinds: &placed.plan.kinds,
-        relation: &placed.plan.relation,
-        slots,
-        topic: "",
-        position: placed.position,
-    }
-}
-
 impl Buffers {
-    /// Finds the columns of a row, and what is read of those that hold JSON.
-    fn find(&mut self, plan: &Plan, placed: &PlacedRow) -> Result<(), OutboxError> {
-        placed.row.find(&mut self.places);
-        self.slots.clear();
-        self.slots.resize(plan.members.slots, None);
-        plan.members
-            .columns
-            .iter()
-            .try_for_each(|column| column.find(&placed.row, &self.places, &mut self.slots))
-    }
-
-    /// What a large row left behind is given back; what the usual one needs is kept.
-    fn shrink(&mut self) {
-        for buffer in [&mut self.key, &mut self.value, &mut self.scratch] {
-            if buffer.capacity() > BUFFER_KEPT_BYTES {
-                buffer.clear();
-                buffer.shrink_to(BUFFER_KEPT_BYTES);
-            }
-        }
-    }
-
     fn write(&mut self, placed: &PlacedRow) -> Result<Written, OutboxError> {
         let plan = &*placed.plan;
         self.shrink();
@@ -441,15 +359,6 @@ fn null(plan: &Plan) -> Result<Value, OutboxError> {
 /// Whether a value that is there is to be sent as null all the same.
 fn is_empty(plan: &Plan, value: &[u8]) -> bool {
     plan.tombstone == Tombstone::Empty && matches!(value.trim_ascii(), b"" | b"null")
-}
-
-pub(super) fn write_position(position: Position, headers: &mut Headers) {
-    let written: Result<(), std::convert::Infallible> = headers.set("wal-lsn", |bytes| {
-        write::lsn(position.lsn, bytes);
-        Ok(true)
-    });
-    let Ok(()) = written;
-    headers.text("wal-seq", itoa::Buffer::new().format(position.ordinal).as_bytes());
 }
 
 fn as_text(bytes: &[u8]) -> &str {

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use super::error::{Mistake, Mistakes, OutboxError};
+use super::guess;
 use super::mapping::{Guesses, Mapping, lone_column};
 use super::pattern::Pattern;
 use super::template::Template;
-use super::{Mistake, Mistakes, OutboxError, Types, guess, plan};
 use crate::pgoutput::{Oid, Relation};
 
+/// Logical messages have no table (`InvalidOid`).
+pub(super) const NO_TABLE: Oid = 0;
+
 /// Under this name the row filter is kept with what was guessed.
-const FILTER: &str = "where";
+pub(super) const FILTER: &str = "where";
 
 /// The table, and how its rows become records.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,22 +92,6 @@ impl OutboxTable {
     #[must_use]
     pub fn source(&self, relation: &Relation) -> String {
         format!("/{}/{}", self.database, relation.full_name())
-    }
-
-    /// The same table with all that is guessed of it, as far as `kept` does not have it from before.
-    ///
-    /// # Errors
-    /// What cannot be guessed, and what does not fit.
-    pub fn guessed(&self, relation: &Relation, types: &Types, kept: &Guesses) -> Result<Self, OutboxError> {
-        let with_kept = Self { mapping: Arc::new(self.mapping.with_guesses(kept)), ..self.clone() };
-        let mapping = plan::guessed(&with_kept, relation, types)?;
-        let order = self
-            .order
-            .as_deref()
-            .map(|order| mapping.name_among(order, |name| relation.has(name)).to_owned());
-        let mut guesses = self.mapping.guesses(&mapping);
-        guesses.insert(FILTER.into(), self.filter.clone());
-        Ok(Self { mapping: Arc::new(mapping), order, guesses, ..self.clone() })
     }
 
     /// The condition stands in the publication, and is what it was when that was made; `kept` has it from then.

@@ -10,7 +10,8 @@ use prost::Message as _;
 
 use super::framing::{Framing, Registered, SchemaKind, Version, Wanted};
 use super::mapping::{Choice, CloudEvents, Format, Tombstone};
-use super::position::{PlacedRow, Position};
+use super::placed::PlacedRow;
+use super::position::Position;
 use super::render::Renderer;
 use super::template::Template;
 use super::*;

@@ -1,13 +1,10 @@
 //! A template compiled against a description of the table, and what it says of a row.
 
-use std::ops::Range;
-
 use super::error::OutboxError;
-use super::position::Position;
+use super::row::Row;
 use super::template::Filter;
-use super::value::{self, Kind, Reason, Value, in_years};
+use super::value::{Kind, Reason, Value, in_years};
 use super::write;
-use crate::pgoutput::{Place, Relation, Tuple};
 use crate::time;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -41,7 +38,7 @@ pub(super) enum Operand {
         index: usize,
         kind: Kind,
     },
-    /// What [`super::json::find`] found for a path.
+    /// What was found for a path.
     Member {
         slot: usize,
     },
@@ -61,36 +58,6 @@ pub(super) enum Operand {
     CommittedAt,
     Lsn,
     Ordinal,
-}
-
-/// Where a member of a JSON column stands: the column, and the bytes of its text.
-pub(super) type Slot = Option<(usize, Range<usize>)>;
-
-/// What is known of a row while its record is written.
-#[derive(Clone, Copy)]
-pub(super) struct Row<'a> {
-    pub(super) tuple: &'a Tuple,
-    pub(super) places: &'a [Place],
-    pub(super) kinds: &'a [Kind],
-    pub(super) relation: &'a Relation,
-    pub(super) slots: &'a [Slot],
-    pub(super) topic: &'a str,
-    pub(super) position: Position,
-}
-
-impl<'a> Row<'a> {
-    /// A column's value.
-    pub(super) fn column(&self, index: usize, kind: Kind) -> Result<Option<Value<'a>>, Reason> {
-        let place = self.places.get(index).ok_or("the row has fewer columns than its table")?;
-        value::read(kind, self.tuple.datum(place))
-    }
-
-    fn member(&self, slot: usize) -> Option<Value<'a>> {
-        let (column, range) = self.slots.get(slot)?.as_ref()?;
-        let bytes = self.tuple.datum(self.places.get(*column)?).bytes()?.get(range.clone())?;
-        // It was found in text.
-        std::str::from_utf8(bytes).ok().filter(|text| *text != "null").map(Value::Member)
-    }
 }
 
 /// What an expression says.

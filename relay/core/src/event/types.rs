@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::Kind;
+use super::value::Kind;
 use crate::pgoutput::{Oid, TypeName};
 
 /// Object ids from here on are not of built-in types (`FirstNormalObjectId`, `access/transam.h`).

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{DeserializeSeed, IgnoredAny, Visitor};
 use serde::{Deserializer, Serialize};
 
-use super::text::Row;
+use super::row::Row;
 use super::value::{Kind, Reason, Value, binary};
 use crate::lsn::Lsn;
 use crate::time;

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use crate::event::record::{self, Record};
 use crate::publish::partitions::{Group, Partitions};
+use crate::publish::sink::Reach;
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
-use crate::publish::transactions::{Mark, Reach, Transactions};
+use crate::publish::transactions::{Mark, Transactions};
 use crate::window::progress::Sequence;
 
 /// Partitions of events.

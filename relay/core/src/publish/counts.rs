@@ -2,8 +2,8 @@
 //!
 //! No allocation and no atomic operation for an event; see `relay/tests/allocations.rs`.
 
-use crate::event::position::{Entry, PlacedRow};
-use crate::event::render::Reader;
+use crate::event::reader::Reader;
+use crate::event::{Entry, PlacedRow};
 use crate::lsn::Lsn;
 
 /// Upper bounds of the histogram, microseconds: from a millisecond, which an acknowledgement by a near broker takes, to
@@ -260,8 +260,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::Position;
     use crate::event::fixture;
-    use crate::event::position::Position;
 
     fn entry(id: i64, key: &str) -> Entry {
         let position = Position { lsn: Lsn(7), ordinal: id.unsigned_abs(), committed_at: 1_000 };

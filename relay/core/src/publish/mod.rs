@@ -15,14 +15,15 @@ pub mod transactions;
 use bytes::Bytes;
 
 use crate::clock;
+use crate::event::Entry;
 use crate::event::OutboxError;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::position::Entry;
-use crate::event::render::{Reader, Renderer};
+use crate::event::reader::Reader;
+use crate::event::render::Renderer;
 use crate::lsn::Lsn;
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
+use crate::publish::sink::Reach;
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
-use crate::publish::transactions::Reach;
 use crate::window::copied::{Copied, CopyId};
 use crate::window::intake::{Intake, IntakeError, Taken};
 use crate::window::progress::{Place, Progress, ProgressError, Sequence};

@@ -4,8 +4,8 @@
 //! producer that took it lives. `walpost::kafka` is the one that ships; the tests have theirs.
 
 use crate::event::record::Record;
-use crate::publish::transactions::Reach;
-use crate::window::progress::Sequence;
+use crate::window::copied::CopyId;
+use crate::window::progress::{Place, Sequence};
 
 /// What became of a record.
 #[derive(Debug, Clone)]
@@ -157,6 +157,15 @@ pub enum Batching {
     Smaller,
     /// Each in a batch of its own: a batch is refused as a whole, so only then is it known which record was meant.
     OneByOne,
+}
+
+/// How far the stream, and the copy of a table, are in Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// Every event of the stream up to here; none when there was no event yet.
+    pub place: Option<Place>,
+    /// Every row of the table that is being copied, up to an id.
+    pub copied: Option<(CopyId, i64)>,
 }
 
 /// Whether records that were handed over are to be made one transaction.

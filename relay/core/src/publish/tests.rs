@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::position::Position;
+use crate::event::Position;
 use crate::event::record::Record;
 use crate::event::{Plan, fixture};
 use crate::lsn::Lsn;

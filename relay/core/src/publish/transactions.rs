@@ -8,22 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::publish::sink::{Report, Transaction};
-use crate::window::copied::CopyId;
-use crate::window::progress::{Place, Sequence};
+use crate::publish::sink::{Reach, Report, Transaction};
+use crate::window::progress::Sequence;
 
 /// A transaction takes nothing more after so long, whatever there is to hand over: consumers see nothing of it before its
 /// end, and a window that is full of it takes nothing new.
 const OPEN_MAX: Duration = Duration::from_millis(100);
-
-/// How far the stream, and the copy of a table, are in Kafka.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reach {
-    /// Every event of the stream up to here; none when there was no event yet.
-    pub place: Option<Place>,
-    /// Every row of the table that is being copied, up to an id.
-    pub copied: Option<(CopyId, i64)>,
-}
 
 /// What is written in a transaction beside its records: how far all is with it. No two transactions have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::mapping::{Choice, Format, Mapping};
-use crate::event::position::{Entry, PlacedRow, Position};
 use crate::event::record::Record;
 use crate::event::render::Renderer;
 use crate::event::template::Template;
+use crate::event::{Entry, PlacedRow, Position};
 use crate::event::{OutboxError, OutboxTable, Plan, Types, fixture};
 use crate::lsn::Lsn;
 use crate::pgoutput::{

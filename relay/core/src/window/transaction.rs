@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::event::Plan;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::position::{Entry, PlacedRow, Position};
+use crate::event::{Entry, PlacedRow, Position};
 use crate::lsn::Lsn;
 use crate::pgoutput::Tuple;
 

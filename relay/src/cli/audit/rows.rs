@@ -15,9 +15,10 @@ use crate::postgres::names::{literal, table_name};
 use crate::postgres::{DatabaseError, Session};
 use crate::relay::backfill::end;
 use walpost_core::audit::{Entry, Fingerprints, RowAt, Side, View};
+use walpost_core::event::PlacedRow;
 use walpost_core::event::dead_letter::DeadLetter;
-use walpost_core::event::position::PlacedRow;
-use walpost_core::event::render::{Reader, Renderer};
+use walpost_core::event::reader::Reader;
+use walpost_core::event::render::Renderer;
 use walpost_core::lsn::Lsn;
 
 /// Rows between two looks at whether it is to stop.

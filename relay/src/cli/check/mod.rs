@@ -1,6 +1,7 @@
 //! `walpost check`: every precondition, on both sides, each with what was found and what mends it. It changes nothing,
 //! and collects everything: the first problem does not hide the next.
 
+mod failure;
 mod kafka;
 mod postgres;
 mod registry;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::Side;
+use super::failure::failed;
 use super::table::Table;
 use crate::config::{Settings, TableSource};
-use crate::error::{Error, Verdict};
+use crate::error::Error;
 use crate::postgres::catalogue;
 use crate::postgres::ledger;
 use crate::postgres::names::table_name;
@@ -63,19 +64,6 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     asked.slot(side, &outboxes).await;
     asked.retention(side);
     asked.idle_timeout(side);
-}
-
-pub(super) fn failed(side: &mut Side<'_>, name: &'static str, error: Error) {
-    let remedy = match error.verdict() {
-        Verdict::Halt { remedy } => remedy,
-        _ if matches!(error, Error::Standby(_)) => "give the primary's address".to_owned(),
-        _ if matches!(error, Error::Awaited { .. }) => {
-            "name the standbys themselves in synchronous_standby_names, and select pg_reload_conf()"
-                .to_owned()
-        }
-        Verdict::Retry | Verdict::StandBy => "start the server, or correct its address".to_owned(),
-    };
-    side.fail(name, error.to_string(), remedy);
 }
 
 async fn server_settings(session: &Session) -> Result<HashMap<String, String>, DatabaseError> {

@@ -1,7 +1,7 @@
 //! A table of the side of Postgres.
 
 use super::Side;
-use super::postgres::failed;
+use super::failure::failed;
 use crate::config::{CleanRule, Settings, TableSource};
 use crate::postgres::Session;
 use crate::postgres::names::{quoted, table_name};

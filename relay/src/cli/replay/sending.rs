@@ -13,8 +13,8 @@ use crate::cli::selection::{Asked, Chosen, CommandError};
 use crate::config::{Settings, WindowSettings};
 use crate::error::Error;
 use crate::kafka::KafkaSink;
-use walpost_core::event::position::{Entry, Position};
 use walpost_core::event::render::Renderer;
+use walpost_core::event::{Entry, Position};
 use walpost_core::publish::Publisher;
 
 /// The part of a second whose rows may go at once.

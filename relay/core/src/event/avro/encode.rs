@@ -6,10 +6,10 @@
 //! that takes it, in the order of the schema.
 
 use super::given::{Given, is_natural};
-use super::scalar::{count, long};
+use super::number::{count, long};
+use super::schema::{Refusal, Schema};
 use super::shape::{Fallback, Field, Shape};
 use super::walk::{Class, Walk};
-use super::{Refusal, Schema};
 use crate::event::value::Value;
 use crate::event::write;
 

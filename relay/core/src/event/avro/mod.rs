@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `shape` | the schema, laid out for writing |
+//! | `schema`, `shape` | the schema, laid out for writing |
 //! | `given`, `encode`, `scalar` | what is to be written; values that hold others; those that do not |
 //! | `row` | a row's values: which column is which field, or a payload |
 //! | `number` | decimals and times of the day |
@@ -14,6 +14,7 @@ mod given;
 mod number;
 mod row;
 mod scalar;
+mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -21,25 +22,10 @@ mod walk;
 
 pub(super) use encode::Scratch;
 pub(super) use row::{FromColumns, FromJson};
+pub use schema::Schema;
 
 use encode::Encoder;
 use shape::{Shape, Shapes};
-
-use super::value::Reason;
-
-/// A schema that values are written by.
-#[derive(Debug, Clone)]
-pub struct Schema {
-    text: String,
-    shapes: Shapes,
-}
-
-/// Those of the same text.
-impl PartialEq for Schema {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
 
 impl Schema {
     /// Reads a schema, as its JSON.
@@ -78,63 +64,5 @@ impl Schema {
             }
         }
         Ok(())
-    }
-
-    fn shape(&self, number: usize) -> &Shape {
-        self.shapes.shapes.get(number).unwrap_or(&Shape::Null)
-    }
-
-    /// A type as messages name it.
-    fn name(&self, number: usize) -> &str {
-        self.shapes.names.get(number).map_or("", String::as_str)
-    }
-
-    fn takes_null(&self, number: usize) -> bool {
-        match self.shape(number) {
-            Shape::Null => true,
-            Shape::Union(branches) => branches.iter().any(|branch| *self.shape(*branch) == Shape::Null),
-            _ => false,
-        }
-    }
-
-    fn unfit(&self, number: usize, found: &str) -> Refusal {
-        Refusal::new(format!("expected {}, found {found}", self.name(number)).into())
-    }
-}
-
-/// Why a value is not written, and where in it.
-#[derive(Debug)]
-struct Refusal {
-    /// `order.lines[2].price`; empty for the whole.
-    path: String,
-    reason: Reason,
-}
-
-impl Refusal {
-    fn new(reason: Reason) -> Self {
-        Self { path: String::new(), reason }
-    }
-
-    /// The same, seen from outside of a field or a member.
-    fn within(mut self, name: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{}{dot}{}", name.trim_matches('"'), self.path);
-        self
-    }
-
-    /// The same, seen from outside of an array.
-    fn at(mut self, index: usize) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("[{index}]{dot}{}", self.path);
-        self
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.path.as_str() {
-            "" => f.write_str(&self.reason),
-            path => write!(f, "the field {path}: {}", self.reason),
-        }
     }
 }

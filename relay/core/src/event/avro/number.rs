@@ -1,8 +1,23 @@
-//! Decimals and times of the day out of their text.
+//! Numbers as Avro has them; decimals and times of the day out of their text.
+
+use prost::encoding::encode_varint;
 
 use super::super::error::quoted;
 use super::super::value::Reason;
 use super::shape::{Decimal, Unit};
+
+/// A number, zigzag and in as few bytes as it needs.
+#[allow(clippy::cast_sign_loss)]
+pub(super) fn long(number: i64, into: &mut Vec<u8>) {
+    encode_varint(((number << 1) ^ (number >> 63)) as u64, into);
+}
+
+/// How many items the one block has; where there are none, there is no block. A zero ends the blocks.
+pub(super) fn count(items: usize, into: &mut Vec<u8>) {
+    if items > 0 {
+        long(i64::try_from(items).unwrap_or(i64::MAX), into);
+    }
+}
 
 /// Digits behind each other: the unscaled value of a decimal, and its sign.
 struct Digits<'a> {

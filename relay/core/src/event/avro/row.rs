@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::encode::{Encoder, Scratch};
 use super::given::Given;
-use super::scalar::long;
+use super::number::long;
+use super::schema::{Refusal, Schema};
 use super::shape::{Field, Shape};
-use super::{Refusal, Schema};
 use crate::event::error::OutboxError;
-use crate::event::text::{Row, Said, Text};
+use crate::event::row::Row;
+use crate::event::text::{Said, Text};
 use crate::event::value::{Kind, Value};
 use crate::event::write;
 

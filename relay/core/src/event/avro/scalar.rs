@@ -2,11 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use prost::encoding::encode_varint;
 
 use super::encode::Encoder;
 use super::given::Given;
-use super::number;
+use super::number::{self, long};
 use super::shape::{Decimal, Shape, Unit, Uuid as UuidShape};
 use super::walk::Class;
 use crate::event::error::quoted;
@@ -326,20 +325,7 @@ fn beyond(what: &str) -> Unfit {
     Some(format!("it is not in the range of {what}").into())
 }
 
-/// A number, zigzag and in as few bytes as it needs.
-#[allow(clippy::cast_sign_loss)]
-pub(super) fn long(number: i64, into: &mut Vec<u8>) {
-    encode_varint(((number << 1) ^ (number >> 63)) as u64, into);
-}
-
 fn bytes(value: &[u8], into: &mut Vec<u8>) {
     long(i64::try_from(value.len()).unwrap_or(i64::MAX), into);
     into.extend_from_slice(value);
-}
-
-/// How many items the one block has; where there are none, there is no block. A zero ends the blocks.
-pub(super) fn count(items: usize, into: &mut Vec<u8>) {
-    if items > 0 {
-        long(i64::try_from(items).unwrap_or(i64::MAX), into);
-    }
 }

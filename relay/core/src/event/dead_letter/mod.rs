@@ -8,8 +8,9 @@ mod readable;
 
 use serde_json::{Map, Value};
 
-use super::position::{PlacedRow, Position};
-use super::render::Reader;
+use super::placed::PlacedRow;
+use super::position::Position;
+use super::reader::Reader;
 
 /// When a letter is refused as well, texts of its row are cut to so many bytes: more than a person reads, and less than
 /// any topic takes.

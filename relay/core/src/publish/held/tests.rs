@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::event::position::Position;
+use crate::event::Position;
 use crate::event::record::{Content, Record};
 use crate::event::render::Renderer;
 use crate::event::{Plan, fixture};
