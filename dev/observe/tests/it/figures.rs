@@ -30,7 +30,7 @@ fn table(text: &str) -> Vec<&str> {
 fn grouped(number: &str) -> String {
     let mut grouped = String::new();
     for (index, digit) in number.chars().enumerate() {
-        if index > 0 && (number.len() - index) % 3 == 0 {
+        if index > 0 && (number.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
