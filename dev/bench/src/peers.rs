@@ -432,6 +432,10 @@ impl<'a> Case<'a> {
         let peak_rss = f64::from(u32::try_from(process.memory("VmHWM")? >> 10)?) * 1_024.0;
         self.stop(process).await?;
         self.complete(written).await?;
+        ensure!(
+            last.arrived > first.arrived,
+            "all arrived at once: more BENCH_EVENTS than {written} are needed"
+        );
         let events = f64::from(i32::try_from(last.arrived - first.arrived)?);
         let per_million = |figure: fn(&Sample) -> f64| (figure(&last) - figure(&first)) * 1e6 / events;
         Ok(Drained {
