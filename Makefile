@@ -70,7 +70,7 @@ chaos: ## random faults for CHAOS_MINUTES (5), and a count of what was lost; CHA
 	@target/debug/chaos
 
 ONLY ?=
-bench: ## measure everything, write BENCHMARKS.md (half an hour); ONLY="rows" for some; ONLY=beside BENCH_BESIDE=PATH
+bench: ## measure everything, write BENCHMARKS.md (an hour); ONLY="rows" for some; ONLY=beside BENCH_BESIDE=PATH
 	@$(STACK) up
 	@cargo build --release -p walpost -p logistic-package-api -p package-bot -p bench
 	@target/release/bench $(ONLY)

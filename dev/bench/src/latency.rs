@@ -26,6 +26,9 @@ pub(crate) struct Arrival {
     pub(crate) is_new: bool,
 }
 
+/// When the event of a record was written, and its id.
+pub(crate) type Stamp = fn(&Received) -> Result<(DateTime<Utc>, String)>;
+
 /// Reads a topic to the end and notes what arrives.
 pub(crate) struct Consumer {
     stop: Arc<AtomicBool>,
@@ -33,7 +36,16 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
+    /// Of events of the package API.
     pub(crate) fn start(topic: &Topic) -> Result<Self> {
+        Self::of(topic, |record| {
+            let written = record.header("ce_time").context("ce_time")?.parse()?;
+            Ok((written, record.header("ce_id").context("ce_id")?.to_owned()))
+        })
+    }
+
+    /// Of events of which `stamp` says when they were written, and which they are.
+    pub(crate) fn of(topic: &Topic, stamp: Stamp) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (reader, stopped) = (topic.reader()?, Arc::clone(&stop));
         let clock = (Instant::now(), Utc::now());
@@ -41,7 +53,7 @@ impl Consumer {
             let (mut arrivals, mut seen) = (Vec::new(), HashSet::new());
             loop {
                 match reader.next(Duration::from_millis(300)).await? {
-                    Some(record) => arrivals.push(arrival(&record, clock, &mut seen)?),
+                    Some(record) => arrivals.push(arrival(&record, stamp, clock, &mut seen)?),
                     None if stopped.load(Ordering::Relaxed) => return Ok(arrivals),
                     None => {}
                 }
@@ -59,13 +71,14 @@ impl Consumer {
 
 fn arrival(
     record: &Received,
+    stamp: Stamp,
     (start, start_utc): (Instant, DateTime<Utc>),
     seen: &mut HashSet<String>,
 ) -> Result<Arrival> {
-    let written: DateTime<Utc> = record.header("ce_time").context("ce_time")?.parse()?;
+    let (written, id) = stamp(record)?;
     let arrived = start_utc + record.arrived.duration_since(start);
     let latency = (arrived - written).num_microseconds().context("a latency")?;
-    let is_new = seen.insert(record.header("ce_id").context("ce_id")?.to_owned());
+    let is_new = seen.insert(id);
     #[allow(clippy::cast_precision_loss)]
     Ok(Arrival { written, latency_ms: latency as f64 / 1_000.0, is_new })
 }

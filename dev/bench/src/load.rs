@@ -78,6 +78,14 @@ pub(crate) fn rate(printed: &str) -> Result<f64> {
     Ok(line.split_whitespace().nth(2).context("a rate")?.parse()?)
 }
 
+/// How many transactions there were, of what pgbench printed.
+pub(crate) fn transactions(printed: &str) -> Result<u64> {
+    let line =
+        printed.lines().find_map(|line| line.strip_prefix("number of transactions actually processed: "));
+    let count = line.context("pgbench did not count")?.split('/').next().unwrap_or_default();
+    Ok(count.trim().parse()?)
+}
+
 /// Writes one-row transactions; commits are not waited for. Returns the end of the log.
 pub(crate) async fn rows(database: &Database, events: u64) -> Result<String> {
     const CLIENTS: u64 = 4;
@@ -106,11 +114,17 @@ async fn end(database: &Database, events: u64) -> Result<String> {
     let client = database.client().await?;
     let found: i64 = client.query_one("select count(*) from package_event", &[]).await?.get(0);
     ensure!(found == i64::try_from(events)?, "{found} events were written");
+    flush(database, "package_event").await
+}
+
+/// Flushes the WAL up to now, and returns its end. Vacuums the table.
+pub(crate) async fn flush(database: &Database, table: &str) -> Result<String> {
+    let client = database.client().await?;
     // What is not flushed yet is not sent; an own commit, waited for, flushes it.
     client.batch_execute("create table flushed ()").await?;
     let row = client.query_one("select pg_current_wal_flush_lsn()::text", &[]).await?;
     // Neither a checkpoint nor autovacuum is to begin in the midst of a measurement.
-    client.batch_execute("vacuum (analyze) package_event").await?;
+    client.batch_execute(&format!("vacuum (analyze) {table}")).await?;
     client.batch_execute("checkpoint").await?;
     Ok(row.get(0))
 }

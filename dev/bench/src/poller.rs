@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::database::connect;
 use harness::{Database, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -65,6 +66,25 @@ impl Way {
     }
 }
 
+/// How a table is polled.
+pub(crate) struct Polled {
+    /// Locks so many rows (`$1`) and returns of each its number, its key, its value, and a text for each header.
+    pub(crate) lock: &'static str,
+    /// Removes the rows with these numbers (`$1`).
+    pub(crate) remove: &'static str,
+    pub(crate) headers: &'static [&'static str],
+}
+
+const PACKAGE_EVENT: Polled = Polled {
+    lock: "update package_event set status = 'Locked' where package_event_id in ( \
+               select package_event_id from package_event where status = 'Unlocked' \
+               order by package_event_id limit $1 for update skip locked) \
+           returning package_event_id, package_id::text, payload::text, event_id::text, \
+               to_char(created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+    remove: "delete from package_event where package_event_id = any($1)",
+    headers: &["ce_id", "ce_time"],
+};
+
 /// The poller's task.
 struct Poller {
     stop: Arc<AtomicBool>,
@@ -75,15 +95,9 @@ struct Poller {
 impl Poller {
     async fn start(database: &Database, topic: &Topic, way: Way, pause: Duration) -> Result<Self> {
         let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (producer, reports) = producer(&topic.brokers)?;
-        let poll = Poll {
-            client: database.client().await?,
-            producer,
-            reports,
-            topic: topic.name.clone(),
-            batch: way.batch,
-            published: Arc::clone(&published),
-        };
+        let mut poll =
+            Poll::new(&database.url, &topic.brokers, &topic.name, PACKAGE_EVENT, way.batch).await?;
+        poll.published = Arc::clone(&published);
         let task = tokio::spawn(poll.run(Arc::clone(&stop), pause));
         Ok(Self { stop, published, task })
     }
@@ -94,29 +108,34 @@ impl Poller {
     }
 }
 
-struct Poll {
+/// The poller itself.
+pub(crate) struct Poll {
     client: Client,
     producer: ThreadedProducer<Reports>,
     reports: UnboundedReceiver<bool>,
     topic: String,
+    polled: Polled,
     batch: i64,
     published: Arc<AtomicU64>,
 }
 
 impl Poll {
-    async fn run(mut self, stop: Arc<AtomicBool>, pause: Duration) -> Result<()> {
-        let lock = self
-            .client
-            .prepare(
-                "update package_event set status = 'Locked' where package_event_id in ( \
-                     select package_event_id from package_event where status = 'Unlocked' \
-                     order by package_event_id limit $1 for update skip locked) \
-                 returning package_event_id, package_id::text, payload::text, event_id::text, \
-                     to_char(created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-            )
-            .await?;
-        let remove =
-            self.client.prepare("delete from package_event where package_event_id = any($1)").await?;
+    pub(crate) async fn new(
+        url: &str,
+        brokers: &str,
+        topic: &str,
+        polled: Polled,
+        batch: i64,
+    ) -> Result<Self> {
+        let (producer, reports) = producer(brokers)?;
+        let client = connect(url).await?;
+        let published = Arc::new(AtomicU64::new(0));
+        Ok(Self { client, producer, reports, topic: topic.to_owned(), polled, batch, published })
+    }
+
+    pub(crate) async fn run(mut self, stop: Arc<AtomicBool>, pause: Duration) -> Result<()> {
+        let lock = self.client.prepare(self.polled.lock).await?;
+        let remove = self.client.prepare(self.polled.remove).await?;
         while !stop.load(Ordering::Relaxed) {
             let mut rows = self.client.query(&lock, &[&self.batch]).await?;
             if rows.is_empty() {
@@ -125,9 +144,10 @@ impl Poll {
             }
             rows.sort_by_key(|row| row.get::<_, i64>(0));
             for row in &rows {
-                let headers = OwnedHeaders::new_with_capacity(2)
-                    .insert(Header { key: "ce_id", value: Some(row.get::<_, &str>(3)) })
-                    .insert(Header { key: "ce_time", value: Some(row.get::<_, &str>(4)) });
+                let mut headers = OwnedHeaders::new_with_capacity(self.polled.headers.len());
+                for (number, &key) in self.polled.headers.iter().enumerate() {
+                    headers = headers.insert(Header { key, value: Some(row.get::<_, &str>(3 + number)) });
+                }
                 let record: BaseRecord<'_, str, str> =
                     BaseRecord::to(&self.topic).key(row.get(1)).payload(row.get(2)).headers(headers);
                 self.producer.send(record).map_err(|(error, _)| error)?;

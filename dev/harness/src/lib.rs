@@ -73,6 +73,9 @@ pub mod registry_clients;
 /// Debezium on Kafka Connect: what a takeover takes over from.
 pub mod debezium;
 
+/// Debezium Server: what walpost is compared with.
+pub mod debezium_server;
+
 /// A database of a test's own, with or without the outbox in it.
 pub mod database;
 
@@ -106,6 +109,7 @@ pub use clock::OffClock;
 pub use cluster::PrivateKafkaCluster;
 pub use database::Database;
 pub use debezium::Debezium;
+pub use debezium_server::{DebeziumDistribution, DebeziumServer};
 pub use events::{Audit, Committed};
 pub use kafka_proxy::KafkaProxy;
 pub use private::{PrivateKafka, PrivatePostgres};

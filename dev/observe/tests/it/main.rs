@@ -1,5 +1,8 @@
 //! What operators look at, held against the system as it runs.
 
+/// Figures that a page has from another.
+mod figures;
+
 /// Links between the pages.
 mod links;
 
