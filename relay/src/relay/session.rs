@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::confirm::{Confirming, Next};
 use super::open::Opened;
-use super::pace::Pace;
+use super::pace::{Bursts, Pace, is_late};
 use super::watchdog::{Alarm, Watchdog};
 use super::{Relay, Stopped};
 use crate::config::WindowSettings;
@@ -21,6 +21,7 @@ use crate::postgres::preflight::{FoundTable, Unpublished, Unsafe};
 use crate::relay::cleaner::Cleaner;
 use crate::relay::watch::{Guard, GuardEvent, Looked, Watched};
 use crate::replication::{Stream, StreamEvent};
+use walpost_core::clock;
 use walpost_core::event::{OutboxError, OutboxMessages, OutboxTable};
 use walpost_core::lsn::Lsn;
 use walpost_core::publish::sink::Sink;
@@ -190,6 +191,7 @@ impl Relay {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now().into_std();
         let (mut pace, mut watchdog) = (Pace::new(now), Watchdog::new(peer_timeout, now));
+        let mut bursts = Bursts::new(now);
         let mut held = Held { wanted: None, looked_at };
         loop {
             let room = !held.is_held() && self.settings.window.has_room(&self.publisher);
@@ -230,11 +232,15 @@ impl Relay {
                     let next = confirming.next(progress.confirmable(), progress.covered());
                     self.act(next, &stream, &guard);
                 }
-                // 6: the stream, while there is room; last, or a catch-up would leave no turn to the others.
+                // 6: what was gathered, where the stream brings nothing that would take it along.
+                () = sleep_until(bursts.due().into()), if self.publisher.gathers() => if let Err(error) = self.publisher.send() {
+                    return self.wait_elsewhere(error, stream, guard, confirming).await;
+                },
+                // 7: the stream, while there is room; last, or a catch-up would leave no turn to the others.
                 event = next(&mut stream, room) => {
                     let read = self.read(event?, &mut stream, &mut intake);
                     // Also when the stream broke behind what was read.
-                    if let Err(error) = self.publisher.send() {
+                    if let Err(error) = self.hand_over(&mut bursts) {
                         return self.wait_elsewhere(error, stream, guard, confirming).await;
                     }
                     let messages = match read {
@@ -258,6 +264,20 @@ impl Relay {
             }
             self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         }
+    }
+
+    /// Hands over what was read; or gathers it, where it is late already.
+    fn hand_over(&mut self, bursts: &mut Bursts) -> Result<(), PublishError> {
+        let now = Instant::now().into_std();
+        let newest = self.publisher.progress().newest().map(|entry| entry.position().committed_at);
+        let is_late = newest.is_some_and(|committed_at| is_late(committed_at, clock::unix_micros()));
+        // A window without room would bring nothing more to gather.
+        let has_room = self.settings.window.is_open(self.settings.window.records / 2, &self.publisher);
+        if is_late && has_room && now < bursts.due() && self.publisher.gather() {
+            return Ok(());
+        }
+        bursts.handed_over(now);
+        self.publisher.send()
     }
 
     /// The stream cannot be read any further. Where a person has to do something about that, or a table is read first, all
@@ -391,6 +411,7 @@ impl Relay {
         self.vitals.set_state(State::Draining);
         let timeout = self.settings.timing.drain_timeout;
         let deadline = Instant::now() + timeout;
+        self.publisher.send()?;
         while self.publisher.progress().records() > 0 {
             if timeout_at(deadline, self.publisher.wait()).await.is_err() {
                 break;

@@ -84,6 +84,8 @@ pub struct Publisher<S> {
     next: Sequence,
     /// Records whose partition took nothing more when it was their turn.
     held: Held,
+    /// What came in from here on is gathered: see [`Publisher::gather`].
+    gathered: Option<Sequence>,
     /// The sink had no room for a record that another than its own partition keeps waiting.
     full: bool,
     /// Why the producer must be replaced, when it said so.
@@ -123,6 +125,7 @@ impl<S: Sink> Publisher<S> {
             sink,
             next: 0,
             held: Held::default(),
+            gathered: None,
             full: false,
             broken: None,
             replaced_in_vain: 0,
@@ -244,14 +247,37 @@ impl<S: Sink> Publisher<S> {
         self.timed = timed;
     }
 
-    /// Whether everything in the window has been handed to the sink, as far as the partitions take it. What a transaction
-    /// takes only later holds nothing up: the window bounds it.
+    /// Whether everything in the window has been handed to the sink, as far as the partitions take it. What is gathered, or
+    /// taken by a transaction only later, holds nothing up: the window bounds it.
     pub fn is_caught_up(&self) -> bool {
-        self.makes_transactions() || self.next >= self.progress.next_sequence() && !self.full
+        self.makes_transactions() || self.next >= self.end() && !self.full
+    }
+
+    /// Before here records are to be handed over.
+    fn end(&self) -> Sequence {
+        let end = self.progress.next_sequence();
+        self.gathered.map_or(end, |from| from.min(end))
     }
 
     fn makes_transactions(&self) -> bool {
         self.sink.transaction() != Transaction::None
+    }
+
+    /// What has come in since the last [`Publisher::send`] waits for the next one, and so does what comes in until then:
+    /// records that are handed over together share a request. `false`, and nothing waits: a sink that makes transactions
+    /// gathers by itself.
+    #[must_use]
+    pub fn gather(&mut self) -> bool {
+        let may = !self.makes_transactions();
+        if may {
+            self.gathered.get_or_insert(self.next);
+        }
+        may
+    }
+
+    /// Whether records wait for [`Publisher::send`].
+    pub fn gathers(&self) -> bool {
+        self.gathered.is_some()
     }
 
     /// Hands over what the sink has room for.
@@ -259,6 +285,12 @@ impl<S: Sink> Publisher<S> {
     /// # Errors
     /// When a row gives no record, or its record is refused.
     pub fn send(&mut self) -> Result<(), PublishError> {
+        self.gathered = None;
+        self.go_on()
+    }
+
+    /// The same, but for what is gathered.
+    fn go_on(&mut self) -> Result<(), PublishError> {
         self.renderer.at(clock::unix_micros());
         self.next = self.next.max(self.progress.oldest_sequence());
         if self.next == self.progress.oldest_sequence() {
@@ -388,7 +420,7 @@ impl<S: Sink> Publisher<S> {
     fn limit(&self) -> Sequence {
         let transaction = self.sink.transaction();
         let copied = self.copied.as_ref().filter(|_| transaction != Transaction::None);
-        let end = copied.map_or(self.progress.next_sequence(), Copied::sure);
+        let end = copied.map_or(self.end(), |copied| copied.sure());
         let end = self.careful_until.map_or(end, |until| end.min(until + 1));
         // One that nothing went into has nothing to end.
         let is_due = transaction == Transaction::Due && self.next > self.progress.oldest_sequence();
@@ -492,7 +524,7 @@ impl<S: Sink> Publisher<S> {
             let batching = if self.has_found { Batching::Together } else { Batching::Smaller };
             self.restart_with(batching).await?;
         }
-        self.send()
+        self.go_on()
     }
 
     async fn restart(&mut self) -> Result<(), PublishError> {

@@ -42,6 +42,10 @@ enum Step {
     Sweep,
     /// Another timeline: what is not confirmed is read again.
     Forget,
+    /// What comes in is gathered.
+    Gather,
+    /// What is gathered is handed over.
+    Send,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -58,6 +62,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<usize>().prop_map(Step::Break),
         1 => (1usize..3).prop_map(Step::Irreplaceable),
         1 => Just(Step::Forget),
+        3 => Just(Step::Gather),
+        3 => Just(Step::Send),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -126,6 +132,8 @@ impl Model {
             Step::Break(kept) => self.publisher.sink.break_now(*kept),
             Step::Irreplaceable(times) => self.publisher.sink.failing_restarts = *times,
             Step::Forget => self.forget(),
+            Step::Gather => assert!(self.publisher.gather()),
+            Step::Send => self.send(),
         }
         self.process_reports().await;
         self.check();
@@ -138,6 +146,12 @@ impl Model {
             Ok(()) | Err(PublishError::Restart(SinkError::Unreachable { .. }) | PublishError::InVain(..)) => {
             }
             Err(error) => self.halted = Some(error),
+        }
+    }
+
+    fn send(&mut self) {
+        if let Err(error) = self.publisher.send() {
+            self.halted = Some(error);
         }
     }
 
@@ -234,6 +248,7 @@ impl Model {
     async fn finish(&mut self) {
         self.publisher.sink.room = 5;
         self.publisher.sink.failing_restarts = 0;
+        self.send();
         for _ in 0..2_000 {
             for partition in 0..PARTITIONS {
                 self.request(partition, 9);

@@ -267,3 +267,20 @@ fn what_stands_before_a_record_whose_topic_is_missing_is_delivered_and_it_goes_o
     block_on(step(&mut publisher, &mut 0, Step::Deliver { appended: 9, reported: 9 }));
     assert_eq!((publisher.progress.records(), publisher.sink.log.len()), (0, 3));
 }
+
+#[test]
+fn what_is_gathered_waits_for_the_next_send_whatever_is_reported_meanwhile() {
+    let mut publisher = publisher(9);
+    publisher.progress.push(event(1), 10);
+    publisher.send().unwrap();
+    assert!(publisher.gather());
+    publisher.progress.push(event(2), 10);
+    publisher.progress.push(event(3), 10);
+    block_on(step(&mut publisher, &mut 0, Step::Deliver { appended: 1, reported: 1 }));
+    assert_eq!((publisher.sink.log.len(), publisher.sink.queue.len()), (1, 0));
+    assert!(publisher.is_caught_up(), "more may be read");
+
+    publisher.send().unwrap();
+    assert_eq!(publisher.sink.queue.len(), 2);
+    assert!(!publisher.gathers());
+}

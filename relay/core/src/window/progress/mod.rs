@@ -384,6 +384,12 @@ impl<R> Progress<R> {
         self.window.front().map(|front| &front.record)
     }
 
+    /// The newest record in flight.
+    #[must_use]
+    pub fn newest(&self) -> Option<&R> {
+        self.window.back().map(|back| &back.record)
+    }
+
     fn reach(&mut self, lsn: Lsn) {
         self.received_lsn = self.received_lsn.max(lsn);
         if self.awaited.is_some() {
