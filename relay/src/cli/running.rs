@@ -258,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn systemd_is_told_nothing_while_a_loop_hangs_and_of_the_worst_when_it_turns() {
-        let (hangs, (go_on, wait)) = (vitals(), std::sync::mpsc::channel::<()>());
+        let (hangs, (go_on, wait)) = (vitals(), std::sync::mpsc::sync_channel::<()>(1));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = RelayThread::start(of("hangs"), hangs.clone(), move || async move {
             let _ = wait.recv();
