@@ -26,7 +26,7 @@ pub(super) async fn initialise(
     for settings in fleet.sources() {
         head(fleet, settings)?;
         let made = init::run(settings, before, schemas).instrument(span(settings)).await;
-        match made.map_err(with_remedy) {
+        match made.map_err(|error| with_remedy(settings, error)) {
             Ok(steps) => steps.into_iter().try_for_each(|step| print(step).map(drop))?,
             Err(error) if fleet.is_listed() => {
                 is_done = false;

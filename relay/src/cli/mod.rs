@@ -158,7 +158,7 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
 }
 
 async fn show_preview(settings: &Settings, count: u32, json: bool) -> anyhow::Result<ExitCode> {
-    let preview = preview::run(settings, count).await.map_err(with_remedy)?;
+    let preview = preview::run(settings, count).await.map_err(|error| with_remedy(settings, error))?;
     print(if json { preview.json() } else { preview.render() })?;
     Ok(if preview.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -237,7 +237,8 @@ async fn send_again(settings: Settings, matches: &ArgMatches) -> anyhow::Result<
 
 /// The same settings with the schemas that values have.
 async fn with_schemas(settings: Settings) -> anyhow::Result<Settings> {
-    let source = registry::with_schemas(&settings).await.map_err(|error| with_remedy(error.into()))?;
+    let source =
+        registry::with_schemas(&settings).await.map_err(|error| with_remedy(&settings, error.into()))?;
     Ok(Settings { source, ..settings })
 }
 
@@ -254,7 +255,9 @@ fn refused(error: CommandError) -> anyhow::Result<ExitCode> {
 
 /// Recovers, and goes on as `run` does.
 async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let plan = recover::plan(&settings, matches.get_flag("anew")).await.map_err(with_remedy)?;
+    let plan = recover::plan(&settings, matches.get_flag("anew"))
+        .await
+        .map_err(|error| with_remedy(&settings, error))?;
     print(&plan)?;
     if matches.get_flag("dry-run") || !plan.is_needed() {
         return Ok(ExitCode::SUCCESS);
@@ -265,7 +268,7 @@ async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Resul
              afterwards; to go on without them run this with --messages-lost"
         );
     }
-    recover::prepare(&settings, &plan).await.map_err(with_remedy)?;
+    recover::prepare(&settings, &plan).await.map_err(|error| with_remedy(&settings, error))?;
     print("ready    publishing; it then goes on as `walpost run` does, until it is stopped")?;
     running::run(settings.into(), Serving::WhereFree).await
 }
@@ -283,8 +286,9 @@ fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-fn with_remedy(error: Error) -> anyhow::Error {
-    anyhow::anyhow!(error.told())
+/// What went wrong with a source, and what to do.
+fn with_remedy(settings: &Settings, error: Error) -> anyhow::Error {
+    anyhow::anyhow!(settings.with_source(error.told()))
 }
 
 /// Prints the topics. It is the one command that needs no database, so it has settings of its own.

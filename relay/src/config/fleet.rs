@@ -15,6 +15,22 @@ pub struct Fleet {
     is_chosen: bool,
 }
 
+/// Commands that people copy out of what is said of a source, and that have to know of which.
+const OF_ONE: [&str; 5] = ["init", "recover", "audit", "replay", "preview"];
+
+impl Settings {
+    /// A text whose commands, where it names any, are those for this source: `walpost recover --source=orders`.
+    #[must_use]
+    pub fn with_source(&self, text: String) -> String {
+        let Some(name) = &self.name else { return text };
+        let named = |text: String, command: &&str| {
+            let quoted = format!("`walpost {command}");
+            text.replace(&quoted, &format!("{quoted} --source={name}"))
+        };
+        OF_ONE.iter().fold(text, named)
+    }
+}
+
 impl From<Settings> for Fleet {
     fn from(settings: Settings) -> Self {
         Self { sources: vec![settings], is_chosen: true }
@@ -145,6 +161,14 @@ fn read_part(mut part: Part, env: &[(String, String)]) -> Result<Settings, Mista
         part.values.mistake(format!(
             "{name}: the outboxes are those of [[outbox]] above: say what differs in a [[source.outbox]] of its own"
         ));
+    }
+    if part.says("database-url")
+        && !part.says("monitor-database-url")
+        && part.values.text("monitor-database-url").is_some()
+    {
+        part.values.mistake(
+            "monitor-database-url is said above, of another database than this source's: say it in each source, or nowhere",
+        );
     }
     let settings = Settings::read(part.values, env)?;
     Ok(Settings { name: Some(part.name), ..settings })
@@ -316,6 +340,26 @@ mod tests {
         );
         let said = read("outboxes", &text, &[]).unwrap_err();
         assert!(said.contains("source billing: table: ") && said.contains("[[source.outbox]]"), "{said}");
+    }
+
+    #[test]
+    fn nobody_is_asked_of_a_database_how_another_is() {
+        let url = "monitor_database_url = \"postgres://monitor@one/orders\"\n";
+        let said = read("monitor", &format!("{url}{TWO}"), &[]).unwrap_err();
+        assert!(said.contains("monitor-database-url is said above"), "{said}");
+        read("own-monitor", &TWO.replace("name = ", &format!("{url}name = ")), &[]).unwrap();
+    }
+
+    #[test]
+    fn commands_in_what_is_said_of_a_source_name_it() {
+        let fleet = read("commands", TWO, &[]).unwrap();
+        let text = "run `walpost init` or `walpost recover --anew`, then `walpost run`".to_owned();
+        assert_eq!(
+            fleet.sources()[0].with_source(text.clone()),
+            "run `walpost init --source=orders` or `walpost recover --source=orders --anew`, then `walpost run`"
+        );
+        let alone = read("alone", "topic = \"t\"\n", &["--database-url=postgres://me@db/shop"]).unwrap();
+        assert_eq!(alone.sources()[0].with_source(text.clone()), text);
     }
 
     #[test]

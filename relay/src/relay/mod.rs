@@ -183,6 +183,7 @@ impl Relay {
         let reason = error.reason();
         match error.verdict() {
             Verdict::Halt { remedy } => {
+                let (reason, remedy) = (self.settings.with_source(reason), self.settings.with_source(remedy));
                 tracing::error!(reason, remedy, "halted");
                 self.vitals.set_state(State::Halted { reason: reason.clone(), remedy: remedy.clone() });
                 Err(Halt { reason, remedy })

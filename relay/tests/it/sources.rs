@@ -120,7 +120,10 @@ async fn a_source_that_halts_is_named_and_harms_no_other() -> Result<()> {
     fleet.carries(&["orders", "stock"]).await?;
     let own = process.get("/sources/billing/ready").await?;
     ensure!(
-        own.status == 503 && json(&own)?["remedy"].as_str().is_some_and(|text| text.contains("walpost init"))
+        own.status == 503
+            && json(&own)?["remedy"]
+                .as_str()
+                .is_some_and(|text| text.contains("walpost init --source=billing"))
     );
     for (path, key) in [("/ready", "not_ready"), ("/healthy", "not_healthy")] {
         let all = process.get(path).await?;
@@ -317,6 +320,10 @@ async fn commands_go_over_all_sources_or_are_told_which() -> Result<()> {
     let checked: Value = serde_json::from_str(&fleet.relay.command(&["check", "--json"]).await?.stdout)?;
     ensure!(checked["sources"]["orders"]["failures"] == 0, "{checked}");
     ensure!(checked["sources"]["billing"]["failures"] != 0, "{checked}");
+    ensure!(
+        checked.to_string().contains("--source=billing"),
+        "what mends it is said of that source: {checked}"
+    );
     let one = fleet.relay.command(&["check", "--json", "--source=orders"]).await?.success()?;
     ensure!(serde_json::from_str::<Value>(&one.stdout)?["failures"] == 0, "{}", one.stdout);
     fleet.relay.command(&["init", "--source", "billing"]).await?.success()?;

@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         };
         let memory = asked.as_ref().and_then(|asked| asked.memory.as_ref());
         Status {
-            problem: told.or(unreachable).or(found),
+            problem: told.or(unreachable.or(found).map(|problem| settings.with_source(problem))),
             now_ms: walpost_core::clock::unix_millis(),
             database: self.places.database(sample, &rates),
             outbox: self.places.outbox(sample, relay.as_ref().map_or(0, |relay| relay.outbox.rows_removed)),
