@@ -26,6 +26,7 @@ mod report;
 mod section;
 mod server;
 mod shards;
+mod sources;
 mod verify;
 
 use anyhow::{Context, Result, bail};
@@ -35,7 +36,7 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 14] = [
+const MEASUREMENTS: [&str; 15] = [
     "rows",
     "bulk",
     "limits",
@@ -43,6 +44,7 @@ const MEASUREMENTS: [&str; 14] = [
     "latency",
     "once",
     "shards",
+    "sources",
     "recovery",
     "poller",
     "cleaning",
@@ -103,6 +105,7 @@ impl Bench {
             "latency" => latency::run(self).await?,
             "once" => once::run(self).await?,
             "shards" => shards::run(self).await?,
+            "sources" => sources::run(self).await?,
             "recovery" => recovery::run(self).await?,
             "poller" => poller::run(self).await?,
             "cleaning" => cleaning::run(self).await?,

@@ -1,11 +1,11 @@
 //! Several databases by one process: each `[[source]]` is a relay of its own.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
 use harness::http::{self, Response};
+use harness::relay::source_entry;
 use harness::{Browser, Proxy, Relay, RelayProcess, wait_until};
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ struct Fleet {
 struct Source {
     name: &'static str,
     case: Case,
+    /// Its database.
+    url: String,
     /// What it says for itself beside its database and topic.
     own: String,
 }
@@ -30,7 +32,9 @@ impl Fleet {
     async fn of(names: &[&'static str]) -> Result<Self> {
         let mut sources = Vec::new();
         for name in names {
-            sources.push(Source { name, case: Case::new().await?, own: String::new() });
+            let case = Case::new().await?;
+            let url = case.database.relay_url.clone();
+            sources.push(Source { name, case, url, own: String::new() });
         }
         let first = sources.first().context("a fleet has a source")?;
         let settings = std::env::temp_dir().join(format!("walpost-{}.toml", first.case.database.name()));
@@ -45,21 +49,27 @@ impl Fleet {
 
     /// Says something more of one source, at its end: it may be a table of its own.
     fn with_own(mut self, name: &str, own: &str) -> Result<Self> {
-        let source = self.sources.iter_mut().find(|source| source.name == name);
-        source.context("no such source")?.own = own.to_owned();
+        self.source(name)?.own = own.to_owned();
         self.write()?;
         Ok(self)
     }
 
+    /// Has one source go another way to its database.
+    fn with_url(mut self, name: &str, url: String) -> Result<Self> {
+        self.source(name)?.url = url;
+        self.write()?;
+        Ok(self)
+    }
+
+    fn source(&mut self, name: &str) -> Result<&mut Source> {
+        self.sources.iter_mut().find(|source| source.name == name).context("no such source")
+    }
+
     fn write(&self) -> Result<()> {
         let mut text = String::new();
-        for Source { name, case, own } in &self.sources {
-            let (slot, topic) = (case.database.slot_name(), &case.topic.name);
-            write!(text, "[[source]]\nname = \"{name}\"\nslot = \"{slot}\"\ntopic = \"{topic}\"\n")?;
-            if !own.contains("database_url") {
-                writeln!(text, "database_url = \"{}\"", case.database.relay_url)?;
-            }
-            writeln!(text, "{own}")?;
+        for Source { name, case, url, own } in &self.sources {
+            text += &source_entry(name, url, &case.database.slot_name(), &case.topic);
+            text += own;
         }
         Ok(std::fs::write(&self.settings, text)?)
     }
@@ -236,8 +246,8 @@ async fn a_database_that_is_away_at_the_start_harms_no_other_and_is_followed_whe
     let database = &fleet.case("billing").database;
     let proxy = Proxy::start(database.addr()?).await?;
     proxy.refuse();
-    let own = format!("database_url = \"{}\"\n", database.relay_url_by(proxy.addr())?);
-    let fleet = fleet.with_own("billing", &own)?;
+    let url = database.relay_url_by(proxy.addr())?;
+    let fleet = fleet.with_url("billing", url)?;
     let process = fleet.relay.run()?;
     is(&process, "billing", "retrying").await?;
     is(&process, "orders", "streaming").await?;
