@@ -62,7 +62,7 @@ pub(crate) fn read(table: &Table, file: &File, env: &Environment<'_>, above: &mu
     for (index, own) in given.iter().enumerate() {
         let place = format!("[[{}]] {} of {}", parts.section, index + 1, file.path);
         let mut own = own.clone();
-        let name = name(own.remove("name"), &read).unwrap_or_else(|mistake| {
+        let name = name(table, own.remove("name"), &read).unwrap_or_else(|mistake| {
             above.mistake(format!("{place}: {mistake}"));
             (index + 1).to_string()
         });
@@ -118,7 +118,7 @@ fn variable(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn name(given: Option<Value>, others: &[Part]) -> Result<String, String> {
+fn name(table: &Table, given: Option<Value>, others: &[Part]) -> Result<String, String> {
     let expected = format!("1 to {NAME_LENGTH_MAX} lower-case letters, digits, hyphens and underscores");
     let Some(given) = given else { return Err(format!("name is not set: give it one of {expected}")) };
     let allowed =
@@ -128,13 +128,26 @@ fn name(given: Option<Value>, others: &[Part]) -> Result<String, String> {
         .as_str()
         .filter(|name| fits(name))
         .ok_or_else(|| format!("name = `{}`: expected {expected}", scalar(&given)))?;
-    match others.iter().find(|other| variable(&other.name) == variable(name)) {
-        Some(other) if other.name == name => Err(format!("the name `{name}` is given twice")),
-        Some(other) => {
-            Err(format!("the names `{name}` and `{}` are one in the names of variables", other.name))
-        }
+    if others.iter().any(|other| other.name == name) {
+        return Err(format!("the name `{name}` is given twice"));
+    }
+    match others.iter().find(|other| are_confused(table, &variable(&other.name), &variable(name))) {
+        Some(other) => Err(format!(
+            "the names `{name}` and `{}` cannot be told apart in the names of variables",
+            other.name
+        )),
         None => Ok(name.to_owned()),
     }
+}
+
+/// Whether one variable may be that of either: they are alike, or what one has more, with a setting, is another setting, as
+/// `orders_monitor` with `database-url` is `orders` with `monitor-database-url`.
+fn are_confused(table: &Table, one: &str, other: &str) -> bool {
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    let Some(more) = long.strip_prefix(short) else { return false };
+    let Some(more) = more.strip_prefix('_') else { return more.is_empty() };
+    let is_setting = |key: String| table.settings.iter().any(|setting| setting.key() == key);
+    table.settings.iter().any(|setting| is_setting(format!("{more}_{}", setting.key())))
 }
 
 #[cfg(test)]
@@ -153,6 +166,7 @@ mod tests {
             Setting::new("table", "NAME", "outbox", "The table."),
             Setting::optional("topic", "NAME", "The topic."),
             Setting::optional("database-url", "URL", "Where.").secret().or_env(&["DATABASE_URL"]),
+            Setting::optional("other-database-url", "URL", "Where, too.").secret(),
         ],
         maps: &[
             MapSetting {
@@ -265,7 +279,20 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        let loaded = load("alike", "[[source]]\nname = \"a-b\"\n[[source]]\nname = \"a_b\"\n", &[], &[]);
-        assert!(loaded.values.finish().unwrap_err().to_string().contains("one in the names of variables"));
+    }
+
+    #[test]
+    fn names_whose_variables_would_be_one_are_refused() {
+        let two = |one: &str, other: &str| {
+            let text = format!("[[source]]\nname = \"{one}\"\n[[source]]\nname = \"{other}\"\n");
+            let loaded = load(&format!("{one}-{other}"), &text, &[], &[]);
+            loaded.values.finish().map_err(|mistakes| mistakes.to_string())
+        };
+        for (one, other) in [("a-b", "a_b"), ("a", "a-other"), ("a_other", "a")] {
+            let said = two(one, other).unwrap_err();
+            assert!(said.contains("cannot be told apart"), "{said}");
+        }
+        two("a", "a-b").unwrap();
+        two("a", "ab").unwrap();
     }
 }

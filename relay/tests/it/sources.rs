@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
 use harness::http::{self, Response};
 use harness::relay::source_entry;
-use harness::{Browser, Proxy, Relay, RelayProcess, wait_until};
+use harness::{Browser, Proxy, Relay, RelayProcess, Topic, wait_until};
 use serde_json::Value;
 
 use crate::case::{Case, SOON};
@@ -213,6 +213,29 @@ async fn a_stop_drains_all_of_them_and_a_restart_repeats_nothing() -> Result<()>
     for source in &fleet.sources {
         let audit = source.case.audit().await.with_context(|| process.log_tail())?;
         ensure!((audit.published, audit.duplicates) == (500, 0), "{}: {audit}", source.name);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sources_deliver_exactly_once_each_with_a_position_of_its_own() -> Result<()> {
+    let mut fleet = Fleet::of(&["orders", "billing"]).await?;
+    fleet.relay = fleet.relay.clone().env("WALPOST_DELIVERY", "exactly-once");
+    let mut process = fleet.init_and_run().await?;
+    for source in &fleet.sources {
+        source.case.commit(500, 5, 1).await?;
+    }
+    process.kill()?;
+    let process = fleet.init_and_run().await?;
+    for source in &fleet.sources {
+        source.case.commit(200, 5, 1).await?;
+        let audit = source.case.audit().await.with_context(|| process.log_tail())?;
+        ensure!((audit.published, audit.duplicates) == (700, 0), "{}: {audit}", source.name);
+    }
+    drop(process);
+    for Source { case, .. } in &fleet.sources {
+        let name = format!("walpost-position-{}", case.database.slot_name());
+        Topic::expected(&name, &case.topic.brokers, 1).delete().await?;
     }
     Ok(())
 }
