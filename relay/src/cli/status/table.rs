@@ -63,3 +63,48 @@ fn cells(name: &str, status: &Status) -> [String; 5] {
         maybe_size(status.slot.retained_wal_bytes),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Of a source whose relay does not answer here.
+    fn status(active: bool, problem: Option<&str>) -> Status {
+        let slot = json!({"name": "s", "active": active, "retained_wal_bytes": 2048});
+        let database = json!({"place": "db:5432/shop as me"});
+        let outbox = json!({"table": "public.outbox", "rows_removed": 0});
+        Status {
+            problem: problem.map(str::to_owned),
+            now_ms: 0,
+            database: serde_json::from_value(database).unwrap(),
+            outbox: serde_json::from_value(outbox).unwrap(),
+            slot: serde_json::from_value(slot).unwrap(),
+            remembered_lsn: None,
+            backfilled: None,
+            relay_url: String::new(),
+            relay: None,
+            relay_away: None,
+        }
+    }
+
+    #[test]
+    fn those_with_a_problem_come_first_with_what_it_is() {
+        let sources = vec![
+            ("orders".to_owned(), status(true, None)),
+            ("billing-of-all".to_owned(), status(false, Some("no relay\x1b[2J is connected"))),
+            ("a".to_owned(), status(true, None)),
+        ];
+        assert_eq!(
+            table(sources, Colours::None),
+            "SOURCE          STATE          BEHIND  EVENTS/S  WAL KEPT\n\
+             billing-of-all  not connected       -         -   2.0 KiB\n  \
+             → no relay [2J is connected\n\
+             orders          connected           -         -   2.0 KiB\n\
+             a               connected           -         -   2.0 KiB"
+        );
+    }
+}
