@@ -168,7 +168,7 @@ impl RelayThread {
             Err(gone) => Box::new(gone),
         };
         let Some(source) = self.name else { resume_unwind(panic) };
-        let reason = format!("walpost has a defect: the thread of this source panicked{}", said(&*panic));
+        let reason = format!("walpost has a defect: the thread of this source panicked{}", message(&*panic));
         let remedy =
             "restart walpost, which goes on where the slot stands; report it with the log".to_owned();
         tracing::error!(source, reason, remedy, "halted");
@@ -177,8 +177,8 @@ impl RelayThread {
     }
 }
 
-/// What a panic says.
-fn said(panic: &(dyn Any + Send)) -> String {
+/// The message of a panic.
+fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.map_or_else(String::new, |text| format!(": {text}"))

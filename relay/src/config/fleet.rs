@@ -59,7 +59,7 @@ impl Fleet {
                 Err(Mistakes(mistakes)) => own.push((name, mistakes)),
             }
         }
-        wrong.extend(told_once(&own));
+        wrong.extend(with_names(&own));
         wrong.extend(clashes(&sources));
         if wrong.is_empty() { Ok(Self { sources, is_chosen: false }) } else { Err(Mistakes(wrong)) }
     }
@@ -175,7 +175,7 @@ fn read_part(mut part: Part, env: &[(String, String)]) -> Result<Settings, Mista
 }
 
 /// The mistakes of each source with its name; what is wrong with all of them is wrong above them, and told once.
-fn told_once(own: &[(String, Vec<String>)]) -> Vec<String> {
+fn with_names(own: &[(String, Vec<String>)]) -> Vec<String> {
     let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut order = Vec::new();
     for (name, mistakes) in own {
@@ -187,12 +187,12 @@ fn told_once(own: &[(String, Vec<String>)]) -> Vec<String> {
             having.push(name);
         }
     }
-    let told = |mistake: &String| match names[mistake.as_str()].as_slice() {
+    let named = |mistake: &String| match names[mistake.as_str()].as_slice() {
         all if own.len() > 1 && all.len() == own.len() => mistake.clone(),
         [one] => format!("source {one}: {mistake}"),
         some => format!("sources {}: {mistake}", some.join(", ")),
     };
-    order.into_iter().map(told).collect()
+    order.into_iter().map(named).collect()
 }
 
 /// What two sources would take from each other.

@@ -38,7 +38,7 @@ pub(super) fn routes(shown: Vec<Shown>, channel: Channel) -> Router {
         router = router.route(&own, get(to_folder)).merge(source::routes(&own, one.clone()));
     }
     let all = All { sources: shown.into(), channel };
-    tokio::spawn(keep_saying(all.clone()));
+    tokio::spawn(keep_sending(all.clone()));
     router.merge(own_routes(all))
 }
 
@@ -171,8 +171,8 @@ impl Row {
 }
 
 /// Tells the pages that are open how all sources are.
-async fn keep_saying(all: All) {
+async fn keep_sending(all: All) {
     let say =
         |_, is_heard: bool| is_heard.then(|| (serde_json::to_string(&all.rows()).unwrap_or_default(), None));
-    all.channel.clone().keep_saying(say).await;
+    all.channel.clone().keep_sending(say).await;
 }

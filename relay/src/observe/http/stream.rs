@@ -46,7 +46,7 @@ impl Channel {
     }
 
     /// Calls `say` once a second until the end, with the number of the second and whether somebody listens; tells what it gives.
-    pub(super) async fn keep_saying(
+    pub(super) async fn keep_sending(
         self,
         mut say: impl FnMut(u64, bool) -> Option<(String, Option<Arc<str>>)>,
     ) {
@@ -104,7 +104,7 @@ impl Streams {
                 (serde_json::to_string(&snapshot).unwrap_or_default(), point)
             })
         };
-        channel.keep_saying(say).await;
+        channel.keep_sending(say).await;
     }
 
     /// Takes a point, where it is time for one.
