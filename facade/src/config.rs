@@ -16,6 +16,7 @@ pub const TABLE: Table = Table {
     default_file: "package-facade.toml",
     settings: &SETTINGS,
     repeated: None,
+    parts: None,
     maps: &[MapSetting {
         name: "kafka-property",
         section: "kafka.properties",

@@ -20,8 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// a server that is away, is no reason for that, and the messages go on.
 ///
 /// `look` says whether the program serves, and in a line how it is (`systemctl status` shows it). `READY=1` is sent when it
-/// serves for the first time.
-pub async fn keep_telling(mut look: impl FnMut() -> (bool, String)) {
+/// serves for the first time. What else has to turn may be waited for in it.
+pub async fn keep_telling<L: Future<Output = (bool, String)>>(mut look: impl FnMut() -> L) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
@@ -30,7 +30,7 @@ pub async fn keep_telling(mut look: impl FnMut() -> (bool, String)) {
     let every = watchdog.map_or(LOOK, |allowed| LOOK.min(allowed / 3));
     let (mut was_ready, mut shown) = (false, String::new());
     loop {
-        let (serves, line) = look();
+        let (serves, line) = look().await;
         let mut states = Vec::new();
         if serves && !was_ready {
             states.push(NotifyState::Ready);

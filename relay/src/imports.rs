@@ -14,7 +14,8 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
     ("replication", &["config", "postgres"]),
     ("kafka", &["config"]),
     ("registry", &["config"]),
-    ("observe", &["config", "postgres", "kafka"]),
+    // It asks for several sources on one thread: each line of the log is to say for which.
+    ("observe", &["telemetry", "config", "postgres", "kafka"]),
     ("error", &["postgres", "registry", "observe"]),
     ("relay", &["retry", "config", "postgres", "replication", "kafka", "registry", "observe", "error"]),
     (

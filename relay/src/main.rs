@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use walpost::cli;
-use walpost::config::{Settings, TABLE, TailSettings};
+use walpost::config::{Fleet, TABLE, TailSettings, values_of};
 
 fn main() -> ExitCode {
     // Both Postgres clients use rustls; without a default the first to ask would choose for the other.
@@ -15,10 +15,15 @@ fn main() -> ExitCode {
     if let Some(ended) = cli::without_settings(&matches) {
         return ended;
     }
-    let values = TABLE.load_without(cli::own_flags(&matches), &matches, &env);
+    let loaded = TABLE.load_parts(cli::own_flags(&matches), &matches, &env);
+    let source = cli::chosen_source(&matches);
     let ended = match matches.subcommand() {
-        Some(("tail", matches)) => TailSettings::read(values).map(|settings| cli::tail(matches, settings)),
-        _ => Settings::read(values, &env).map(|settings| cli::run(&matches, settings)),
+        Some(("tail", matches)) => values_of(loaded, "tail", source)
+            .and_then(TailSettings::read)
+            .map(|settings| cli::tail(matches, settings)),
+        _ => Fleet::read(loaded, &env)
+            .and_then(|fleet| fleet.choose(source))
+            .and_then(|fleet| cli::run(&matches, fleet)),
     };
     ended.unwrap_or_else(|mistakes| {
         eprintln!("walpost: {mistakes}");

@@ -22,6 +22,7 @@ pub const TABLE: Table = Table {
     settings: &SETTINGS,
     maps: &[] as &[MapSetting],
     repeated: None,
+    parts: None,
 };
 
 const SETTINGS: [Setting; 36] = [

@@ -67,7 +67,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         started = Server::start(settings) => started?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let telling = service::keep_telling(|| (true, "serving".to_owned()));
+    let telling = service::keep_telling(|| std::future::ready((true, "serving".to_owned())));
     let stopping = async {
         shutdown.cancelled().await;
         service::stopping();

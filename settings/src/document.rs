@@ -34,9 +34,12 @@ pub fn markdown(table: &Table) -> String {
             map.help.replace('|', "\\|")
         );
     }
-    if let Some(repeated) = table.repeated {
-        let _ =
-            writeln!(text, "| | | `[[{}]]` | | {} |", repeated.section, repeated.help.replace('|', "\\|"));
+    let sections = [
+        table.repeated.map(|repeated| (repeated.section, repeated.help)),
+        table.parts.map(|parts| (parts.section, parts.help)),
+    ];
+    for (section, help) in sections.into_iter().flatten() {
+        let _ = writeln!(text, "| | | `[[{section}]]` | | {} |", help.replace('|', "\\|"));
     }
     text
 }

@@ -28,6 +28,12 @@ impl Values {
                 own.entry(key.clone()).or_insert_with(|| text.clone());
             }
         }
+        for (name, tables) in &above.tables {
+            let own = self.tables.entry(name).or_default();
+            for (key, table) in tables {
+                own.entry(key.clone()).or_insert_with(|| table.clone());
+            }
+        }
     }
 
     /// Takes over what was noted of an entry; what was noted before is noted once.
@@ -127,6 +133,7 @@ mod tests {
             maps: &["header"],
             help: "An outbox.",
         }),
+        parts: None,
     };
 
     fn load(name: &str, text: &str) -> Values {

@@ -17,6 +17,7 @@ mod document;
 mod entries;
 mod load;
 mod log;
+mod parts;
 mod tables;
 mod values;
 
@@ -24,6 +25,7 @@ pub use collector::Collector;
 pub use document::{markdown, sample_file};
 pub use load::{environment, read_secret};
 pub use log::{LogFormat, LogLevel};
+pub use parts::{Loaded, Part};
 pub use values::{Mistakes, Values};
 
 /// One setting: its name in all its forms, its default and its meaning.
@@ -130,6 +132,20 @@ pub struct Repeated {
     pub help: &'static str,
 }
 
+/// A table of the file that may be repeated and says nearly all that the file itself may say: `[[source]]`. What it leaves out is
+/// as it stands above.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    /// The name between the brackets.
+    pub section: &'static str,
+    /// The settings that it may not repeat, since they are of the process.
+    pub once: &'static [&'static str],
+    /// How many there may be.
+    pub most: usize,
+    /// What an entry is.
+    pub help: &'static str,
+}
+
 /// All settings of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
@@ -143,4 +159,6 @@ pub struct Table {
     pub maps: &'static [MapSetting],
     /// The part of them that may be given more than once.
     pub repeated: Option<Repeated>,
+    /// Where nearly all of them may be given more than once.
+    pub parts: Option<Parts>,
 }

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::values::Typed;
-use crate::{MapSetting, Setting, Table, Values, entries, tables};
+use crate::{Loaded, MapSetting, Setting, Table, Values, entries, parts, tables};
 
 /// The flag that names the file.
 const FILE_FLAG: &str = "config";
@@ -60,6 +60,12 @@ impl Table {
     /// environment and the file alone.
     #[must_use]
     pub fn load_without(&self, flags: &[&str], matches: &ArgMatches, env: &[(String, String)]) -> Values {
+        self.load_parts(flags, matches, env).values
+    }
+
+    /// The same with the parts of the file, where it has any.
+    #[must_use]
+    pub fn load_parts(&self, flags: &[&str], matches: &ArgMatches, env: &[(String, String)]) -> Loaded {
         let mut values = Values::default();
         let env = Environment(env);
         let file = self.read_file(matches, &env, &mut values);
@@ -67,28 +73,23 @@ impl Table {
             let typed = from_flag(setting, matches)
                 .filter(|_| !flags.contains(&setting.name))
                 .or_else(|| from_env(setting, self.env_prefix, &env, &mut values.mistakes))
+                .or_else(|| from_fallbacks(setting, &env))
                 .or_else(|| file.get(setting))
                 .or_else(|| from_default(setting));
             if let Some(typed) = typed {
                 values.typed.insert(setting.name, typed);
             }
         }
-        for map in self.maps.iter().filter(|map| map.of_tables) {
-            let given = map_from_flags(map, self.env_prefix, matches, &mut values.mistakes);
-            let read = tables::read(map.name, file.tables.get(map.section), given, &mut values.mistakes);
-            values.tables.insert(map.name, read);
-        }
-        for map in self.maps.iter().filter(|map| !map.of_tables) {
-            let mut merged = file.section(map);
-            if map.from_env {
-                merged.extend(map_from_env(map, self.env_prefix, &env));
-            }
-            merged.extend(map_from_flags(map, self.env_prefix, matches, &mut values.mistakes));
-            values.maps.insert(map.name, merged);
+        for map in self.maps {
+            let flags = map_from_flags(map, self.env_prefix, matches, &mut values.mistakes);
+            file.read_map(map, self.env_prefix, &env, flags, &mut values);
         }
         values.entries = entries::read(self, &file, &mut values.mistakes);
-        file.note_unknown_keys(self, &mut values.mistakes);
-        values
+        let sections =
+            [self.repeated.map(|repeated| repeated.section), self.parts.map(|parts| parts.section)];
+        file.note_unknown_keys(self, &sections, &mut values.mistakes);
+        let parts = parts::read(self, &file, &env, &mut values);
+        Loaded { values, parts }
     }
 
     fn file_env(&self) -> String {
@@ -147,26 +148,31 @@ fn from_flag(setting: &Setting, matches: &ArgMatches) -> Option<Typed> {
     })
 }
 
-fn from_env(
+pub(crate) fn from_env(
     setting: &Setting,
     prefix: &str,
     env: &Environment<'_>,
     mistakes: &mut Vec<String>,
 ) -> Option<Typed> {
     let own = setting.env(prefix);
-    let direct = |name: &str| {
-        env.get(name).map(|text| Typed {
-            text,
-            origin: name.to_owned(),
-            secret: setting.secret,
-            file: None,
-            is_default: false,
-            is_preset: false,
-        })
-    };
-    direct(&own)
+    from_variable(setting, &own, env)
         .or_else(|| setting.secret.then(|| from_secret_file(&format!("{own}_FILE"), env, mistakes)).flatten())
-        .or_else(|| setting.env_fallbacks.iter().find_map(|name| direct(name)))
+}
+
+/// Variables that other programs read, too.
+fn from_fallbacks(setting: &Setting, env: &Environment<'_>) -> Option<Typed> {
+    setting.env_fallbacks.iter().find_map(|name| from_variable(setting, name, env))
+}
+
+fn from_variable(setting: &Setting, name: &str, env: &Environment<'_>) -> Option<Typed> {
+    env.get(name).map(|text| Typed {
+        text,
+        origin: name.to_owned(),
+        secret: setting.secret,
+        file: None,
+        is_default: false,
+        is_preset: false,
+    })
 }
 
 fn from_secret_file(variable: &str, env: &Environment<'_>, mistakes: &mut Vec<String>) -> Option<Typed> {
@@ -249,7 +255,7 @@ fn map_from_flags(
 }
 
 /// The environment as it was when the program started. An empty variable counts as absent, as Compose files set them.
-struct Environment<'a>(&'a [(String, String)]);
+pub(crate) struct Environment<'a>(&'a [(String, String)]);
 
 impl Environment<'_> {
     fn get(&self, name: &str) -> Option<String> {
@@ -260,9 +266,10 @@ impl Environment<'_> {
     }
 }
 
-/// The settings file, flattened: `[kafka.properties]` `linger.ms = 5` has the key `kafka.properties.linger.ms`.
+/// The settings file, or a part of it, flattened: `[kafka.properties]` `linger.ms = 5` has the key `kafka.properties.linger.ms`.
 #[derive(Default)]
 pub(crate) struct File {
+    /// The path, or the part's place in the file.
     pub(crate) path: String,
     values: BTreeMap<String, String>,
     /// Tables that are repeated, by their names.
@@ -276,10 +283,14 @@ impl File {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the settings file `{shown}`: {error}"))?;
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("{shown}, line {line}: not TOML: {}", error.message())
         })?;
+        Ok(Self::of(table, shown.to_string(), maps))
+    }
+
+    pub(crate) fn of(mut table: toml::Table, path: String, maps: &[MapSetting]) -> Self {
         let tables = tables::take(&mut table, maps);
         let (mut plain, mut arrays) = (toml::Table::new(), BTreeMap::new());
         for (key, value) in table {
@@ -290,10 +301,10 @@ impl File {
         }
         let mut values = BTreeMap::new();
         flatten("", &plain, &mut values);
-        Ok(Self { path: shown.to_string(), values, arrays, tables })
+        Self { path, values, arrays, tables }
     }
 
-    fn get(&self, setting: &Setting) -> Option<Typed> {
+    pub(crate) fn get(&self, setting: &Setting) -> Option<Typed> {
         let text = self.values.get(&setting.key())?.clone();
         Some(Typed {
             text,
@@ -312,10 +323,36 @@ impl File {
         self.values.iter().filter_map(own).collect()
     }
 
-    /// A misspelt key must not leave its default in force in silence.
-    fn note_unknown_keys(&self, table: &Table, mistakes: &mut Vec<String>) {
-        let is_repeated = |key: &&String| table.repeated.is_none_or(|repeated| repeated.section != **key);
-        for key in self.arrays.keys().filter(is_repeated) {
+    /// Puts what is said of a map into `values`; `flags` win over the environment, that over the file.
+    pub(crate) fn read_map(
+        &self,
+        map: &MapSetting,
+        env_prefix: &str,
+        env: &Environment<'_>,
+        flags: Vec<(String, String)>,
+        values: &mut Values,
+    ) {
+        if map.of_tables {
+            let read = tables::read(map.name, self.tables.get(map.section), flags, &mut values.mistakes);
+            values.tables.insert(map.name, read);
+            return;
+        }
+        let mut merged = self.section(map);
+        if map.from_env {
+            merged.extend(map_from_env(map, env_prefix, env));
+        }
+        merged.extend(flags);
+        values.maps.insert(map.name, merged);
+    }
+
+    /// A misspelt key must not leave its default in force in silence; `sections` are the tables that may be repeated here.
+    pub(crate) fn note_unknown_keys(
+        &self,
+        table: &Table,
+        sections: &[Option<&str>],
+        mistakes: &mut Vec<String>,
+    ) {
+        for key in self.arrays.keys().filter(|key| !sections.contains(&Some(key))) {
             mistakes.push(format!("{}: `[[{key}]]` is not a setting", self.path));
         }
         for key in self.values.keys() {

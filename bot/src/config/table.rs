@@ -9,6 +9,7 @@ pub const TABLE: Table = Table {
     settings: &SETTINGS,
     maps: &MAPS,
     repeated: None,
+    parts: None,
 };
 
 const MAPS: [MapSetting; 1] = [MapSetting {

@@ -28,6 +28,7 @@ mod report;
 mod section;
 mod server;
 mod shards;
+mod sources;
 mod verify;
 
 use anyhow::{Context, Result, bail};
@@ -37,7 +38,7 @@ use harness::program::sibling;
 use harness::{Database, Relay, Stack, Topic};
 
 /// What can be measured, in the order of the report.
-const MEASUREMENTS: [&str; 15] = [
+const MEASUREMENTS: [&str; 16] = [
     "rows",
     "bulk",
     "limits",
@@ -45,6 +46,7 @@ const MEASUREMENTS: [&str; 15] = [
     "latency",
     "once",
     "shards",
+    "sources",
     "recovery",
     "poller",
     "peers",
@@ -118,6 +120,7 @@ impl Bench {
             "latency" => latency::run(self).await?,
             "once" => once::run(self).await?,
             "shards" => shards::run(self).await?,
+            "sources" => sources::run(self).await?,
             "recovery" => recovery::run(self).await?,
             "poller" => poller::run(self).await?,
             PEERS => peers::run(self).await?,

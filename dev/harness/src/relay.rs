@@ -271,6 +271,15 @@ impl RelayProcess {
     }
 }
 
+/// One `[[source]]` of a settings file.
+#[must_use]
+pub fn source_entry(name: &str, database_url: &str, slot: &str, topic: &Topic) -> String {
+    let topic = &topic.name;
+    format!(
+        "[[source]]\nname = \"{name}\"\ndatabase_url = \"{database_url}\"\nslot = \"{slot}\"\ntopic = \"{topic}\"\n"
+    )
+}
+
 /// The `state` in what `/ready` answers.
 fn state(response: &http::Response) -> Option<String> {
     let body: Value = serde_json::from_str(&response.body).ok()?;

@@ -23,9 +23,9 @@ pub struct Query {
     pub expr: String,
 }
 
-/// What Grafana puts into a question, and what a test does: a range that holds some scrapes, and every instance. The
+/// What Grafana puts into a question, and what a test does: a range that holds some scrapes, and every instance and source. The
 /// longer names come first.
-const PUT_IN: [(&str, &str); 8] = [
+const PUT_IN: [(&str, &str); 10] = [
     ("$__rate_interval", "20s"),
     ("${__rate_interval}", "20s"),
     ("$__range", "5m"),
@@ -34,6 +34,9 @@ const PUT_IN: [(&str, &str); 8] = [
     ("${__interval}", "5s"),
     ("$instance", ".*"),
     ("${instance}", ".*"),
+    // No series has the label where there is one source without a name.
+    ("$source", ".*"),
+    ("${source}", ".*"),
 ];
 
 impl Dashboard {

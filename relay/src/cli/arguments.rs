@@ -18,6 +18,13 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args(TABLE.args())
+        .arg(
+            Arg::new("source")
+                .long("source")
+                .value_name("NAME")
+                .global(true)
+                .help("Of several [[source]] of the file this one alone"),
+        )
         .subcommand(Command::new("run").about("Publish events until stopped"))
         .subcommand(
             Command::new("init").about("Make publication, schema and slot; safe to repeat").args([

@@ -4,6 +4,7 @@ mod arguments;
 mod asking;
 pub mod audit;
 pub mod check;
+mod each;
 pub mod from_debezium;
 pub mod init;
 pub mod preset;
@@ -11,6 +12,7 @@ pub mod preview;
 mod progress;
 pub mod recover;
 pub mod replay;
+mod running;
 pub mod selection;
 mod settings_file;
 pub mod status;
@@ -26,44 +28,60 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::init::{RowsBefore, Schemas};
+use self::running::Serving;
 use self::selection::CommandError;
-use self::status::Colours;
 use self::tail::{Filter, TailOptions};
-use crate::config::{Settings, TailSettings};
+use crate::config::{Fleet, Settings, TailSettings};
 use crate::error::Error;
 use crate::kafka::consumer::TopicReader;
-use crate::observe::board::{Limits, Vitals};
-use crate::observe::http::Pages;
 use crate::registry;
-use crate::relay::{Halt, Relay, Stopped};
-use crate::telemetry::{self, traces};
+use crate::telemetry::{self, label};
+use ::settings::Mistakes;
 use clap::ArgMatches;
-use opentelemetry::trace::TracerProvider as _;
 use program::service;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 /// Wrong usage or settings.
 pub const WRONG_USAGE: u8 = 2;
 
-/// `--exit-on-halt`.
-const HALTED: u8 = 3;
+/// For threads of clients that wait for a server that is away.
+const CLIENTS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs the subcommand that was given and turns its outcome into an exit code.
-#[must_use]
-pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
-    telemetry::start(&settings.log_level, settings.log_json);
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
+///
+/// # Errors
+/// When it is of one source, there are several, and none is named.
+pub fn run(matches: &ArgMatches, fleet: Fleet) -> Result<ExitCode, Mistakes> {
+    telemetry::start(&fleet.process().log_level, fleet.process().log_json);
+    let Some((name, matches)) = matches.subcommand() else { unreachable!("clap asks for a subcommand") };
+    let of_one = match name {
+        "run" | "init" | "check" | "status" => None,
+        _ => Some(fleet.clone().only(name)?),
     };
-    let outcome = match matches.subcommand() {
-        Some(("run", _)) => runtime.block_on(relay(settings, Serving::Required)),
-        Some(("recover", matches)) => runtime.block_on(recover_slot(settings, matches)),
-        Some(("init", matches)) => {
+    let runtime = match runtime_of_one_thread().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Ok(failed(&error.into())),
+    };
+    let outcome = runtime.block_on(async {
+        match of_one {
+            Some(settings) => {
+                let span = label::span(settings.name.as_deref());
+                Box::pin(of_one_source(name, matches, settings)).instrument(span).await
+            }
+            None => Box::pin(of_all(name, matches, fleet)).await,
+        }
+    });
+    Ok(ended(runtime, outcome))
+}
+
+async fn of_all(name: &str, matches: &ArgMatches, fleet: Fleet) -> anyhow::Result<ExitCode> {
+    match name {
+        "run" => running::run(fleet, Serving::Required).await,
+        "init" => {
             let rows = matches.get_one::<String>("rows-before").map(String::as_str);
             let publication_is_older = matches.get_flag("publication-is-older");
             let before = match rows {
@@ -71,94 +89,47 @@ pub fn run(matches: &ArgMatches, settings: Settings) -> ExitCode {
                 _ => RowsBefore::Unpublished,
             };
             let schemas = if matches.get_flag("register") { Schemas::Register } else { Schemas::Find };
-            runtime.block_on(initialise(&settings, before, schemas))
+            each::initialise(&fleet, before, schemas).await
         }
-        Some(("check", matches)) => {
-            runtime.block_on(check_all(&settings, matches.get_flag("json"), matches.get_flag("strict")))
-        }
-        Some(("preview", matches)) => {
-            let count = matches.get_one::<u32>("rows").copied().unwrap_or_default();
-            runtime.block_on(show_preview(&settings, count, matches.get_flag("json")))
-        }
-        Some(("audit", matches)) => runtime.block_on(compare(settings, matches)),
-        Some(("replay", matches)) => runtime.block_on(send_again(settings, matches)),
-        Some(("status", matches)) => {
-            runtime.block_on(show_status(&settings, matches.get_flag("json"), matches.get_flag("watch")))
-        }
-        _ => unreachable!("clap asks for one of the subcommands, and `tail` is another function"),
-    };
-    ended(runtime, outcome)
+        "check" => each::check(&fleet, matches.get_flag("json"), matches.get_flag("strict")).await,
+        _ => each::show_status(&fleet, matches.get_flag("json"), matches.get_flag("watch")).await,
+    }
 }
 
-/// One thread: see `Relay::run`.
-fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+async fn of_one_source(name: &str, matches: &ArgMatches, settings: Settings) -> anyhow::Result<ExitCode> {
+    match name {
+        "recover" => recover_slot(settings, matches).await,
+        "preview" => {
+            let count = matches.get_one::<u32>("rows").copied().unwrap_or_default();
+            show_preview(&settings, count, matches.get_flag("json")).await
+        }
+        "audit" => compare(settings, matches).await,
+        "replay" => send_again(settings, matches).await,
+        _ => unreachable!("clap asks for one of the subcommands, and `tail` is another function"),
+    }
+}
+
+/// What `--source` names.
+#[must_use]
+pub fn chosen_source(matches: &ArgMatches) -> Option<&str> {
+    matches.get_one::<String>("source").map(String::as_str)
+}
+
+/// See `Relay::run`.
+fn runtime_of_one_thread() -> tokio::runtime::Builder {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all();
+    runtime
 }
 
 fn ended(runtime: Runtime, outcome: anyhow::Result<ExitCode>) -> ExitCode {
-    // Threads of clients that wait for a server that is away are not waited for.
-    runtime.shutdown_timeout(Duration::from_millis(200));
+    runtime.shutdown_timeout(CLIENTS_TIMEOUT);
     outcome.unwrap_or_else(|error| failed(&error))
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("walpost: {error:#}");
     ExitCode::FAILURE
-}
-
-/// Whether the relay runs without its pages.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Serving {
-    Required,
-    /// A relay that has halted may still be serving there.
-    WhereFree,
-}
-
-async fn relay(settings: Settings, serving: Serving) -> anyhow::Result<ExitCode> {
-    let stop = stop_on_signal()?;
-    let vitals = Vitals::new(Limits::of(&settings));
-    let addr = settings.http_addr;
-    let listener = match Pages::bind(addr) {
-        Ok(listener) => Some(listener),
-        Err(error) if serving == Serving::WhereFree => {
-            tracing::warn!(%addr, %error, "no pages are served");
-            None
-        }
-        Err(error) => anyhow::bail!("cannot listen on {addr} (--http-addr): {error}"),
-    };
-    // Theirs is another end than the relay's: while it drains they show that it does.
-    let closed = CancellationToken::new();
-    let _closing = closed.clone().drop_guard();
-    let _pages = Pages::start(listener, &settings, &vitals, &closed)?;
-    // On the runtime that the relay's loop turns on, and not the pages': systemd ends what no longer turns.
-    let _telling = AbortOnDropHandle::new(tokio::spawn(service::keep_telling(how_it_is(vitals.clone()))));
-    let exit_on_halt = settings.exit_on_halt;
-    let traces = traces::provider(&settings.collector);
-    let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));
-    let relay = Relay::new(settings, vitals, tracer)?;
-    let ended = Box::pin(relay.run(stop.clone())).await;
-    if let Some(traces) = traces {
-        traces::shut_down(traces).await;
-    }
-    match ended {
-        Ok(Stopped::Drained) => Ok(ExitCode::SUCCESS),
-        Ok(Stopped::CutShort) => Ok(ExitCode::FAILURE),
-        Err(Halt { .. }) if exit_on_halt => Ok(ExitCode::from(HALTED)),
-        Err(Halt { .. }) => {
-            // It stays up to say why: in /ready, in the metrics and in the log.
-            stop.cancelled().await;
-            Ok(ExitCode::FAILURE)
-        }
-    }
-}
-
-/// What systemd is told.
-fn how_it_is(vitals: Vitals) -> impl FnMut() -> (bool, String) {
-    move || {
-        let state = vitals.judged();
-        let reason = state.reason().map_or(String::new(), |reason| format!(": {reason}"));
-        (state.is_healthy(), format!("{}{reason}", state.name()))
-    }
 }
 
 /// SIGTERM and SIGINT ask to stop; the second one does not ask.
@@ -186,25 +157,8 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn initialise(settings: &Settings, before: RowsBefore, schemas: Schemas) -> anyhow::Result<ExitCode> {
-    for step in init::run(settings, before, schemas).await.map_err(with_remedy)? {
-        print(step)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn check_all(settings: &Settings, json: bool, strict: bool) -> anyhow::Result<ExitCode> {
-    let findings = check::run(settings).await;
-    if json {
-        print(serde_json::to_string_pretty(&findings)?)?;
-    } else {
-        print(findings.render(is_coloured()))?;
-    }
-    Ok(if findings.pass(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
 async fn show_preview(settings: &Settings, count: u32, json: bool) -> anyhow::Result<ExitCode> {
-    let preview = preview::run(settings, count).await.map_err(with_remedy)?;
+    let preview = preview::run(settings, count).await.map_err(|error| with_remedy(settings, error))?;
     print(if json { preview.json() } else { preview.render() })?;
     Ok(if preview.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -283,7 +237,8 @@ async fn send_again(settings: Settings, matches: &ArgMatches) -> anyhow::Result<
 
 /// The same settings with the schemas that values have.
 async fn with_schemas(settings: Settings) -> anyhow::Result<Settings> {
-    let source = registry::with_schemas(&settings).await.map_err(|error| with_remedy(error.into()))?;
+    let source =
+        registry::with_schemas(&settings).await.map_err(|error| with_remedy(&settings, error.into()))?;
     Ok(Settings { source, ..settings })
 }
 
@@ -300,7 +255,9 @@ fn refused(error: CommandError) -> anyhow::Result<ExitCode> {
 
 /// Recovers, and goes on as `run` does.
 async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let plan = recover::plan(&settings, matches.get_flag("anew")).await.map_err(with_remedy)?;
+    let plan = recover::plan(&settings, matches.get_flag("anew"))
+        .await
+        .map_err(|error| with_remedy(&settings, error))?;
     print(&plan)?;
     if matches.get_flag("dry-run") || !plan.is_needed() {
         return Ok(ExitCode::SUCCESS);
@@ -311,32 +268,9 @@ async fn recover_slot(settings: Settings, matches: &ArgMatches) -> anyhow::Resul
              afterwards; to go on without them run this with --messages-lost"
         );
     }
-    recover::prepare(&settings, &plan).await.map_err(with_remedy)?;
+    recover::prepare(&settings, &plan).await.map_err(|error| with_remedy(&settings, error))?;
     print("ready    publishing; it then goes on as `walpost run` does, until it is stopped")?;
-    relay(settings, Serving::WhereFree).await
-}
-
-async fn show_status(settings: &Settings, json: bool, watch: bool) -> anyhow::Result<ExitCode> {
-    let mut reader = status::Reader::new(settings);
-    let colours = if is_coloured() { Colours::Shown } else { Colours::None };
-    loop {
-        let status = reader.read().await;
-        let shown = if json {
-            serde_json::to_string_pretty(&status)?
-        } else if watch && std::io::stdout().is_terminal() {
-            // Home, each line to its end, and clear what is below: nothing flickers.
-            let screen = status::render(&status, colours).replace('\n', "\x1b[K\n");
-            format!("\x1b[H{screen}\x1b[K\n\x1b[J")
-        } else {
-            status::render(&status, colours)
-        };
-        let is_read = print(shown)?;
-        if !watch || !is_read {
-            let code = if status.problem.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-            return Ok(code);
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    running::run(settings.into(), Serving::WhereFree).await
 }
 
 /// Prints a text; whether somebody still reads it (`walpost status | head -1` does not).
@@ -352,15 +286,16 @@ fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-fn with_remedy(error: Error) -> anyhow::Error {
-    anyhow::anyhow!(error.told())
+/// What went wrong with a source, and what to do.
+fn with_remedy(settings: &Settings, error: Error) -> anyhow::Error {
+    anyhow::anyhow!(settings.with_source(error.told()))
 }
 
 /// Prints the topics. It is the one command that needs no database, so it has settings of its own.
 #[must_use]
 pub fn tail(matches: &ArgMatches, settings: TailSettings) -> ExitCode {
     telemetry::start(&settings.log_level, settings.log_json);
-    let runtime = match runtime() {
+    let runtime = match runtime_of_one_thread().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };

@@ -1,9 +1,11 @@
 //! The settings: what may be given, and what it means.
 //!
 //! [`TABLE`] is the one place where a setting is defined; flags, variables, file keys and the documentation come from
-//! it. [`Settings::read`] turns what was typed into what it means and reports every mistake in one go.
+//! it. [`Settings::read`] turns what was typed into what it means and reports every mistake in one go; [`Fleet::read`] does so for
+//! each `[[source]]`.
 
 mod database;
+mod fleet;
 mod kafka;
 mod mapping;
 mod registry;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use settings::{Collector, Mistakes, Values};
 
 pub use database::DatabaseSettings;
+pub use fleet::{Fleet, values_of};
 pub use kafka::KafkaSettings;
 pub(crate) use kafka::LATE_AFTER_MS_MAX;
 pub use registry::{RegistrySettings, RegistryUrl, RegistryUser};
@@ -31,6 +34,8 @@ use walpost_core::pgoutput::Oid;
 /// What the settings mean.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Its name among several `[[source]]`; `None` where there are none.
+    pub name: Option<String>,
     /// Where Postgres is.
     pub database: DatabaseSettings,
     /// The same, by the role that asks how things are.
@@ -232,6 +237,7 @@ impl Settings {
         let collector = values.collector("otlp-endpoint");
         let read = || {
             Some(Self {
+                name: None,
                 database: database?,
                 monitor_database: monitor_database?,
                 kafka: kafka?,

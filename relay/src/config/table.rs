@@ -1,6 +1,6 @@
 //! The one place where a setting is defined.
 
-use settings::{MapSetting, Repeated, Setting, Table};
+use settings::{MapSetting, Parts, Repeated, Setting, Table};
 
 /// What each of several outboxes may say for itself.
 const OF_AN_OUTBOX: [&str; 30] = [
@@ -35,6 +35,12 @@ const OF_AN_OUTBOX: [&str; 30] = [
     "partition",
     "tombstone",
 ];
+
+/// What is of the process, and not of one source.
+const OF_THE_PROCESS: [&str; 5] = ["http-addr", "exit-on-halt", "log-level", "log-format", "otlp-endpoint"];
+
+/// Each has threads, connections and series of its own.
+const SOURCES_MAX: usize = 100;
 
 /// Every setting of walpost.
 pub const TABLE: Table = Table {
@@ -432,7 +438,10 @@ pub const TABLE: Table = Table {
             "How long a stop waits for Kafka's acknowledgements, \
             0 to 600000.",
         ),
-        Setting::switch("exit-on-halt", "Exit with code 3 on a halt instead of staying up to say why."),
+        Setting::switch(
+            "exit-on-halt",
+            "Exit with code 3 on a halt instead of staying up to say why; of several sources when each has halted.",
+        ),
         Setting::new(
             "log-level",
             "LEVEL",
@@ -504,5 +513,14 @@ pub const TABLE: Table = Table {
         settings: &OF_AN_OUTBOX,
         maps: &["header", "field", "rename-topic", "renamed-column"],
         help: "Another outbox, on the same slot: its table, and whatever of its settings is not as above.",
+    }),
+    parts: Some(Parts {
+        section: "source",
+        once: &OF_THE_PROCESS,
+        most: SOURCES_MAX,
+        help: "Another database, followed by the same process: its `name`, and whatever of all settings is not as above, but for \
+            `http_addr`, `exit_on_halt`, `log_level`, `log_format` and `otlp_endpoint`, which are the process's. In the environment \
+            `WALPOST_SOURCE_NAME_DATABASE_URL` and the like, each with `_FILE` where it is a secret. What a source says itself wins over \
+            all that is said above, flags included. Its outboxes are `[[source.outbox]]`. 100 at most: docs/many-databases.md.",
     }),
 };

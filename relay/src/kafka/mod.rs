@@ -75,6 +75,7 @@ use witnesses::Looks;
 
 use self::statistics::StatisticsCell;
 use crate::config::{KafkaSettings, UnknownTopic, WindowSettings};
+use tracing::Span;
 use walpost_core::clock;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
@@ -469,7 +470,8 @@ fn start(
 ) -> Result<(Arc<Client>, mpsc::UnboundedReceiver<Delivery>), SinkError> {
     // Bounded by the window: there is one report at the most for each record in flight.
     let (sender, reports) = mpsc::unbounded_channel();
-    let reporter = Reporter { sender, complaint: complaint.clone(), statistics: statistics.clone() };
+    let (source, statistics) = (Span::current(), statistics.clone());
+    let reporter = Reporter { sender, complaint: complaint.clone(), statistics, source };
     let producer = Arc::new(config.create_with_context(reporter).map_err(|error| unusable(&error))?);
     if let Some(sign_in) = sign_in {
         tokio::spawn(stay_signed_in(Arc::downgrade(&producer), sign_in, complaint.clone()));
@@ -561,10 +563,13 @@ struct Reporter {
     sender: mpsc::UnboundedSender<Delivery>,
     complaint: Complaint,
     statistics: StatisticsCell,
+    /// What its lines in the log are marked with: the client has threads of its own.
+    source: Span,
 }
 
 impl ClientContext for Reporter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let _source = self.source.enter();
         match level {
             // It warns that the gapless guarantee is experimental: known, chosen, and tested here.
             RDKafkaLogLevel::Warning if facility == "CONFWARN" => {
@@ -593,6 +598,7 @@ impl ClientContext for Reporter {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             self.complaint.hear(reason);
         }
+        let _source = self.source.enter();
         tracing::warn!(%error, reason, "Kafka client");
     }
 }

@@ -16,6 +16,9 @@ use walpost_core::publish::counts::{Recent, Seen};
 /// All that there is to see.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// The source's name, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The version of walpost.
     pub version: String,
     /// The commit it was built from.
@@ -267,6 +270,7 @@ pub struct Rates {
 /// What does not change: where everything is.
 #[derive(Debug, Clone)]
 pub struct Places {
+    source: Option<String>,
     database: String,
     table: String,
     slot: String,
@@ -281,6 +285,7 @@ impl Places {
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
         Self {
+            source: settings.name.clone(),
             database: settings.database.to_string(),
             table: settings.source.shown_tables(),
             slot: settings.source.slot.clone(),
@@ -292,6 +297,12 @@ impl Places {
                 .sampling()
                 .map(|every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX)),
         }
+    }
+
+    /// The source's name, where it has one.
+    #[must_use]
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
     }
 
     /// The database, as it was found.
@@ -370,6 +381,7 @@ impl Snapshot {
     pub fn of(view: &View, recent: &Recent, places: &Places, rates: &Rates) -> Self {
         let (state, sample) = (&view.doing.state, view.sample.as_ref());
         Self {
+            source: places.source.clone(),
             version: metrics::VERSION.to_owned(),
             revision: metrics::REVISION.to_owned(),
             now_ms: view.now_ms,

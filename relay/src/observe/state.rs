@@ -108,6 +108,20 @@ impl State {
         self.is_ready() || matches!(self, Self::Standby { .. })
     }
 
+    /// How much is wrong, the worst last: of several sources the worst is named.
+    #[must_use]
+    pub fn trouble(&self) -> u8 {
+        match self {
+            Self::Backfilling | Self::Streaming => 0,
+            Self::Standby { .. } => 1,
+            Self::Draining => 2,
+            Self::Starting => 3,
+            Self::Retrying { .. } => 4,
+            Self::Stalled { .. } => 5,
+            Self::Halted { .. } => 6,
+        }
+    }
+
     /// Why, where there is something to say.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {

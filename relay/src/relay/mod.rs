@@ -180,9 +180,10 @@ impl Relay {
 
     /// Decides what follows from an error: how long to wait before the next session, or a halt.
     fn after(&self, error: &Error, backoff: &mut Backoff) -> Result<Duration, Halt> {
-        let reason = error.reason();
+        let reason = self.settings.with_source(error.reason());
         match error.verdict() {
             Verdict::Halt { remedy } => {
+                let remedy = self.settings.with_source(remedy);
                 tracing::error!(reason, remedy, "halted");
                 self.vitals.set_state(State::Halted { reason: reason.clone(), remedy: remedy.clone() });
                 Err(Halt { reason, remedy })

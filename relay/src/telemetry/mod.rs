@@ -1,5 +1,6 @@
 //! The log: events with fields, on standard error.
 
+pub mod label;
 pub mod traces;
 
 use tracing_subscriber::EnvFilter;
@@ -14,7 +15,8 @@ const CHATTY: &str =
 
 /// Starts logging. `filter` was checked when the settings were read.
 pub fn start(filter: &str, json: bool) {
-    let filter = EnvFilter::new(format!("{QUIET},{CHATTY},{filter}"));
+    // Whatever the filter leaves out: a line that is shown says which source it is about.
+    let filter = EnvFilter::new(format!("{QUIET},{CHATTY},{}=error,{filter}", label::TARGET));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         log.json().flatten_event(true).init();

@@ -47,6 +47,9 @@ mod failover;
 /// One outbox over several slots.
 mod shards;
 
+/// Several databases, one process.
+mod sources;
+
 /// Each event once, to those who read what is committed.
 mod exactly_once;
 

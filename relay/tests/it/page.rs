@@ -69,7 +69,7 @@ async fn the_page_shows_events_as_they_are_acknowledged_and_a_halt_with_its_reme
 async fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_that_is_not_its_own() -> Result<()> {
     let case = Case::new().await?;
     let relay = case.relay.init_and_run().await?;
-    for path in ["/", "/page.css", "/page.js", "/plots.js", "/words.js"] {
+    for path in ["/", "/page.css", "/page.js", "/live.js", "/judge.js", "/plots.js", "/words.js"] {
         let page = relay.get(path).await?;
         assert_eq!(page.status, 200);
         assert!(page.head.contains("content-security-policy: default-src 'none'"), "{path}: {}", page.head);

@@ -28,6 +28,7 @@ const TABLE: Table = Table {
         },
     ],
     repeated: None,
+    parts: None,
 };
 
 fn load(args: &[&str], env: &[(&str, &str)]) -> Values {

@@ -59,6 +59,14 @@ impl Findings {
         self.failures == 0 && (!strict || self.warnings == 0)
     }
 
+    /// With commands for this source in what is to be done.
+    fn with_source(mut self, settings: &Settings) -> Self {
+        for finding in &mut self.findings {
+            finding.remedy = finding.remedy.take().map(|remedy| settings.with_source(remedy));
+        }
+        self
+    }
+
     fn add(&mut self, finding: Finding) {
         match finding.verdict {
             Verdict::Ok => {}
@@ -139,7 +147,7 @@ pub async fn run(settings: &Settings) -> Findings {
     postgres::check(&typed, &mut Side { side: "postgres", into: &mut findings }).await;
     schemas.findings.into_iter().for_each(|finding| findings.add(finding));
     kafka::check(settings, &mut Side { side: "kafka", into: &mut findings }).await;
-    findings
+    findings.with_source(settings)
 }
 
 #[cfg(test)]

@@ -22,9 +22,13 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// A snapshot has a few kilobytes; whatever else may be listening there is not read for long.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Where a relay of this machine is asked.
-pub(super) fn url(addr: SocketAddr) -> String {
-    format!("http://{}/status", reachable(addr))
+/// Where a relay of this machine is asked; `source` is its name, where it has one.
+pub(super) fn url(addr: SocketAddr, source: Option<&str>) -> String {
+    format!("http://{}{}", reachable(addr), path(source))
+}
+
+fn path(source: Option<&str>) -> String {
+    source.map_or_else(|| "/status".to_owned(), |name| format!("/sources/{name}/status"))
 }
 
 /// An address that is listened on, as one to connect to.
@@ -41,7 +45,7 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 /// Asks the relay; the error says why it did not answer.
 pub(super) async fn ask(settings: &Settings) -> Result<Snapshot, String> {
     let addr = reachable(settings.http_addr);
-    let answer = tokio::time::timeout(TIMEOUT, get(addr)).await;
+    let answer = tokio::time::timeout(TIMEOUT, get(addr, &path(settings.name.as_deref()))).await;
     let body = answer.map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))??;
     let snapshot = read(&body).map_err(|error| format!("another program answers: {error}"))?;
     if snapshot.slot.name != settings.source.slot {
@@ -66,11 +70,11 @@ fn clean(value: &mut Value) {
     }
 }
 
-async fn get(addr: SocketAddr) -> Result<Bytes, String> {
+async fn get(addr: SocketAddr, path: &str) -> Result<Bytes, String> {
     let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let request = Request::get("/status").header(HOST, addr.to_string()).body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, addr.to_string()).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
@@ -106,7 +110,9 @@ mod tests {
             ("[::]:9101", "http://127.0.0.1:9101/status"),
             ("10.0.0.7:80", "http://10.0.0.7:80/status"),
         ] {
-            assert_eq!(listens.parse().map(url), Ok(asked.to_owned()));
+            assert_eq!(listens.parse().map(|addr| url(addr, None)), Ok(asked.to_owned()));
         }
+        let named = "127.0.0.1:1".parse().map(|addr| url(addr, Some("orders")));
+        assert_eq!(named, Ok("http://127.0.0.1:1/sources/orders/status".to_owned()));
     }
 }

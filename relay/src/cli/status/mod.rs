@@ -1,8 +1,9 @@
-//! `walpost status`: the facts on one screen. Of slot, log and outbox from Postgres itself; of window, Kafka and events from
+//! `walpost status`: the facts on one screen, of several sources a line each. Of slot, log and outbox from Postgres itself; of window, Kafka and events from
 //! the relay's own page, where one runs on this machine.
 
 mod live;
 mod screen;
+mod table;
 
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::postgres::ledger;
 use crate::postgres::preflight::{self, PreflightError, Unsafe};
 use crate::replication::Connection;
 pub use screen::{Colours, render};
+pub use table::table;
 
 /// What there is to know.
 #[derive(Debug, Clone, Serialize)]
@@ -67,7 +69,7 @@ impl<'a> Reader<'a> {
     /// Reads the facts. What cannot be read is absent, and why is the problem.
     pub async fn read(&mut self) -> Status {
         let settings = self.settings;
-        let url = live::url(settings.http_addr);
+        let url = live::url(settings.http_addr, settings.name.as_deref());
         let (asked, said) = tokio::join!(self.ask_postgres(), live::ask(settings));
         let (relay, relay_away) = match said {
             Ok(snapshot) => (Some(snapshot), None),
@@ -87,7 +89,7 @@ impl<'a> Reader<'a> {
         };
         let memory = asked.as_ref().and_then(|asked| asked.memory.as_ref());
         Status {
-            problem: told.or(unreachable).or(found),
+            problem: told.or(unreachable.or(found).map(|problem| settings.with_source(problem))),
             now_ms: walpost_core::clock::unix_millis(),
             database: self.places.database(sample, &rates),
             outbox: self.places.outbox(sample, relay.as_ref().map_or(0, |relay| relay.outbox.rows_removed)),

@@ -20,7 +20,7 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
 impl Colours {
-    fn paint(self, colour: &str, text: &str) -> String {
+    pub(super) fn paint(self, colour: &str, text: &str) -> String {
         match self {
             Self::Shown => format!("\x1b[{colour}m{text}\x1b[0m"),
             Self::None => text.to_owned(),
@@ -50,6 +50,15 @@ pub fn render(status: &Status, colours: Colours) -> String {
     screen.lines.join("\n")
 }
 
+/// How a state is shown: one of [`State::NAMES`](crate::observe::state::State::NAMES), or what the slot alone says.
+pub(super) fn colour_of(state: &str) -> &'static str {
+    match state {
+        "streaming" | "backfilling" | "connected" => GREEN,
+        "halted" | "stalled" | "not connected" => RED,
+        _ => YELLOW,
+    }
+}
+
 struct Screen {
     lines: Vec<String>,
     colours: Colours,
@@ -74,12 +83,7 @@ impl Screen {
             };
             return self.add("relay", connected);
         };
-        let colour = match relay.state.as_str() {
-            "streaming" | "backfilling" => GREEN,
-            "halted" | "stalled" => RED,
-            _ => YELLOW,
-        };
-        let state = self.colours.paint(colour, &relay.state);
+        let state = self.colours.paint(colour_of(&relay.state), &relay.state);
         self.add("relay", format!("{state} for {}", duration(ago(relay.since_ms, status.now_ms))));
     }
 
@@ -248,7 +252,7 @@ fn ago(at_ms: i64, now_ms: i64) -> f64 {
 }
 
 /// A time for people: its two largest units at most.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     if seconds < 1.0 {
         return format!("{:.0} ms", seconds * 1e3);
     }
@@ -271,7 +275,7 @@ fn count(number: u64) -> String {
     groups.join(",")
 }
 
-fn maybe_size(size: Option<u64>) -> String {
+pub(super) fn maybe_size(size: Option<u64>) -> String {
     size.map_or_else(|| "unknown".into(), size_of)
 }
 

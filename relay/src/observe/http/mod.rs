@@ -1,29 +1,32 @@
 //! What is served on :9101: a page for people at `/`, and `/live`, `/ready`, `/healthy`, `/status` and `/metrics` for
-//! programs.
+//! programs. Where sources have names, each has all of it beneath `/sources/NAME/`, and `/` is of all of them.
 //!
 //! Served by a thread of its own: the relay's thread rests under load, and one that hangs must not take with it what
 //! says so. Nothing is written here, and no payload of an event is ever shown.
 
+mod fleet;
+mod source;
 mod stream;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 
-use axum::extract::State as Shared;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
+use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::config::Settings;
 use crate::observe::board::Vitals;
-use crate::observe::snapshot::{Places, Snapshot};
-use crate::observe::state::State;
+use crate::observe::snapshot::Places;
 use crate::observe::{metrics, sampler};
-use stream::Streams;
+use crate::telemetry::label;
+use source::Shown;
+use stream::{Channel, Open, Streams};
 
 /// The page brings all it needs: nothing is loaded from elsewhere, and nothing in it runs that is not its own file.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
@@ -35,12 +38,13 @@ const BACKLOG: i32 = 1_024;
 /// Connections at once, at most; pages that are open are bounded further.
 const CONNECTIONS_MAX: usize = 256;
 
-/// What the pages show.
-#[derive(Clone)]
-struct Shown {
-    vitals: Vitals,
-    places: Places,
-    streams: Streams,
+/// A source, and where it says how it is.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// What it was told.
+    pub settings: Settings,
+    /// What it shows of itself.
+    pub vitals: Vitals,
 }
 
 /// The thread that serves, and asks Postgres; it ends when the token that it was given is cancelled.
@@ -61,20 +65,19 @@ impl Pages {
         })
     }
 
-    /// Starts the thread. Without a listener it only asks Postgres.
+    /// Starts the thread, for all sources. Without a listener it only asks Postgres.
     ///
     /// # Errors
     /// When there can be no thread.
     pub fn start(
         listener: Option<TcpListener>,
-        settings: &Settings,
-        vitals: &Vitals,
+        sources: Vec<Observed>,
         stop: &CancellationToken,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (settings, vitals, stop) = (settings.clone(), vitals.clone(), stop.clone());
+        let stop = stop.clone();
         let thread = std::thread::Builder::new().name("pages".into());
-        let thread = thread.spawn(move || runtime.block_on(observe(listener, settings, vitals, stop)))?;
+        let thread = thread.spawn(move || runtime.block_on(observe(listener, sources, stop)))?;
         Ok(Self(Some(thread)))
     }
 }
@@ -104,40 +107,54 @@ fn lacks_ipv6(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
-async fn observe(listener: Option<TcpListener>, settings: Settings, vitals: Vitals, stop: CancellationToken) {
-    let places = Places::of(&settings);
-    if let Some(every) = settings.timing.sampling() {
-        tokio::spawn(sampler::keep_asking(settings, every, vitals.clone(), stop.clone()));
-    }
-    let streams = Streams::start(vitals.clone(), places.clone(), stop.clone());
+async fn observe(listener: Option<TcpListener>, sources: Vec<Observed>, stop: CancellationToken) {
+    let open = Open::default();
+    let shown: Vec<_> =
+        sources.into_iter().map(|observed| look_at(observed, Channel::new(&open, &stop), &stop)).collect();
     let Some(listener) = listener else { return stop.cancelled().await };
     match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => {
-            let router = router(Shown { vitals, places, streams });
+            let router = router(shown, Channel::new(&open, &stop));
             clients::serve_pages(listener, router, CONNECTIONS_MAX, stop).await;
         }
         Err(error) => tracing::error!(%error, "the pages are gone"),
     }
 }
 
-fn router(shown: Shown) -> Router {
-    Router::new()
-        .route("/", get(|| async { asset("text/html; charset=utf-8", include_str!("page.html")) }))
-        .route("/page.css", get(|| async { asset("text/css; charset=utf-8", include_str!("page.css")) }))
-        .route("/page.js", get(|| async { script(include_str!("page.js")) }))
-        .route("/plots.js", get(|| async { script(include_str!("plots.js")) }))
-        .route("/words.js", get(|| async { script(include_str!("words.js")) }))
-        .route("/events", get(events))
-        .route("/live", get(|| async { "live\n" }))
-        .route("/ready", get(ready))
-        .route("/healthy", get(healthy))
-        .route("/status", get(status))
-        .route("/metrics", get(numbers))
-        .with_state(shown)
+/// Asks Postgres how the source is, and keeps its history.
+fn look_at(observed: Observed, channel: Channel, stop: &CancellationToken) -> Shown {
+    let Observed { settings, vitals } = observed;
+    let places = Places::of(&settings);
+    if let Some(every) = settings.timing.sampling() {
+        let span = label::span(settings.name.as_deref());
+        let asking = sampler::keep_asking(settings, every, vitals.clone(), stop.clone());
+        tokio::spawn(asking.instrument(span));
+    }
+    let streams = Streams::start(vitals.clone(), places.clone(), channel);
+    Shown { vitals, places, streams }
+}
+
+/// Of a source without a name, its own pages; of those with names a page of all of them, and their own beneath it.
+fn router(mut shown: Vec<Shown>, channel: Channel) -> Router {
+    match shown.pop() {
+        Some(only) if only.places.source().is_none() => source::routes("", only),
+        last => {
+            shown.extend(last);
+            fleet::routes(shown, channel)
+        }
+    }
 }
 
 fn script(text: &'static str) -> Response {
     asset("text/javascript; charset=utf-8", text)
+}
+
+fn html(text: &'static str) -> Response {
+    asset("text/html; charset=utf-8", text)
+}
+
+fn style() -> Response {
+    asset("text/css; charset=utf-8", include_str!("page.css"))
 }
 
 fn asset(content_type: &'static str, text: &'static str) -> Response {
@@ -152,34 +169,12 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// Whether events flow.
-async fn ready(Shared(shown): Shared<Shown>) -> Response {
-    let state = shown.vitals.judged();
-    answer(state.is_ready(), state)
-}
-
-/// The same, and 200 for a relay that stands by as well: what a rolling update asks, in which the new one waits for the
-/// old one, and the old one ends when the new one is well.
-async fn healthy(Shared(shown): Shared<Shown>) -> Response {
-    let state = shown.vitals.judged();
-    answer(state.is_healthy(), state)
-}
-
-fn answer(is_well: bool, state: State) -> Response {
+/// 200 where all is well, 503 else, with what there is to say.
+fn answer(is_well: bool, said: impl Serialize) -> Response {
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(state)).into_response()
+    (status, Json(said)).into_response()
 }
 
-/// What the page shows, for scripts and `walpost status`.
-async fn status(Shared(shown): Shared<Shown>) -> Response {
-    let rates = shown.streams.rates();
-    Json(Snapshot::of(&shown.vitals.view(), &shown.vitals.recent(), &shown.places, &rates)).into_response()
-}
-
-async fn numbers(Shared(shown): Shared<Shown>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shown.vitals.view())).into_response()
-}
-
-async fn events(Shared(shown): Shared<Shown>) -> Response {
-    shown.streams.watch().into_response()
+fn numbers(views: &[metrics::Labelled]) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(views)).into_response()
 }

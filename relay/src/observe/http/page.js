@@ -1,26 +1,13 @@
 // Draws what /events says. Texts come from servers: they are set with textContent only, never as HTML.
 
 import { addPoints, drawPlots, setHistory, setWalLimit, startPlots } from "./plots.js";
-import { byId, fill, setText, make, worst, isTrouble, UNKNOWN, known, number, count, perSecond, age, bytes, milliseconds, duration, about, clock } from "./words.js";
+import { follow } from "./live.js";
+import { STATE_LEVEL, LAG_WARN_S, LAG_BAD_S, sampleIsOld, judgeLag, judgeDisk } from "./judge.js";
+import { byId, fill, setText, make, worst, isTrouble, UNKNOWN, known, number, count, perSecond, age, bytes, milliseconds, duration, clock, announce, drawQuoted, drawTab } from "./words.js";
 
-// The same as the alerts: deploy/prometheus/rules.
-const LAG_WARN_S = 30, LAG_BAD_S = 300;
-const WAL_WARN = 2 ** 30, WAL_BAD = 10 * 2 ** 30; // Where no limit is set: the size of the disk is not known.
-const RUNS_OUT_WARN_S = 6 * 3600, RUNS_OUT_BAD_S = 3600; // Time for a person to come, and to act.
-const SAMPLE_OLD_MS = 30_000; // Or three intervals of asking Postgres, where they are longer.
-const SILENCE_MS = 4_000; // A snapshot comes each second.
-const RECONNECT_MS = 10_000; // For a connection that is dead without an error.
 const LEVEL_WORD = { none: "unknown", ok: "ok", warn: "warning", bad: "danger" };
 
 // ---- Judgements: a level, and a word or sentence that says why ----
-
-const sampleIsOld = (s) => known(s.sampled_ms) && s.now_ms - s.sampled_ms > Math.max(SAMPLE_OLD_MS, 3 * s.sample_interval_ms);
-
-// The rows of a backfill are as old as they are: that is no lag.
-function judgeLag({ state, window: { lag_seconds: lag } }) {
-  if (["standby", "starting", "backfilling"].includes(state) || !known(lag)) return "none";
-  return lag >= LAG_BAD_S ? "bad" : lag >= LAG_WARN_S ? "warn" : "ok";
-}
 
 function judgeThroughput(s) {
   const rate = s.relay.events_per_second;
@@ -30,33 +17,6 @@ function judgeThroughput(s) {
   if (s.state === "starting" || !known(rate)) return { level: "none", word: s.state };
   if (rate > 0) return { level: "ok", word: "flowing" };
   return s.window.records > 0 ? { level: judgeLag(s), word: "waiting" } : { level: "ok", word: "idle" };
-}
-
-function judgeDisk(s) {
-  const judged = judgeRoom(s.slot);
-  if (!sampleIsOld(s)) return judged;
-  const note = `${judged.note}; ${age(s.sampled_ms, s.now_ms)} ago`;
-  return { ...judged, note, ...(judged.level === "ok" && { level: "none", word: "old numbers" }) };
-}
-
-function judgeRoom(slot) {
-  const { retained_wal_bytes: kept, wal_keep_max_bytes: limit, safe_wal_bytes: room, exhausted_in_seconds: left } = slot;
-  if (slot.exists === false) return { level: "none", note: "the slot does not exist: it keeps nothing" };
-  if (slot.wal_status === "lost") return { level: "bad", word: "lost", note: "the slot is lost: Postgres removed WAL that was still needed" };
-  if (!known(kept)) return { level: "none", note: "no answer from Postgres" };
-  if (!known(limit)) {
-    const level = kept >= WAL_BAD ? "bad" : kept >= WAL_WARN ? "warn" : "ok";
-    const remedy = "set max_slot_wal_keep_size below the free space of the disk";
-    return { level, remedy, note: `no limit is set, so it can fill the disk; warning from ${bytes(WAL_WARN)}, danger from ${bytes(WAL_BAD)}` };
-  }
-  const free = Math.max(0, room ?? limit - kept);
-  const share = 1 - Math.min(1, free / limit);
-  const runsOut = known(left) && share >= 0.25 ? left : Infinity; // A short burst far from the limit is no alarm.
-  const level = slot.wal_status === "unreserved" || share >= 0.9 || runsOut < RUNS_OUT_BAD_S ? "bad"
-    : share >= 0.5 || runsOut < RUNS_OUT_WARN_S ? "warn" : "ok";
-  const end = (known(left) ? `, runs out in ${about(left)} at the present rate` : "") + (isTrouble(level) ? "; then the slot is lost" : "");
-  const remedy = "find below what holds it up, or raise max_slot_wal_keep_size while the disk has room";
-  return { level, share, remedy, note: `limit ${bytes(limit)}, room for ${bytes(free)}${end}` };
 }
 
 function judgeDatabase(s) {
@@ -96,7 +56,6 @@ function judgeKafka(s) {
 
 // ---- The banner ----
 
-const STATE_LEVEL = { streaming: "ok", backfilling: "ok", starting: "calm", standby: "calm", draining: "calm", retrying: "warn", stalled: "bad", halted: "bad" };
 const HEADLINE = {
   starting: () => "Starting: connecting and checking",
   standby: () => "Standing by: another relay has the slot; this one takes over when it is free",
@@ -110,7 +69,6 @@ const HEADLINE = {
     return records > 0 ? `Streaming, ${inFlight}, ${duration(lag)} behind` : "Streaming: every event that was read is in Kafka";
   },
 };
-let announced = null;
 
 function drawState(s, disk) {
   const section = byId("state"), level = worst(STATE_LEVEL[s.state] ?? "none", ...[judgeLag(s), disk.level].filter(isTrouble));
@@ -125,21 +83,7 @@ function drawState(s, disk) {
   fill(byId("findings"), found.length, () => make("li"), (item, i) => setText(item, found[i]));
   setText(byId("since"), `${s.state} since ${clock(s.since_ms, s.now_ms)}, for ${age(s.since_ms, s.now_ms)}`);
   announce([s.state, s.reason, s.remedy && `What to do: ${s.remedy}`].filter(Boolean).join(". "));
-  drawTab(s.state, level);
-}
-
-function announce(text) {
-  if (text !== announced) setText(byId("announce"), text);
-  announced = text;
-}
-
-/** Text whose `quoted` parts become code; true when it changed. */
-function drawQuoted(element, text) {
-  element.hidden = !text;
-  if (element.dataset.text === (text ?? "")) return false;
-  element.dataset.text = text ?? "";
-  element.replaceChildren(...element.dataset.text.split("`").map((part, i) => make(i % 2 ? "code" : "span", part)));
-  return true;
+  drawTab([s.state, s.source].filter(Boolean).join(" "), level);
 }
 
 /** A button for each command in the remedy; for the whole text where it has none. */
@@ -156,19 +100,6 @@ function drawCopyButtons(remedy) {
     });
     return button;
   }));
-}
-
-const TAB = {
-  none: ["?", "#888"], calm: ["◌", "#5b7fab"], ok: ["●", "#2e9e5b"],
-  warn: ["▲", "#d98a00", "M8 1 15.5 15H.5z"], bad: ["■", "#d93025", "M2 2h12v12H2z"],
-};
-
-function drawTab(words, level) {
-  const [mark, colour, shape = "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1z"] = TAB[level];
-  if (document.title === `${mark} ${words} - walpost`) return;
-  document.title = `${mark} ${words} - walpost`;
-  const image = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="${colour}" d="${shape}"/></svg>`;
-  byId("icon").href = `data:image/svg+xml,${encodeURIComponent(image)}`;
 }
 
 // ---- Figures, stations, lists ----
@@ -321,6 +252,13 @@ function drawRecent({ recent, now_ms: now }) {
   });
 }
 
+/** Where there are several, which it is, and the way to the others. */
+function drawSource(name) {
+  if (byId("source")) return;
+  const all = Object.assign(make("a", "all sources"), { href: "../../" });
+  byId("route").before(Object.assign(make("strong", name), { id: "source" }), " ", all, " ");
+}
+
 let shown = null;
 function drawSnapshot(s) {
   // Another version brings another page.
@@ -334,54 +272,14 @@ function drawSnapshot(s) {
   drawHistory(s);
   drawRecent(s);
   setWalLimit(s.slot.wal_keep_max_bytes);
+  if (s.source) drawSource(s.source);
   setText(byId("route"), `${s.outbox.table} → ${s.kafka.topic}`);
   setText(byId("version"), `walpost ${s.version}, revision ${s.revision?.slice(0, 12) || UNKNOWN}`);
 }
 
-// ---- The stream ----
-
-let source = null, connectedAt = 0, heardAt = null, broken = false;
-const openedAt = Date.now();
-
-function connect() {
-  source?.close();
-  connectedAt = Date.now();
-  source = new EventSource("events");
-  const on = (name, use) => source.addEventListener(name, ({ data }) => use(JSON.parse(data)));
-  on("history", setHistory);
-  on("point", addPoints);
-  // One that cannot be read or drawn does not count as heard, so the page then says that its numbers are old.
-  on("snapshot", (snapshot) => { drawSnapshot(snapshot); heard(); });
-  source.addEventListener("error", () => { broken = true; drawConnection(); });
-}
-
-function heard() {
-  heardAt = Date.now();
-  broken = false;
-  drawConnection();
-}
-
-function drawConnection() {
-  const silence = Date.now() - (heardAt ?? openedAt);
-  const old = broken || silence >= SILENCE_MS, live = shown !== null && !old;
-  const element = byId("connection");
-  Object.assign(element.dataset, { live, old });
-  document.body.classList.toggle("old", old);
-  if (!old) return setText(element, live ? "Live" : "Connecting to walpost");
-  setText(element, shown ? `No connection to walpost: these numbers are ${duration(Math.round(silence / 1000))} old. Trying again.`
-    : "No connection to walpost, and no numbers yet. Trying again.");
-  drawTab("no connection", "none");
-  announce("No connection to walpost. The numbers are old.");
-}
-
-function tick() {
-  drawConnection();
-  const limit = source.readyState === EventSource.CLOSED ? SILENCE_MS : RECONNECT_MS; // Closed: the browser gave it up.
-  if (Date.now() - Math.max(connectedAt, heardAt ?? 0) > limit) connect();
-}
+// ---- The start ----
 
 setText(byId("zone"), `Times: ${Intl.DateTimeFormat().resolvedOptions().timeZone ?? "of this browser"}`);
 startPlots();
+const tick = follow({ history: setHistory, point: addPoints, snapshot: drawSnapshot });
 document.addEventListener("visibilitychange", () => { drawPlots(); tick(); });
-connect();
-setInterval(tick, 1000);

@@ -7,11 +7,44 @@ export const make = (name, text) => Object.assign(document.createElement(name), 
 export const worst = (...levels) => levels.reduce((a, b) => (RANK[b] > RANK[a] ? b : a));
 export const isTrouble = (level) => RANK[level] >= RANK.warn;
 
-/** Keeps `length` children and draws them in place: a text that someone selects stays selected. */
+/** Keeps `length` children, draws them in place and gives them: a text that someone selects stays selected. */
 export function fill(parent, length, create, draw) {
   while (parent.children.length > length) parent.lastElementChild.remove();
   while (parent.children.length < length) parent.append(create());
-  [...parent.children].forEach(draw);
+  const children = [...parent.children];
+  children.forEach(draw);
+  return children;
+}
+
+// ---- What both pages have: what is read out, text with commands in it, the tab ----
+
+let announced = null;
+
+export function announce(text) {
+  if (text !== announced) setText(byId("announce"), text);
+  announced = text;
+}
+
+/** Text whose `quoted` parts become code; true when it changed. */
+export function drawQuoted(element, text) {
+  element.hidden = !text;
+  if (element.dataset.text === (text ?? "")) return false;
+  element.dataset.text = text ?? "";
+  element.replaceChildren(...element.dataset.text.split("`").map((part, i) => make(i % 2 ? "code" : "span", part)));
+  return true;
+}
+
+const TAB = {
+  none: ["?", "#888"], calm: ["◌", "#5b7fab"], ok: ["●", "#2e9e5b"],
+  warn: ["▲", "#d98a00", "M8 1 15.5 15H.5z"], bad: ["■", "#d93025", "M2 2h12v12H2z"],
+};
+
+export function drawTab(words, level) {
+  const [mark, colour, shape = "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1z"] = TAB[level];
+  if (document.title === `${mark} ${words} - walpost`) return;
+  document.title = `${mark} ${words} - walpost`;
+  const image = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="${colour}" d="${shape}"/></svg>`;
+  byId("icon").href = `data:image/svg+xml,${encodeURIComponent(image)}`;
 }
 
 // ---- Numbers in words ----

@@ -24,10 +24,19 @@ pub const REVISION: &str = program::COMMIT_HASH;
 /// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What Prometheus scrapes: the metrics of [`TABLE`], and those of the process.
+/// What there is to see of a source, and its name where it has one.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    /// The label `source` of its series; none of them has it where the source has no name.
+    pub source: Option<String>,
+    /// What there is to see.
+    pub view: View,
+}
+
+/// What Prometheus scrapes: the metrics of [`TABLE`] of each source, and those of the process.
 #[must_use]
-pub fn text(view: &View) -> String {
-    let mut families: Vec<_> = TABLE.iter().map(|metric| family(metric, view)).collect();
+pub fn text(sources: &[Labelled]) -> String {
+    let mut families: Vec<_> = TABLE.iter().map(|metric| family(metric, sources)).collect();
     families.retain(|family| !family.get_metric().is_empty());
     families.extend(ProcessCollector::for_self().collect());
     let mut text = Vec::new();
@@ -37,7 +46,7 @@ pub fn text(view: &View) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn family(metric: &Metric, view: &View) -> MetricFamily {
+fn family(metric: &Metric, sources: &[Labelled]) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(metric.name.to_owned());
     family.set_help(metric.help.to_owned());
@@ -46,16 +55,20 @@ fn family(metric: &Metric, view: &View) -> MetricFamily {
         Kind::Gauge => MetricType::GAUGE,
         Kind::Histogram => MetricType::HISTOGRAM,
     });
-    let samples = (metric.read)(view).into_iter();
-    family.set_metric(samples.map(|(labels, value)| series(metric, labels, &value)).collect());
+    let samples = sources.iter().flat_map(|source| {
+        let samples = (metric.read)(&source.view).into_iter();
+        samples.map(|(labels, value)| series(metric, source.source.as_deref(), labels, &value))
+    });
+    family.set_metric(samples.collect());
     family
 }
 
-fn series(metric: &Metric, labels: Vec<String>, value: &Value) -> Series {
+fn series(metric: &Metric, source: Option<&str>, labels: Vec<String>, value: &Value) -> Series {
     let mut series = Series::default();
-    let pairs = metric.labels.iter().zip(labels).map(|(name, value)| {
+    let own = metric.labels.iter().copied().zip(labels);
+    let pairs = source.map(|name| ("source", name.to_owned())).into_iter().chain(own).map(|(name, value)| {
         let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
+        pair.set_name(name.to_owned());
         pair.set_value(value);
         pair
     });

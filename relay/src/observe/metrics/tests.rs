@@ -24,6 +24,11 @@ fn view() -> View {
     Vitals::new(limits).view()
 }
 
+/// Of one source without a name.
+fn text(view: &View) -> String {
+    super::text(&[Labelled { source: None, view: view.clone() }])
+}
+
 /// A view in which everything is known.
 fn full_view() -> View {
     let mut view = view();
@@ -83,7 +88,8 @@ fn kind_name(kind: Kind) -> &'static str {
 fn document() -> String {
     let mut text = String::from(
         "# Metrics of walpost\n\nServed at `/metrics` of `--http-addr` (:9101) in Prometheus' text format. What is not \
-         known is absent, never 0. Beside these there are `process_*`: CPU seconds, memory, files, start time.\n\n\
+         known is absent, never 0. Beside these there are `process_*`: CPU seconds, memory, files, start time. With several \
+         `[[source]]` each of these has the label `source` as well: its name.\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in TABLE {
@@ -127,6 +133,29 @@ fn what_is_served_is_what_the_table_says() {
         families.keys().filter(|name| TABLE.iter().all(|metric| metric.name != **name)).collect();
     assert!(others.iter().all(|name| name.starts_with("process_")), "not documented: {others:?}");
     assert!(others.iter().any(|name| *name == "process_cpu_seconds_total"));
+}
+
+#[test]
+fn several_sources_have_a_label_each_and_no_family_comes_twice() {
+    let of = |name: &str, view: View| Labelled { source: Some(name.to_owned()), view };
+    let text = super::text(&[of("orders", full_view()), of("billing", view())]);
+    for line in [
+        "walpost_ready{source=\"orders\"} 1",
+        "walpost_ready{source=\"billing\"} 0",
+        "walpost_state{source=\"orders\",state=\"streaming\"} 1",
+        "walpost_retained_wal_bytes{source=\"orders\"} 256",
+        "walpost_commit_to_acknowledge_seconds_bucket{source=\"orders\",le=\"+Inf\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let own = |line: &&str| line.starts_with("walpost_") || line.starts_with("logistic_");
+    assert!(text.lines().filter(own).all(|line| line.contains("source=\"")), "{text}");
+    assert!(!text.contains("walpost_retained_wal_bytes{source=\"billing\"}"), "not known, and not zero");
+    let mut families: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let all = families.len();
+    families.dedup();
+    assert_eq!(families.len(), all, "{text}");
+    assert_eq!(text.matches("\nprocess_cpu_seconds_total ").count(), 1);
 }
 
 #[test]
