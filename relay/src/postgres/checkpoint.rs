@@ -83,7 +83,7 @@ pub struct Checkpoint {
 /// When the database refuses.
 pub async fn take_checkpoint(session: &Session, acknowledged: u64) -> Result<Checkpoint, DatabaseError> {
     // The snapshot is older than the id, which this statement takes. Nothing else is written, so its commit waits for no
-    // standby.
+    // standby, as a rule.
     let sql =
         "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_xact_id()::text::bigint";
     let row = session.client().query_one(sql, &[]).await.map_err(session.error("take a transaction's id"))?;

@@ -153,6 +153,8 @@ impl Relay {
             if gives_up(&error) {
                 // Before anything else: a queue that is still being sent is the successor's by now.
                 self.give_up().await;
+            } else {
+                self.hand_over_the_rest(&error);
             }
             if stop.is_cancelled() {
                 tracing::warn!(%error, "stopped while something was away: what is not confirmed comes again");

@@ -48,7 +48,8 @@ impl Pace {
     }
 }
 
-/// From which age on an event is late, in microseconds: the relay is behind, and some milliseconds more are nothing.
+/// From which age on an event is late, in microseconds: the relay is behind, and some milliseconds more are nothing. Where the
+/// clock of Postgres' machine is behind by that much, events are so much later.
 const LATE_US: i64 = 100_000;
 
 /// How long records are gathered that are late.

@@ -233,14 +233,18 @@ impl Relay {
                     self.act(next, &stream, &guard);
                 }
                 // 6: what was gathered, where the stream brings nothing that would take it along.
-                () = sleep_until(bursts.due().into()), if self.publisher.gathers() => if let Err(error) = self.publisher.send() {
-                    return self.wait_elsewhere(error, stream, guard, confirming).await;
-                },
+                () = sleep_until(bursts.due().into()), if self.publisher.gathers() => {
+                    bursts.handed_over(Instant::now().into_std());
+                    if let Err(error) = self.publisher.send() {
+                        return self.wait_elsewhere(error, stream, guard, confirming).await;
+                    }
+                }
                 // 7: the stream, while there is room; last, or a catch-up would leave no turn to the others.
                 event = next(&mut stream, room) => {
                     let read = self.read(event?, &mut stream, &mut intake);
                     // Also when the stream broke behind what was read.
-                    if let Err(error) = self.hand_over(&mut bursts) {
+                    let sent = if read.is_ok() { self.hand_over(&mut bursts) } else { self.publisher.send() };
+                    if let Err(error) = sent {
                         return self.wait_elsewhere(error, stream, guard, confirming).await;
                     }
                     let messages = match read {
@@ -266,14 +270,26 @@ impl Relay {
         }
     }
 
+    /// What is gathered when a session ends is handed over all the same: the next one may be long in coming. Not behind what
+    /// has to be looked into first, nor behind a record that was refused.
+    pub(super) fn hand_over_the_rest(&mut self, ended_by: &Error) {
+        let goes_on = matches!(ended_by.verdict(), Verdict::Retry | Verdict::StandBy);
+        if goes_on && self.publisher.gathers() && !matches!(ended_by, Error::Publish(_)) {
+            // What is refused now is refused in the next session as well.
+            drop(self.publisher.send());
+        }
+    }
+
     /// Hands over what was read; or gathers it, where it is late already.
     fn hand_over(&mut self, bursts: &mut Bursts) -> Result<(), PublishError> {
         let now = Instant::now().into_std();
         let newest = self.publisher.progress().newest().map(|entry| entry.position().committed_at);
         let is_late = newest.is_some_and(|committed_at| is_late(committed_at, clock::unix_micros()));
         // A window without room would bring nothing more to gather.
-        let has_room = self.settings.window.is_open(self.settings.window.records / 2, &self.publisher);
-        if is_late && has_room && now < bursts.due() && self.publisher.gather() {
+        let half = (self.settings.window.records / 2).max(1);
+        let has_room = self.settings.window.is_open(half, &self.publisher);
+        if is_late && has_room && now < bursts.due() {
+            self.publisher.gather();
             return Ok(());
         }
         bursts.handed_over(now);
@@ -411,26 +427,38 @@ impl Relay {
         self.vitals.set_state(State::Draining);
         let timeout = self.settings.timing.drain_timeout;
         let deadline = Instant::now() + timeout;
+        let refused = match self.empty(deadline).await {
+            Ok(()) => None,
+            Err(error) if error.is_about_a_record() => {
+                tracing::warn!(%error, "stopping in front of a record that is not published");
+                self.finish_handed_over(deadline).await;
+                Some(error)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.confirm(u64::MAX, deadline, &stream, &mut guard, &mut confirming).await?;
+        let confirmed = confirming.confirmed();
+        let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
+        match refused {
+            Some(error) if !error.is_about_a_topic() => Err(error.into()),
+            _ => Ok(report(self.publisher.progress().records(), confirmed, told)),
+        }
+    }
+
+    /// Hands over all that was read, and waits until it is acknowledged or the deadline is over.
+    async fn empty(&mut self, deadline: Instant) -> Result<(), PublishError> {
         self.publisher.send()?;
         while self.publisher.progress().records() > 0 {
             if timeout_at(deadline, self.publisher.wait()).await.is_err() {
                 break;
             }
             match timeout_at(deadline, self.publisher.process_reports()).await {
-                Ok(Err(error)) if error.is_about_a_topic() => {
-                    tracing::warn!(%error, "stopping while a row waits for its topic");
-                    self.finish_handed_over(deadline).await;
-                    break;
-                }
                 Ok(processed) => processed?,
                 Err(_) => break,
             }
             self.vitals.show(&self.publisher, self.acknowledged_at_persist);
         }
-        self.confirm(u64::MAX, deadline, &stream, &mut guard, &mut confirming).await?;
-        let confirmed = confirming.confirmed();
-        let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
-        Ok(report(self.publisher.progress().records(), confirmed, told))
+        Ok(())
     }
 
     /// Confirms all that is acknowledged, `acknowledged` events so far, where that is worth it; bounded by the deadline.

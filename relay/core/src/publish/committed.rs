@@ -90,6 +90,8 @@ enum Outcome {
 enum Act {
     /// So many messages of its stream are read.
     Read(usize),
+    /// The same, and what is read waits to be handed over.
+    Gather(usize),
     /// The same of the table that it copies.
     Copy(usize),
     /// The window is full in the midst of rows of which nothing says how far the copy is.
@@ -159,6 +161,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
 fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
         10 => (1usize..8).prop_map(Act::Read),
+        4 => (1usize..8).prop_map(Act::Gather),
         8 => (1usize..4).prop_map(Act::Copy),
         2 => Just(Act::WithoutOrder),
         10 => (0..ALL).prop_map(Act::Append),
@@ -388,6 +391,7 @@ impl Model {
         let producer = &mut process.publisher.sink;
         match act {
             Act::Read(messages) => self.read(who, *messages),
+            Act::Gather(messages) => self.gather(who, *messages),
             Act::Copy(rows) => self.copy(who, *rows),
             Act::WithoutOrder => self.go_on_without_order(who),
             Act::Append(partition) => producer.append(*partition),
@@ -611,15 +615,29 @@ impl Model {
     // ---- the stream
 
     fn read(&mut self, who: usize, messages: usize) {
+        if self.take_in(who, messages) {
+            self.send(who);
+        }
+    }
+
+    fn gather(&mut self, who: usize, messages: usize) {
+        if self.take_in(who, messages) {
+            self.processes[who].publisher.gather();
+        }
+    }
+
+    /// Whether it reads.
+    fn take_in(&mut self, who: usize, messages: usize) -> bool {
         if self.processes[who].stage != Stage::Following || self.processes[who].is_fenced {
-            return;
+            return false;
         }
         for _ in 0..messages {
             if let Err(error) = self.read_one(who) {
-                return self.is_lost(who, error);
+                self.is_lost(who, error);
+                return false;
             }
         }
-        self.send(who);
+        true
     }
 
     fn send(&mut self, who: usize) {

@@ -66,6 +66,12 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Whether one record is refused, and what was handed over before it is delivered all the same.
+    #[must_use]
+    pub fn is_about_a_record(&self) -> bool {
+        matches!(self, Self::Sink { .. } | Self::Render { .. })
+    }
+
     /// Whether a record waits for its topic. What was handed over before it is delivered all the same.
     #[must_use]
     pub fn is_about_a_topic(&self) -> bool {
@@ -264,15 +270,9 @@ impl<S: Sink> Publisher<S> {
     }
 
     /// What has come in since the last [`Publisher::send`] waits for the next one, and so does what comes in until then:
-    /// records that are handed over together share a request. `false`, and nothing waits: a sink that makes transactions
-    /// gathers by itself.
-    #[must_use]
-    pub fn gather(&mut self) -> bool {
-        let may = !self.makes_transactions();
-        if may {
-            self.gathered.get_or_insert(self.next);
-        }
-        may
+    /// records that are handed over together share a request, or a transaction.
+    pub fn gather(&mut self) {
+        self.gathered.get_or_insert(self.next);
     }
 
     /// Whether records wait for [`Publisher::send`].

@@ -132,7 +132,7 @@ impl Model {
             Step::Break(kept) => self.publisher.sink.break_now(*kept),
             Step::Irreplaceable(times) => self.publisher.sink.failing_restarts = *times,
             Step::Forget => self.forget(),
-            Step::Gather => assert!(self.publisher.gather()),
+            Step::Gather => self.publisher.gather(),
             Step::Send => self.send(),
         }
         self.process_reports().await;
