@@ -21,9 +21,7 @@ fn main() -> ExitCode {
         Some(("tail", matches)) => values_of(loaded, "tail", source)
             .and_then(TailSettings::read)
             .map(|settings| cli::tail(matches, settings)),
-        _ => Fleet::read(loaded, &env)
-            .and_then(|fleet| fleet.choose(source))
-            .and_then(|fleet| cli::run(&matches, fleet)),
+        _ => Fleet::read(loaded, &env, source).and_then(|fleet| cli::run(&matches, fleet)),
     };
     ended.unwrap_or_else(|mistakes| {
         eprintln!("walpost: {mistakes}");
