@@ -34,6 +34,7 @@ use self::tail::{Filter, TailOptions};
 use crate::config::{Fleet, Settings, TailSettings};
 use crate::error::Error;
 use crate::kafka::consumer::TopicReader;
+use crate::kafka::refused_properties;
 use crate::registry;
 use crate::telemetry::{self, label};
 use ::settings::Mistakes;
@@ -54,8 +55,9 @@ const CLIENTS_TIMEOUT: Duration = Duration::from_millis(200);
 /// Runs the subcommand that was given and turns its outcome into an exit code.
 ///
 /// # Errors
-/// When it is of one source, there are several, and none is named.
+/// When it is of one source, there are several, and none is named; when librdkafka does not take a property.
 pub fn run(matches: &ArgMatches, fleet: Fleet) -> Result<ExitCode, Mistakes> {
+    let fleet = fleet.judged(|settings| refused_properties(&settings.kafka))?;
     telemetry::start(&fleet.process().log_level, fleet.process().log_json);
     let Some((name, matches)) = matches.subcommand() else { unreachable!("clap asks for a subcommand") };
     let of_one = match name {
@@ -292,15 +294,21 @@ fn with_remedy(settings: &Settings, error: Error) -> anyhow::Error {
 }
 
 /// Prints the topics. It is the one command that needs no database, so it has settings of its own.
-#[must_use]
-pub fn tail(matches: &ArgMatches, settings: TailSettings) -> ExitCode {
+///
+/// # Errors
+/// When librdkafka does not take a property.
+pub fn tail(matches: &ArgMatches, settings: TailSettings) -> Result<ExitCode, Mistakes> {
+    let refused = refused_properties(&settings.kafka);
+    if !refused.is_empty() {
+        return Err(Mistakes(refused));
+    }
     telemetry::start(&settings.log_level, settings.log_json);
     let runtime = match runtime_of_one_thread().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
+        Err(error) => return Ok(failed(&error.into())),
     };
     let outcome = runtime.block_on(follow(settings, matches));
-    ended(runtime, outcome)
+    Ok(ended(runtime, outcome))
 }
 
 async fn follow(settings: TailSettings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
