@@ -60,6 +60,12 @@ pub fn run(matches: &ArgMatches, fleet: Fleet) -> Result<ExitCode, Mistakes> {
     let fleet = fleet.judged(|settings| refused_properties(&settings.kafka))?;
     telemetry::start(&fleet.process().log_level, fleet.process().log_json);
     let Some((name, matches)) = matches.subcommand() else { unreachable!("clap asks for a subcommand") };
+    if name == "init"
+        && let Some(said) = of_a_slot_taken_over(matches)
+    {
+        // What another tool has done is known of one slot: where it is taken for done, rows are not published.
+        fleet.clone().only(&said)?;
+    }
     let of_one = match name {
         "run" | "init" | "check" | "status" => None,
         _ => Some(fleet.clone().only(name)?),
@@ -78,6 +84,17 @@ pub fn run(matches: &ArgMatches, fleet: Fleet) -> Result<ExitCode, Mistakes> {
         }
     });
     Ok(ended(runtime, outcome))
+}
+
+/// `init` with what it is told of a slot that another tool has used.
+fn of_a_slot_taken_over(matches: &ArgMatches) -> Option<String> {
+    let is_published = matches.get_one::<String>("rows-before").is_some_and(|rows| rows == "published");
+    let said = [
+        (is_published, "--rows-before published"),
+        (matches.get_flag("publication-is-older"), "--publication-is-older"),
+    ];
+    let said: Vec<_> = said.iter().filter(|(is_said, _)| *is_said).map(|(_, flag)| *flag).collect();
+    (!said.is_empty()).then(|| format!("init {}", said.join(" ")))
 }
 
 async fn of_all(name: &str, matches: &ArgMatches, fleet: Fleet) -> anyhow::Result<ExitCode> {
