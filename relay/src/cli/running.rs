@@ -114,15 +114,19 @@ pub(super) async fn run(fleet: Fleet, serving: Serving) -> anyhow::Result<ExitCo
 
 /// Of several sources each has its own connections.
 fn allow_open_files(sources: usize) {
-    let limit = files::allow_open();
-    let needed = FILES_OF_THE_PROCESS + FILES_OF_A_SOURCE * sources as u64;
-    if let Some(limit) = limit.filter(|limit| *limit < needed) {
+    if let Some((limit, needed)) = too_few_files(files::allow_open(), sources) {
         tracing::warn!(
             limit,
             needed,
             "the limit of open files is lower than what the sources need: raise it (LimitNOFILE= of systemd, ulimit -n)"
         );
     }
+}
+
+/// The limit of open files and what so many sources need, where that is more.
+fn too_few_files(limit: Option<u64>, sources: usize) -> Option<(u64, u64)> {
+    let needed = FILES_OF_THE_PROCESS + FILES_OF_A_SOURCE * sources as u64;
+    Some((limit.filter(|limit| *limit < needed)?, needed))
 }
 
 fn observed(settings: Settings) -> Observed {
@@ -581,6 +585,15 @@ mod tests {
         assert!(!have_started(&[several.to_vec(), vec![(Some("c"), State::Starting)]].concat()));
         assert!(!have_started(&[(None, retrying.clone())]) && !have_started(&[(Some("a"), retrying)]));
         assert!(have_started(&[(None, State::Standby { reason: "another".into() })]));
+    }
+
+    #[test]
+    fn a_limit_of_open_files_that_is_lower_than_what_the_sources_need_is_known() {
+        assert_eq!(too_few_files(Some(1024), 100), Some((1024, 1664)));
+        assert_eq!(
+            [too_few_files(Some(1024), 20), too_few_files(Some(1664), 100), too_few_files(None, 100)],
+            [None; 3]
+        );
     }
 
     #[test]
