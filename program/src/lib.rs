@@ -1,5 +1,6 @@
 //! What each program says of itself: which version it is, from which commit, and to systemd whether it runs.
 
+pub mod files;
 pub mod service;
 
 /// What `--version` prints behind the program's name: `0.2.0 (commit 4f0a20dcb1d8, 2026-11-26)`. All programs have the

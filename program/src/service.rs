@@ -19,8 +19,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// hangs no watchdog message is sent, and systemd starts the program anew after `WatchdogSec=`. What passes by itself, such as
 /// a server that is away, is no reason for that, and the messages go on.
 ///
-/// `look` says whether the program serves, and in a line how it is (`systemctl status` shows it). `READY=1` is sent when it
-/// serves for the first time. What else has to turn may be waited for in it.
+/// `look` says whether the program has started, and in a line how it is (`systemctl status` shows it). `READY=1` is sent when it
+/// has for the first time. What else has to turn may be waited for in it.
 pub async fn keep_telling<L: Future<Output = (bool, String)>>(mut look: impl FnMut() -> L) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
@@ -30,9 +30,9 @@ pub async fn keep_telling<L: Future<Output = (bool, String)>>(mut look: impl FnM
     let every = watchdog.map_or(LOOK, |allowed| LOOK.min(allowed / 3));
     let (mut was_ready, mut shown) = (false, String::new());
     loop {
-        let (serves, line) = look().await;
+        let (has_started, line) = look().await;
         let mut states = Vec::new();
-        if serves && !was_ready {
+        if has_started && !was_ready {
             states.push(NotifyState::Ready);
         }
         if line != shown {
@@ -43,7 +43,7 @@ pub async fn keep_telling<L: Future<Output = (bool, String)>>(mut look: impl FnM
         }
         // What was not taken is said again.
         if send(&states) {
-            was_ready |= serves;
+            was_ready |= has_started;
             shown = line;
         }
         tokio::time::sleep(every).await;

@@ -20,7 +20,18 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
     ("relay", &["retry", "config", "postgres", "replication", "kafka", "registry", "observe", "error"]),
     (
         "cli",
-        &["telemetry", "config", "postgres", "replication", "kafka", "registry", "observe", "error", "relay"],
+        &[
+            "retry",
+            "telemetry",
+            "config",
+            "postgres",
+            "replication",
+            "kafka",
+            "registry",
+            "observe",
+            "error",
+            "relay",
+        ],
     ),
 ];
 

@@ -20,10 +20,8 @@ fn main() -> ExitCode {
     let ended = match matches.subcommand() {
         Some(("tail", matches)) => values_of(loaded, "tail", source)
             .and_then(TailSettings::read)
-            .map(|settings| cli::tail(matches, settings)),
-        _ => Fleet::read(loaded, &env)
-            .and_then(|fleet| fleet.choose(source))
-            .and_then(|fleet| cli::run(&matches, fleet)),
+            .and_then(|settings| cli::tail(matches, settings)),
+        _ => Fleet::read(loaded, &env, source).and_then(|fleet| cli::run(&matches, fleet)),
     };
     ended.unwrap_or_else(|mistakes| {
         eprintln!("walpost: {mistakes}");

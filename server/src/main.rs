@@ -8,8 +8,7 @@ use logistic_package_api::cli::{self, NO_MIGRATE};
 use logistic_package_api::config::Settings;
 use logistic_package_api::serve::Server;
 use logistic_package_api::{shutdown, store, telemetry};
-use program::service;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use program::{files, service};
 
 /// Wrong usage or settings; clap uses the same.
 const EXIT_USAGE: u8 = 2;
@@ -61,7 +60,7 @@ fn run(matches: &ArgMatches, mut settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    allow_open_files();
+    files::allow_open();
     let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
     let server = tokio::select! {
         started = Server::start(settings) => started?,
@@ -90,15 +89,6 @@ async fn migrate(settings: Settings) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// As many open files as this process may have: each connection is one. The usual limit of 1,024 is less than the connections
-/// that the settings allow, and where it is reached not even a probe is let in.
-fn allow_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, current = limit.current, "the limit of open files cannot be raised");
-    }
 }
 
 /// Without the password, which nobody needs to see to know where the settings lead.

@@ -82,6 +82,7 @@ impl Table {
         }
         for map in self.maps {
             let flags = map_from_flags(map, self.env_prefix, matches, &mut values.mistakes);
+            values.keys_of_flags.insert(map.name, flags.iter().map(|(key, _)| key.clone()).collect());
             file.read_map(map, self.env_prefix, &env, flags, &mut values);
         }
         values.entries = entries::read(self, &file, &mut values.mistakes);
@@ -258,6 +259,12 @@ fn map_from_flags(
 pub(crate) struct Environment<'a>(&'a [(String, String)]);
 
 impl Environment<'_> {
+    /// What stands behind the prefix in the names of variables that have a value.
+    pub(crate) fn behind<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        let given = self.0.iter().filter(|(_, value)| !value.is_empty());
+        given.filter_map(move |(name, _)| name.strip_prefix(prefix))
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         self.0
             .iter()

@@ -3,9 +3,11 @@
 //! What a part says itself, in the file or in variables with its name (`PREFIX_SOURCE_ORDERS_TOPIC` for the part `orders`), wins
 //! over what is said above all of them, flags and environment included.
 
+use std::collections::BTreeMap;
+
 use toml::Value;
 
-use crate::load::{Environment, File, from_env, scalar};
+use crate::load::{Environment, File, from_env, map_env_prefix, scalar};
 use crate::{Parts, Table, Values, entries};
 
 /// Longer names would not fit into a line of a terminal.
@@ -27,6 +29,8 @@ pub struct Part {
     pub values: Values,
     /// The settings that it says itself.
     own: Vec<&'static str>,
+    /// The keys of maps that it says itself.
+    own_keys: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Part {
@@ -34,6 +38,23 @@ impl Part {
     #[must_use]
     pub fn says(&self, name: &str) -> bool {
         self.own.contains(&name)
+    }
+
+    /// The keys of a map that it says itself.
+    #[must_use]
+    pub fn keys(&self, map: &str) -> &[String] {
+        self.own_keys.get(map).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Flags that have no effect on this part, since it says the same itself: `--topic`, `--header trace`.
+    #[must_use]
+    pub fn idle_flags(&self, above: &Values) -> Vec<String> {
+        let settings = self.own.iter().filter(|name| above.from_flag(name)).map(|name| format!("--{name}"));
+        let keys = above.keys_of_flags.iter().flat_map(|(map, keys)| {
+            let own = keys.iter().filter(move |key| self.keys(map).contains(key));
+            own.map(move |key| format!("--{map} {key}"))
+        });
+        settings.chain(keys).collect()
     }
 
     /// Whether it has entries of the repeated table of its own.
@@ -69,7 +90,95 @@ pub(crate) fn read(table: &Table, file: &File, env: &Environment<'_>, above: &mu
         let file = File::of(own, place, table.maps);
         read.push(one(table, &parts, name, &file, env, above));
     }
+    note_idle_variables(table, &parts, env, &mut read, above);
     read
+}
+
+/// A variable of a part has an effect on that one part, or it is a mistake: of the part that it names, or, where none is named,
+/// above.
+fn note_idle_variables(
+    table: &Table,
+    parts: &Parts,
+    env: &Environment<'_>,
+    read: &mut [Part],
+    above: &mut Values,
+) {
+    let prefix = format!("{}_{}_", table.env_prefix, parts.section).to_uppercase();
+    for rest in env.behind(&prefix) {
+        let named = |part: &Part| rest.strip_prefix(&format!("{}_", variable(&part.name).to_uppercase()));
+        let of: Vec<_> = (0..read.len())
+            .filter(|at| named(&read[*at]).is_some_and(|own| takes(table, parts, own)))
+            .collect();
+        match of.as_slice() {
+            [_] => {}
+            [] => {
+                let named = read.iter().enumerate().filter_map(|(at, part)| Some((at, named(part)?)));
+                match named.min_by_key(|(_, own)| own.len()) {
+                    Some((at, own)) => {
+                        let said = format!("{prefix}{rest}: {}", no_setting(table, parts, own));
+                        read[at].values.mistake(said);
+                    }
+                    None => above.mistake(format!("{prefix}{rest}: {}", no_part(parts, rest, read))),
+                }
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|at| read[*at].name.clone()).collect();
+                let said = format!(
+                    "{prefix}{rest}: it may be a setting of each of {}: say it in the file, or rename one of them",
+                    names.join(", ")
+                );
+                several.iter().for_each(|at| read[*at].values.mistake(said.clone()));
+            }
+        }
+    }
+}
+
+/// Whether a part takes the variable, of which this is what stands behind its name.
+fn takes(table: &Table, parts: &Parts, own: &str) -> bool {
+    let mut settings = table.settings.iter().filter(|setting| !parts.once.contains(&setting.name));
+    let mut maps = table.maps.iter().filter(|map| map.from_env);
+    settings.any(|setting| {
+        let key = setting.key().to_uppercase();
+        own == key || (setting.secret && own.strip_suffix("_FILE") == Some(key.as_str()))
+    }) || maps.any(|map| {
+        let key = map_env_prefix(map, "");
+        own.len() >= key.len() && own.starts_with(&key[1..])
+    })
+}
+
+fn no_setting(table: &Table, parts: &Parts, own: &str) -> String {
+    let keys = || table.settings.iter().map(|setting| (setting, setting.key().to_uppercase()));
+    if let Some((setting, _)) = keys().find(|(_, key)| key == own) {
+        let variable = setting.env(table.env_prefix);
+        return format!("it is said once for all [[{}]]: {variable}", parts.section);
+    }
+    let known =
+        keys().filter(|(setting, _)| !parts.once.contains(&setting.name)).flat_map(|(setting, key)| {
+            let file = setting.secret.then(|| format!("{key}_FILE"));
+            std::iter::once(key).chain(file)
+        });
+    format!("`{}` is not a setting{}", own.to_lowercase(), nearest(own, known))
+}
+
+fn no_part(parts: &Parts, rest: &str, read: &[Part]) -> String {
+    let section = parts.section;
+    if read.is_empty() {
+        return format!("the settings have no [[{section}]]");
+    }
+    // What stands where a name would is as long as the name.
+    let names = read.iter().map(|part| variable(&part.name).to_uppercase());
+    let near = names.zip(read).min_by_key(|(name, _)| {
+        strsim::damerau_levenshtein(&rest.chars().take(name.chars().count()).collect::<String>(), name)
+    });
+    let near = near.map_or(String::new(), |(_, part)| format!("; nearest: {}", part.name));
+    format!("there is no such [[{section}]]{near}")
+}
+
+/// The nearest of what there is, where any is near.
+fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
+    let distances = known.map(|known| (strsim::damerau_levenshtein(name, &known), known));
+    let near = distances.min().filter(|(distance, _)| *distance <= name.chars().count().div_ceil(2).max(2));
+    near.map_or(String::new(), |(_, known)| format!("; nearest: {known}"))
 }
 
 fn one(
@@ -104,13 +213,16 @@ fn one(
     values.entries = entries::read(table, file, &mut values.mistakes);
     file.note_unknown_keys(table, &[table.repeated.map(|repeated| repeated.section)], &mut values.mistakes);
     let mut own: Vec<_> = values.typed.keys().copied().collect();
+    let maps = values.maps.iter().map(|(map, keys)| (*map, keys.keys().cloned().collect::<Vec<_>>()));
+    let tables = values.tables.iter().map(|(map, keys)| (*map, keys.keys().cloned().collect()));
+    let own_keys = maps.chain(tables).collect();
     if values.entries.is_empty() {
         values.entries.clone_from(&above.entries);
     } else {
         own.push(ENTRIES);
     }
     values.inherit(above);
-    Part { name, values, own }
+    Part { name, values, own, own_keys }
 }
 
 /// As it stands in the name of a variable, which has no hyphen.
@@ -279,6 +391,44 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
+    }
+
+    #[test]
+    fn a_variable_of_a_part_is_taken_by_one_part_or_is_a_mistake() {
+        let text = "[[source]]\nname = \"one\"\n[[source]]\nname = \"one-property\"\n";
+        let said = |name: &str, value: &str| {
+            let loaded = load("variables", text, &[], &[(name, value)]);
+            let parts = loaded.parts.into_iter().map(|part| part.values.finish());
+            std::iter::once(loaded.values.finish())
+                .chain(parts)
+                .find_map(Result::err)
+                .map(|said| said.to_string())
+        };
+        for name in ["APP_SOURCE_ONE_TOPIC", "APP_SOURCE_ONE_PROPERTY_LINGER_MS"] {
+            assert_eq!(said(name, "x"), None, "{name}");
+        }
+        for (name, part) in [
+            ("APP_SOURCE_ONE_PROPERTY_TOPIC", "each of one, one-property"),
+            ("APP_SOURCE_ONE_HTTP_ADDR", "said once for all [[source]]: APP_HTTP_ADDR"),
+            ("APP_SOURCE_ONE_TOPIK", "`topik` is not a setting; nearest: TOPIC"),
+            ("APP_SOURCE_ONE_DATABASE_URL_FIEL", "nearest: DATABASE_URL_FILE"),
+            ("APP_SOURCE_ONE_SLOT_FILE", "not a setting"),
+            ("APP_SOURCE_ONA_TOPIC", "there is no such [[source]]; nearest: one"),
+        ] {
+            let text = said(name, "x").unwrap_or_else(|| panic!("{name} is taken"));
+            assert!(text.contains(name) && text.contains(part), "{part}: {text}");
+            assert_eq!(said(name, ""), None, "an empty one counts as absent");
+        }
+        let none = load("none", "", &[], &[("APP_SOURCE_ONE_TOPIC", "x")]).values.finish();
+        assert!(none.unwrap_err().to_string().contains("have no [[source]]"));
+    }
+
+    #[test]
+    fn flags_that_a_part_takes_no_notice_of_are_known() {
+        let text = "[[source]]\nname = \"one\"\nslot = \"own\"\n[source.kafka.properties]\na = 1\n[source.create]\n\"x\" = { n = 1 }\n";
+        let flags = ["--slot=s", "--topic=t", "--property=a=2", "--property=b=2", "--create=x={ n = 2 }"];
+        let loaded = load("flags", text, &flags, &[]);
+        assert_eq!(loaded.parts[0].idle_flags(&loaded.values), ["--slot", "--create x", "--property a"]);
     }
 
     #[test]

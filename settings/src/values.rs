@@ -49,6 +49,8 @@ pub struct Values {
     pub(crate) typed: BTreeMap<&'static str, Typed>,
     pub(crate) maps: BTreeMap<&'static str, BTreeMap<String, String>>,
     pub(crate) tables: BTreeMap<&'static str, Tables>,
+    /// Of maps, the keys that the command line gives.
+    pub(crate) keys_of_flags: BTreeMap<&'static str, Vec<String>>,
     pub(crate) mistakes: Vec<String>,
     /// Of the table that may be repeated, what each entry says.
     pub(crate) entries: Vec<Entry>,

@@ -34,6 +34,7 @@ use self::tail::{Filter, TailOptions};
 use crate::config::{Fleet, Settings, TailSettings};
 use crate::error::Error;
 use crate::kafka::consumer::TopicReader;
+use crate::kafka::refused_properties;
 use crate::registry;
 use crate::telemetry::{self, label};
 use ::settings::Mistakes;
@@ -54,10 +55,17 @@ const CLIENTS_TIMEOUT: Duration = Duration::from_millis(200);
 /// Runs the subcommand that was given and turns its outcome into an exit code.
 ///
 /// # Errors
-/// When it is of one source, there are several, and none is named.
+/// When it is of one source, there are several, and none is named; when librdkafka does not take a property.
 pub fn run(matches: &ArgMatches, fleet: Fleet) -> Result<ExitCode, Mistakes> {
+    let fleet = fleet.judged(|settings| refused_properties(&settings.kafka))?;
     telemetry::start(&fleet.process().log_level, fleet.process().log_json);
     let Some((name, matches)) = matches.subcommand() else { unreachable!("clap asks for a subcommand") };
+    if name == "init"
+        && let Some(said) = of_a_slot_taken_over(matches)
+    {
+        // What another tool has done is known of one slot: where it is taken for done, rows are not published.
+        fleet.clone().only(&said)?;
+    }
     let of_one = match name {
         "run" | "init" | "check" | "status" => None,
         _ => Some(fleet.clone().only(name)?),
@@ -76,6 +84,17 @@ pub fn run(matches: &ArgMatches, fleet: Fleet) -> Result<ExitCode, Mistakes> {
         }
     });
     Ok(ended(runtime, outcome))
+}
+
+/// `init` with what it is told of a slot that another tool has used.
+fn of_a_slot_taken_over(matches: &ArgMatches) -> Option<String> {
+    let is_published = matches.get_one::<String>("rows-before").is_some_and(|rows| rows == "published");
+    let said = [
+        (is_published, "--rows-before published"),
+        (matches.get_flag("publication-is-older"), "--publication-is-older"),
+    ];
+    let said: Vec<_> = said.iter().filter(|(is_said, _)| *is_said).map(|(_, flag)| *flag).collect();
+    (!said.is_empty()).then(|| format!("init {}", said.join(" ")))
 }
 
 async fn of_all(name: &str, matches: &ArgMatches, fleet: Fleet) -> anyhow::Result<ExitCode> {
@@ -292,15 +311,21 @@ fn with_remedy(settings: &Settings, error: Error) -> anyhow::Error {
 }
 
 /// Prints the topics. It is the one command that needs no database, so it has settings of its own.
-#[must_use]
-pub fn tail(matches: &ArgMatches, settings: TailSettings) -> ExitCode {
+///
+/// # Errors
+/// When librdkafka does not take a property.
+pub fn tail(matches: &ArgMatches, settings: TailSettings) -> Result<ExitCode, Mistakes> {
+    let refused = refused_properties(&settings.kafka);
+    if !refused.is_empty() {
+        return Err(Mistakes(refused));
+    }
     telemetry::start(&settings.log_level, settings.log_json);
     let runtime = match runtime_of_one_thread().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
+        Err(error) => return Ok(failed(&error.into())),
     };
     let outcome = runtime.block_on(follow(settings, matches));
-    ended(runtime, outcome)
+    Ok(ended(runtime, outcome))
 }
 
 async fn follow(settings: TailSettings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

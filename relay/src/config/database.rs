@@ -25,6 +25,11 @@ impl fmt::Display for DatabaseSettings {
     }
 }
 
+/// Whether a connection string says itself where the server is.
+pub(super) fn names_host(text: &str) -> bool {
+    Words::parse(text).is_ok_and(|words| words.get("host").is_some_and(|host| !host.is_empty()))
+}
+
 impl DatabaseSettings {
     pub(super) fn read(
         values: &mut Values,

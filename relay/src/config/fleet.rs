@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use std::net::IpAddr;
+
+use conninfo::{Address, Place};
 use settings::{Loaded, Mistakes, Part, Values};
 
-use super::Settings;
+use super::database::names_host;
+use super::{Settings, TABLE, mapping};
 
 /// What one process follows: the settings of each source.
 #[derive(Debug, Clone)]
@@ -38,12 +42,13 @@ impl From<Settings> for Fleet {
 }
 
 impl Fleet {
-    /// Turns what was typed into what it means. `env` serves the libpq variables.
+    /// Turns what was typed into what it means: of the source that `--source` names alone, or of all. `env` serves the libpq
+    /// variables.
     ///
     /// # Errors
-    /// Every mistake of every source, together.
-    pub fn read(loaded: Loaded, env: &[(String, String)]) -> Result<Self, Mistakes> {
-        let Loaded { values, parts } = loaded;
+    /// Every mistake of every source that is read, and of what is said above, together; when there is no such source.
+    pub fn read(loaded: Loaded, env: &[(String, String)], chosen: Option<&str>) -> Result<Self, Mistakes> {
+        let Loaded { values, parts } = choose(loaded, chosen)?;
         if parts.is_empty() {
             return Settings::read(values, env).map(Self::from);
         }
@@ -61,19 +66,25 @@ impl Fleet {
         }
         wrong.extend(with_names(&own));
         wrong.extend(clashes(&sources));
-        if wrong.is_empty() { Ok(Self { sources, is_chosen: false }) } else { Err(Mistakes(wrong)) }
+        if wrong.is_empty() {
+            Ok(Self { sources, is_chosen: chosen.is_some() })
+        } else {
+            Err(Mistakes(wrong))
+        }
     }
 
-    /// The source that `--source` names, alone; all of them where it is not given.
+    /// Has another judge, who knows what the settings are for, say what is wrong with them.
     ///
     /// # Errors
-    /// When there is no such source.
-    pub fn choose(mut self, name: Option<&str>) -> Result<Self, Mistakes> {
-        let Some(name) = name else { return Ok(self) };
-        let known = self.names();
-        self.sources.retain(|settings| settings.name.as_deref() == Some(name));
-        self.is_chosen = true;
-        if self.sources.is_empty() { Err(no_such(name, &known)) } else { Ok(self) }
+    /// What is wrong with them.
+    pub fn judged(self, judge: impl Fn(&Settings) -> Vec<String>) -> Result<Self, Mistakes> {
+        let own = |settings: &Settings| (settings.name.clone().unwrap_or_default(), judge(settings));
+        let own: Vec<_> = self.sources.iter().map(own).collect();
+        let wrong = match own.as_slice() {
+            [(name, mistakes)] if name.is_empty() => mistakes.clone(),
+            named => with_names(named),
+        };
+        if wrong.is_empty() { Ok(self) } else { Err(Mistakes(wrong)) }
     }
 
     /// The one source, for a command that is of one.
@@ -122,21 +133,36 @@ impl Fleet {
 /// # Errors
 /// When there is no such source, or there are several and none is named.
 pub fn values_of(loaded: Loaded, command: &str, name: Option<&str>) -> Result<Values, Mistakes> {
-    let Loaded { values, mut parts } = loaded;
-    let known: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
-    if let Some(name) = name {
-        parts.retain(|part| part.name == name);
-        if parts.is_empty() {
-            return Err(no_such(name, &known));
-        }
-    }
-    let Some(part) = parts.pop() else { return Ok(values) };
+    let Loaded { values, mut parts } = choose(loaded, name)?;
+    let known = names(&parts);
+    let Some(mut part) = parts.pop() else { return Ok(values) };
     if !parts.is_empty() {
         return Err(needs_one(command, &known));
     }
+    refuse_what_outboxes_above_say(&mut part);
     let mut own = part.values;
     own.note(values);
     Ok(own)
+}
+
+/// What was typed of the source that `--source` names, where it is given, and above. What is wrong with others is none of its mistakes, and a flag
+/// that has no effect on it is one.
+fn choose(loaded: Loaded, name: Option<&str>) -> Result<Loaded, Mistakes> {
+    let Some(name) = name else { return Ok(loaded) };
+    let Loaded { mut values, mut parts } = loaded;
+    let known = names(&parts);
+    parts.retain(|part| part.name == name);
+    let Some(part) = parts.first() else { return Err(no_such(name, &known)) };
+    for flag in part.idle_flags(&values) {
+        values.mistake(format!(
+            "{flag}: the source {name} says it itself, which wins over flags: say it there, or leave the flag away"
+        ));
+    }
+    Ok(Loaded { values, parts })
+}
+
+fn names(parts: &[Part]) -> Vec<String> {
+    parts.iter().map(|part| part.name.clone()).collect()
 }
 
 fn no_such(name: &str, known: &[String]) -> Mistakes {
@@ -154,14 +180,7 @@ fn needs_one(command: &str, known: &[String]) -> Mistakes {
 }
 
 fn read_part(mut part: Part, env: &[(String, String)]) -> Result<Settings, Mistakes> {
-    if !part.has_entries()
-        && !part.values.entries().is_empty()
-        && let Some(name) = ["table", "messages"].into_iter().find(|name| part.says(name))
-    {
-        part.values.mistake(format!(
-            "{name}: the outboxes are those of [[outbox]] above: say what differs in a [[source.outbox]] of its own"
-        ));
-    }
+    refuse_what_outboxes_above_say(&mut part);
     if part.says("database-url")
         && !part.says("monitor-database-url")
         && part.values.text("monitor-database-url").is_some()
@@ -170,8 +189,42 @@ fn read_part(mut part: Part, env: &[(String, String)]) -> Result<Settings, Mista
             "monitor-database-url is said above, of another database than this source's: say it in each source, or nowhere",
         );
     }
-    let settings = Settings::read(part.values, env)?;
+    // It is the address of another server: which one is meant is said by the host.
+    let is_elsewhere =
+        part.says("database-url") && part.values.text("database-url").is_some_and(|url| names_host(&url));
+    let env: Vec<_> =
+        env.iter().filter(|(name, _)| !(is_elsewhere && name == "PGHOSTADDR")).cloned().collect();
+    let settings = Settings::read(part.values, &env)?;
     Ok(Settings { name: Some(part.name), ..settings })
+}
+
+/// An `[[outbox]]` above is nearer to the outbox than the source is, so what both say would be as it is above.
+fn refuse_what_outboxes_above_say(part: &mut Part) {
+    if part.has_entries() || part.values.entries().is_empty() {
+        return;
+    }
+    if let Some(name) = ["table", "messages"].into_iter().find(|name| part.says(name)) {
+        part.values.mistake(format!(
+            "{name}: the outboxes are those of [[outbox]] above: say what differs in a [[source.outbox]] of its own"
+        ));
+    }
+    let (own, above) = (&*part, &mapping::own(&part.values));
+    let (settings, maps) =
+        TABLE.repeated.map_or_else(Default::default, |repeated| (repeated.settings, repeated.maps));
+    let settings = settings.iter().filter(|name| !["table", "messages"].contains(*name));
+    let settings = settings
+        .filter(|name| own.says(name) && above.iter().any(|entry| entry.text(name).is_some()))
+        .map(|name| (*name).to_owned());
+    let keys = maps.iter().flat_map(|map| {
+        let given = own.keys(map).iter();
+        let given = given.filter(move |key| above.iter().any(|entry| entry.map(map).contains_key(*key)));
+        given.map(move |key| format!("{map} {key}"))
+    });
+    for name in settings.chain(keys).collect::<Vec<_>>() {
+        part.values.mistake(format!(
+            "{name}: an [[outbox]] above, or its preset, says it too, and would win: say it in a [[source.outbox]] of its own"
+        ));
+    }
 }
 
 /// The mistakes of each source with its name; what is wrong with all of them is wrong above them, and told once.
@@ -228,14 +281,43 @@ fn shown(settings: &Settings) -> &str {
 }
 
 fn on_one_server(one: &Settings, other: &Settings) -> bool {
-    let addresses = |settings: &Settings| {
-        settings.database.conninfo.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    let addresses = |settings: &Settings| settings.database.conninfo.addresses.clone();
+    let other = addresses(other);
+    addresses(one).iter().any(|address| other.iter().any(|other| are_one(address, other)))
+}
+
+/// Whether two addresses lead to one server, as far as their texts tell. Where both have a `hostaddr`, that alone counts.
+fn are_one(one: &Address, other: &Address) -> bool {
+    let names = |address: &Address| match &address.place {
+        Place::Tcp { host, addr } => (plain_host(host), addr.map(|addr| plain_host(&addr.to_string()))),
+        Place::Socket(folder) => (folder.display().to_string(), None),
     };
-    has_common(addresses(one), addresses(other))
+    let ((host, addr), (other_host, other_addr)) = (names(one), names(other));
+    one.port == other.port
+        && match (addr, other_addr) {
+            (Some(addr), Some(other)) => addr == other,
+            (addr, other) => host == other_host || addr.as_ref() == Some(&other_host) || other == Some(host),
+        }
+}
+
+/// A host in one spelling: lower case, without the dot of a full name, addresses as they are usually written, and one name for
+/// this machine.
+fn plain_host(host: &str) -> String {
+    let host = host.trim().trim_end_matches('.').to_lowercase();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    let host =
+        host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), |addr| addr.to_canonical().to_string());
+    if matches!(host.as_str(), "127.0.0.1" | "::1") { "localhost".to_owned() } else { host }
 }
 
 fn brokers(settings: &Settings) -> Vec<String> {
-    settings.kafka.brokers.split(',').map(|broker| broker.trim().to_owned()).collect()
+    let plain = |broker: &str| {
+        // The protocol before a broker is known elsewhere.
+        let broker = broker.rsplit_once("://").map_or(broker, |(_, broker)| broker);
+        let (host, port) = broker.rsplit_once(':').unwrap_or((broker, ""));
+        format!("{}:{}", plain_host(host), port.trim())
+    };
+    settings.kafka.brokers.split(',').map(plain).collect()
 }
 
 fn has_common(one: Vec<String>, other: Vec<String>) -> bool {
@@ -259,7 +341,12 @@ mod tests {
     }
 
     fn read(name: &str, text: &str, args: &[&str]) -> Result<Fleet, String> {
-        Fleet::read(load(name, text, args), &[]).map_err(|mistakes| mistakes.to_string())
+        Fleet::read(load(name, text, args), &[], None).map_err(|mistakes| mistakes.to_string())
+    }
+
+    fn read_one(source: &str, text: &str, args: &[&str]) -> Result<Fleet, String> {
+        Fleet::read(load(&format!("one-{source}"), text, args), &[], Some(source))
+            .map_err(|mistakes| mistakes.to_string())
     }
 
     const TWO: &str = "topic = \"events\"\n\
@@ -285,7 +372,7 @@ mod tests {
     fn without_any_source_there_is_one_without_a_name() {
         let fleet = read("none", "topic = \"t\"\n", &["--database-url=postgres://me@db/shop"]).unwrap();
         assert!(!fleet.is_listed() && fleet.sources().len() == 1);
-        let mistakes = fleet.choose(Some("x")).unwrap_err().to_string();
+        let mistakes = read_one("x", "topic = \"t\"\n", &[]).unwrap_err();
         assert!(mistakes.contains("no [[source]]"), "{mistakes}");
     }
 
@@ -343,6 +430,107 @@ mod tests {
     }
 
     #[test]
+    fn what_a_source_and_an_outbox_above_both_say_is_refused() {
+        let above = "[headers]\nfar = \"1\"\n[[outbox]]\ntable = \"a.outbox\"\ntopic = \"a\"\n[outbox.headers]\nnear = \"2\"\n\
+                     [[outbox]]\npreset = \"debezium\"\n[[source]]";
+        let with = |own: &str| format!("{}{own}", TWO.replacen("[[source]]", above, 1));
+        for (own, named) in [
+            ("topic = \"bills\"\n", "topic"),
+            ("[source.headers]\nnear = \"3\"\n", "header near"),
+            ("[source.headers]\nid = \"{id}\"\n", "header id"),
+            ("preset = \"cap\"\n", "preset"),
+            ("key = \"{id}\"\n", "key"),
+        ] {
+            let said = read("said-twice", &with(own), &[]).unwrap_err();
+            let start = format!("source billing: {named}: an [[outbox]] above, or its preset, says it too");
+            assert!(said.contains(&start) && said.contains("[[source.outbox]]"), "{start}: {said}");
+        }
+        read("said-once", &with("[source.headers]\nfar = \"3\"\nother = \"4\"\n"), &[]).unwrap();
+        let own = "topic = \"bills\"\n[[source.outbox]]\ntable = \"b.outbox\"\n";
+        let fleet = read("own-outbox", &with(own), &[]).unwrap();
+        assert_eq!(fleet.sources()[1].kafka.topics, ["bills"]);
+        let tail = values_of(load("tail", &with("topic = \"bills\"\n"), &[]), "tail", Some("billing"));
+        assert!(tail.unwrap().finish().unwrap_err().to_string().contains("topic: an [[outbox]] above"));
+    }
+
+    #[test]
+    fn with_one_source_chosen_what_is_wrong_with_another_is_no_mistake_and_an_idle_flag_is() {
+        let text = format!("{TWO}tabel = \"x\"\nwindow_records = 0\ntopic = \"bills\"\n");
+        read("other-wrong", &text, &[]).unwrap_err();
+        read_one("orders", &text, &["--topic=t"]).unwrap();
+        let said = read_one("billing", &text, &["--topic=t"]).unwrap_err();
+        for part in ["source billing: [[source]] 2 of ", "--topic: the source billing says it itself"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let said = read_one("orders", &format!("windowrecords = 1\n{TWO}"), &[]).unwrap_err();
+        assert!(said.contains("`windowrecords` is not a setting"), "what is wrong above is: {said}");
+    }
+
+    #[test]
+    fn servers_are_told_apart_by_what_they_are_and_not_by_how_they_are_spelled() {
+        let both = |one: &str, other: &str| {
+            let text =
+                TWO.replace("me@one/", &format!("me@{one}/")).replace("me@two/", &format!("me@{other}/"));
+            read("spelled", &text, &[]).map(drop)
+        };
+        for (one, other) in [
+            ("DB.shop.", "db.shop"),
+            ("localhost", "127.0.0.1"),
+            ("[::1]:5432", "localhost"),
+            ("db,standby", "Standby"),
+            ("x:5432", "x"),
+        ] {
+            let said = both(one, other).unwrap_err();
+            assert!(said.contains("both have the slot"), "{one} {other}: {said}");
+        }
+        both("localhost:5432", "127.0.0.1:5433").unwrap();
+        both("10.0.0.1", "10.0.0.2").unwrap();
+        let by_address = |one: &str, other: &str| {
+            let text = TWO
+                .replace("postgres://me@one/orders", &format!("user=me dbname=a {one}"))
+                .replace("postgres://me@two/billing", &format!("user=me dbname=b {other}"));
+            read("addresses", &text, &[]).map(drop)
+        };
+        by_address("host=db hostaddr=10.0.0.1", "host=10.0.0.1").unwrap_err();
+        by_address("host=db hostaddr=10.0.0.1", "host=other hostaddr=10.0.0.1").unwrap_err();
+        by_address("host=db hostaddr=10.0.0.1", "host=db hostaddr=10.0.0.2").unwrap();
+        let brokers =
+            format!("kafka_brokers = \"Kafka-0:9092\"\n{TWO}kafka_brokers = \"SSL://kafka-0.:9092, k:1\"\n");
+        let said = read("brokers", &brokers, &["--delivery=exactly-once"]).unwrap_err();
+        assert!(said.contains("for their position"), "{said}");
+    }
+
+    #[test]
+    fn a_source_that_names_a_host_is_not_led_to_another_by_a_variable() {
+        let env = [("PGHOSTADDR".to_owned(), "10.0.0.9".to_owned())];
+        let read = |name: &str, text: &str| Fleet::read(load(name, text, &[]), &env, None).unwrap();
+        let address =
+            |fleet: &Fleet, at: usize| match &fleet.sources()[at].database.conninfo.addresses[0].place {
+                Place::Tcp { addr, .. } => addr.map(|addr| addr.to_string()),
+                Place::Socket(_) => None,
+            };
+        let text = TWO.replace("@two/", "@/") + "slot = \"own\"\n";
+        let fleet = read("hostaddr", &text);
+        assert_eq!((address(&fleet, 0), address(&fleet, 1)), (None, Some("10.0.0.9".to_owned())));
+        let alone = read("hostaddr-alone", "database_url = \"postgres://me@one/orders\"\n");
+        assert_eq!(address(&alone, 0).as_deref(), Some("10.0.0.9"), "as libpq has it");
+    }
+
+    #[test]
+    fn another_judge_speaks_of_each_source_by_name_and_of_all_at_once() {
+        let fleet = |name: &str, text: &str| read(name, text, &["--topic=t"]).unwrap();
+        let of = |settings: &Settings| match settings.database.conninfo.database.as_str() {
+            "orders" => vec!["both".to_owned(), "one".to_owned()],
+            _ => vec!["both".to_owned()],
+        };
+        let said = fleet("judged", TWO).judged(of).unwrap_err();
+        assert_eq!(said.0, ["both", "source orders: one"]);
+        let alone = fleet("judged-alone", "database_url = \"postgres://me@one/orders\"\n");
+        assert_eq!(alone.clone().judged(of).unwrap_err().0, ["both", "one"]);
+        alone.judged(|_| Vec::new()).unwrap();
+    }
+
+    #[test]
     fn nobody_is_asked_of_a_database_how_another_is() {
         let url = "monitor_database_url = \"postgres://monitor@one/orders\"\n";
         let said = read("monitor", &format!("{url}{TWO}"), &[]).unwrap_err();
@@ -367,9 +555,10 @@ mod tests {
         let fleet = || read("choose", TWO, &[]).unwrap();
         let said = fleet().only("recover").unwrap_err().to_string();
         assert!(said.contains("`walpost recover`") && said.ends_with("--source: orders, billing"), "{said}");
-        let chosen = fleet().choose(Some("billing")).unwrap().only("recover").unwrap();
-        assert_eq!(chosen.name.as_deref(), Some("billing"));
-        let said = fleet().choose(Some("bills")).unwrap_err().to_string();
+        let chosen = read_one("billing", TWO, &[]).unwrap();
+        assert!(!chosen.is_listed());
+        assert_eq!(chosen.only("recover").unwrap().name.as_deref(), Some("billing"));
+        let said = read_one("bills", TWO, &[]).unwrap_err();
         assert!(said.contains("`bills`") && said.contains("orders, billing"), "{said}");
         let of = |name| values_of(load("values", TWO, &[]), "tail", name);
         assert_eq!(

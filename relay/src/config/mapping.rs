@@ -26,6 +26,15 @@ pub(super) fn read_preset(values: &mut Values) -> Option<&'static Preset> {
     Some(preset)
 }
 
+/// What the entries of `[[outbox]]` say themselves, each with its preset.
+pub(super) fn own(values: &Values) -> Vec<Values> {
+    let mut entries = values.entries();
+    for entry in &mut entries {
+        read_preset(entry);
+    }
+    entries
+}
+
 /// The entries of `[[outbox]]`, each with what it leaves out from above, and whether a preset is beneath it.
 pub(super) fn entries(values: &Values) -> Vec<(Values, bool)> {
     let mut entries = Vec::new();

@@ -190,9 +190,69 @@ pub(super) fn unusable(error: &KafkaError) -> SinkError {
     })
 }
 
+/// This one loads what it names when it is set.
+const LOADED_WHEN_SET: &str = "plugin.library.paths";
+
+/// What librdkafka does not take: names that it does not know, and values that are none of theirs. Each is set by itself, by which
+/// nothing is read or connected: files that are named are looked for by a client.
+#[must_use]
+pub fn refused_properties(kafka: &KafkaSettings) -> Vec<String> {
+    let refused = |(name, value): (&String, &String)| {
+        let mut config = ClientConfig::new();
+        let error = config.set(name, value).create_native_config().err()?;
+        let reason = match &error {
+            KafkaError::ClientConfig(_, reason, _, _) => reason.trim_end(),
+            _ => "librdkafka does not take it",
+        };
+        Some(format!("kafka property `{name}`: {reason}"))
+    };
+    kafka.properties.iter().filter(|(name, _)| *name != LOADED_WHEN_SET).filter_map(refused).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn with(properties: &[(&str, &str)]) -> KafkaSettings {
+        KafkaSettings {
+            brokers: "b:1".into(),
+            topics: Vec::new(),
+            dead_letter_topic: None,
+            missing: crate::config::MissingTopics::default(),
+            properties: properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            sign_in: None,
+            peer_timeout: Duration::from_secs(1),
+            late_after: None,
+            position_topic: None,
+        }
+    }
+
+    #[test]
+    fn a_property_is_judged_by_name_and_value_and_no_file_is_looked_for() {
+        let good = [
+            ("linger.ms", "5"),
+            ("compression.codec", "zstd"),
+            ("ssl.ca.location", "/no/such/file.pem"),
+            ("ssl.keystore.location", "/no/such/file.p12"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.password", "hunter2"),
+            ("fetch.min.bytes", "1"),
+            (LOADED_WHEN_SET, "no-such-library"),
+        ];
+        assert_eq!(refused_properties(&with(&good)), [""; 0]);
+        for (name, value, part) in [
+            ("linger.mss", "5", "No such configuration property"),
+            ("sasl.pasword", "hunter2", "No such configuration property"),
+            ("linger.ms", "soon", "Invalid value"),
+            ("batch.size", "-1", "outside allowed range"),
+            ("compression.type", "zip", "Invalid value"),
+            ("socket.keepalive.enable", "perhaps", "true or false"),
+        ] {
+            let said = refused_properties(&with(&[(name, value), ("linger.ms.", "1")])).join("\n");
+            assert!(said.contains(&format!("kafka property `{name}`: ")) && said.contains(part), "{said}");
+            assert!(said.contains("`linger.ms.`") && !said.contains("hunter2"), "{said}");
+        }
+    }
 
     #[test]
     fn every_property_that_says_how_to_connect_is_passed_on_and_no_producers_is() {

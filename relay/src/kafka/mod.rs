@@ -62,6 +62,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use asking::{Asker, Question, Refresh, is_missing, probe, probed};
+pub use clients::refused_properties;
 use clients::{group, halve_batches, producer_config, statistics_interval, transaction_timeout, unusable};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
 use lanes::{from_opaque, opaque};

@@ -10,6 +10,7 @@ use harness::{Browser, Proxy, Relay, RelayProcess, Topic, wait_until};
 use serde_json::Value;
 
 use crate::case::{Case, SOON};
+use crate::systemd::Systemd;
 
 /// The sources of one process, and how that is to run.
 struct Fleet {
@@ -327,7 +328,7 @@ async fn it_exits_on_a_halt_when_each_of_them_has_halted() -> Result<()> {
 async fn mistakes_of_all_sources_are_told_at_once() -> Result<()> {
     let fleet = Fleet::of(&["orders", "billing"]).await?;
     let fleet = fleet.with_own("orders", "tabel = \"x\"\n")?.with_own("billing", "window_records = 0\n")?;
-    for arguments in [&["run"][..], &["check", "--source=orders"], &["status"]] {
+    for arguments in [&["run"][..], &["check"], &["status"]] {
         let ended = fleet.relay.command(arguments).await?;
         ensure!(ended.code() == 2, "{}", ended.stderr);
         for part in [
@@ -338,6 +339,93 @@ async fn mistakes_of_all_sources_are_told_at_once() -> Result<()> {
             ensure!(ended.stderr.contains(part), "{arguments:?}: {part}: {}", ended.stderr);
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mistake_in_one_source_does_not_stop_a_command_for_another() -> Result<()> {
+    let fleet = Fleet::of(&["orders", "billing"]).await?;
+    fleet.relay.init().await?;
+    let fleet = fleet.with_own("billing", "window_records = 0\n")?;
+    let relay = fleet.relay.clone().env("WALPOST_SOURCE_BILLING_DATABASE_URL_FILE", "/no/such/file");
+    relay.command(&["check", "--source=orders"]).await?.success()?;
+    relay.command(&["recover", "--source=orders", "--dry-run"]).await?.success()?;
+    for arguments in [&["check"][..], &["check", "--source=billing"]] {
+        let ended = relay.command(arguments).await?;
+        ensure!(ended.code() == 2 && ended.stderr.contains("/no/such/file"), "{}", ended.stderr);
+    }
+    let idle = relay.command(&["check", "--source=orders", "--slot=another"]).await?;
+    ensure!(
+        idle.code() == 2 && idle.stderr.contains("--slot: the source orders says it itself"),
+        "{}",
+        idle.stderr
+    );
+    let unknown = relay.env("WALPOST_SOURCE_ORDERS_SLTO", "x").command(&["check", "--source=orders"]).await?;
+    ensure!(unknown.code() == 2 && unknown.stderr.contains("nearest: SLOT"), "{}", unknown.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kafka_property_that_is_misspelt_in_a_source_is_a_mistake_at_once() -> Result<()> {
+    let fleet = Fleet::of(&["orders", "billing"]).await?;
+    let fleet = fleet.with_own("billing", "[source.kafka.properties]\n\"linger.mss\" = \"5\"\n")?;
+    let ended = fleet.relay.command(&["run"]).await?;
+    ensure!(
+        ended.code() == 2 && ended.stderr.contains("source billing: kafka property `linger.mss`: No such"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_another_tool_has_published_is_said_of_one_source() -> Result<()> {
+    let fleet = Fleet::of(&["orders", "billing"]).await?;
+    for flags in [&["--rows-before=published"][..], &["--publication-is-older"]] {
+        let refused = fleet.relay.command(&[&["init"], flags].concat()).await?;
+        ensure!(
+            refused.code() == 2 && refused.stderr.contains("--source: orders, billing"),
+            "{flags:?}: {}",
+            refused.stderr
+        );
+    }
+    fleet.relay.command(&["init", "--rows-before=unpublished"]).await?.success().map(drop)
+}
+
+#[tokio::test]
+async fn systemd_hears_that_all_have_started_though_one_waits_for_its_database() -> Result<()> {
+    let fleet = Fleet::of(&["orders", "billing"]).await?;
+    fleet.relay.init().await?;
+    let fleet = fleet.with_url("billing", "postgres://nobody@127.0.0.1:9/nowhere".to_owned())?;
+    let systemd = Systemd::listen(fleet.case("orders"))?;
+    let process = fleet.relay.clone().env("NOTIFY_SOCKET", systemd.path.as_os_str()).run()?;
+    systemd.hear("READY=1").await.with_context(|| process.log_tail())?;
+    is(&process, "billing", "retrying").await?;
+    is(&process, "orders", "streaming").await?;
+    ensure!(process.get("/healthy").await?.status == 503, "it names the one that is not");
+    Ok(())
+}
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_process_may_have() -> Result<()> {
+    let open_files = |process: u32| -> Result<(u64, u64)> {
+        let limits = std::fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let line =
+            limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("its limits")?;
+        let mut limits = line.split_whitespace().map(str::parse);
+        Ok((limits.next().context("the soft one")??, limits.next().context("the hard one")??))
+    };
+    let fleet = Fleet::of(&["orders"]).await?;
+    fleet.relay.init().await?;
+    // What it starts with is this process's: one file less than it may have.
+    let own = std::process::id();
+    let (_, most) = open_files(own)?;
+    let mut lower = std::process::Command::new("prlimit");
+    lower.arg(format!("--pid={own}")).arg(format!("--nofile={}:{most}", most - 1));
+    ensure!(lower.status()?.success());
+    let process = fleet.relay.run()?;
+    is(&process, "orders", "streaming").await?;
+    ensure!(open_files(process.id())? == (most, most) && open_files(own)? == (most - 1, most));
     Ok(())
 }
 

@@ -11,13 +11,13 @@ use crate::case::{Case, SOON};
 const WATCHDOG: Duration = Duration::from_millis(900);
 
 /// Where systemd listens to a service of `Type=notify`.
-struct Systemd {
+pub(crate) struct Systemd {
     socket: UnixDatagram,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Systemd {
-    fn listen(case: &Case) -> Result<Self> {
+    pub(crate) fn listen(case: &Case) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("{}.notify", case.database.name()));
         let socket = UnixDatagram::bind(&path).context("a socket in /tmp")?;
         Ok(Self { socket, path })
@@ -30,7 +30,7 @@ impl Systemd {
     }
 
     /// All that is said up to the message in which `line` is, and that one.
-    async fn hear(&self, line: &str) -> Result<Vec<String>> {
+    pub(crate) async fn hear(&self, line: &str) -> Result<Vec<String>> {
         let hearing = async {
             let mut heard = Vec::new();
             loop {
