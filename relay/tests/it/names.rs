@@ -64,6 +64,21 @@ async fn a_column_renamed_under_load_with_both_names_set_before_halts_nothing() 
     relay.expect_running()
 }
 
+/// A look at the table and one at the publication are two questions, and the name is another by the second.
+#[tokio::test]
+async fn a_column_renamed_between_two_questions_is_not_taken_for_one_that_is_filtered() -> Result<()> {
+    let case = odd().await?.renamed("package_id", "parcel_id").with("WALPOST_WATCH_INTERVAL_MS", "100");
+    let mut relay = case.relay.init_and_run().await?;
+    let client = case.client().await?;
+    for _ in 0..400 {
+        client.batch_execute(&format!("{RENAME}; {INSERT_NEW} (1, 'Created')")).await?;
+        client.batch_execute(&format!("{RENAME_BACK}; {INSERT} (1, 'Created')")).await?;
+    }
+    ensure!(keys(&case, 800).await?.len() == 800, "{}", relay.log_tail());
+    relay.ready().await?;
+    relay.expect_running()
+}
+
 /// The id as well, by which the cleaner goes.
 #[tokio::test]
 async fn a_column_that_the_cleaner_goes_by_may_be_renamed_too() -> Result<()> {

@@ -136,11 +136,13 @@ pub async fn check_publication(
     let sql = match session.version() >= SETS_OF_TABLES {
         true => {
             "select jsonb_build_object('rowfilter', pg_get_expr(t.qual, t.relid), 'attnames', (select jsonb_agg(a.attname) \
-             from pg_attribute a where a.attrelid = t.relid and a.attnum = any(t.attrs))) \
+             from pg_attribute a where a.attrelid = t.relid and a.attnum = any(t.attrs)), 'columns', (select jsonb_agg(a.attname) \
+             from pg_attribute a where a.attrelid = t.relid and a.attnum > 0)) \
              from pg_get_publication_tables(variadic array[$1::text]) t where t.relid = $2"
         }
         false => {
-            "select to_jsonb(t) from pg_publication_tables t, pg_class c join pg_namespace n \
+            "select to_jsonb(t) || jsonb_build_object('columns', (select jsonb_agg(a.attname) from pg_attribute a \
+             where a.attrelid = c.oid and a.attnum > 0)) from pg_publication_tables t, pg_class c join pg_namespace n \
              on n.oid = c.relnamespace where pubname = $1 and schemaname = n.nspname and tablename = c.relname \
              and c.oid = $2"
         }
@@ -222,9 +224,15 @@ async fn check_rows_and_columns(
         }
         (None, Some(_)) => return Err(filters("no rows, though the setting where says so,".into()).into()),
     }
-    let published = row.get("attnames").and_then(Value::as_array).map(Vec::as_slice);
-    let is_published =
-        |name: &str| published.is_none_or(|names| names.iter().any(|known| known.as_str() == Some(name)));
+    let names = |what: &str| row.get(what).and_then(Value::as_array).map(Vec::as_slice);
+    let has = |names: &[Value], name: &str| names.iter().any(|known| known.as_str() == Some(name));
+    let (published, columns) = (names("attnames"), names("columns"));
+    // A column that was renamed since the table was described has another name here. That is no filter, and whoever looks
+    // next describes the table as it is by then.
+    let is_published = |name: &str| {
+        published.is_none_or(|published| has(published, name))
+            || columns.is_some_and(|columns| !has(columns, name))
+    };
     let needed: Vec<_> = source.table.needed(outbox).collect();
     let left_out = needed.iter().find(|name| !is_published(name));
     let tells_generated = session.version() >= TELLS_GENERATED;
