@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::source::{self, Shown};
 use super::stream::Channel;
-use super::{answer, html, numbers, script, style};
+use super::{answer, common, html, numbers, script};
 use crate::observe::metrics;
 use crate::observe::snapshot::{SlotView, Snapshot, WindowFacts};
 use crate::observe::state::State;
@@ -43,15 +43,10 @@ pub(super) fn routes(shown: Vec<Shown>, channel: Channel) -> Router {
 }
 
 fn own_routes(all: All) -> Router {
-    Router::new()
+    common("")
         .route("/", get(|| async { html(include_str!("fleet.html")) }))
-        .route("/page.css", get(|| async { style() }))
         .route("/fleet.js", get(|| async { script(include_str!("fleet.js")) }))
-        .route("/live.js", get(|| async { script(include_str!("live.js")) }))
-        .route("/judge.js", get(|| async { script(include_str!("judge.js")) }))
-        .route("/words.js", get(|| async { script(include_str!("words.js")) }))
         .route("/events", get(events))
-        .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/healthy", get(healthy))
         .route("/status", get(status))

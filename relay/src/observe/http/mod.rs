@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use socket2::{Domain, Socket, Type};
@@ -143,6 +144,17 @@ fn router(mut shown: Vec<Shown>, channel: Channel) -> Router {
             fleet::routes(shown, channel)
         }
     }
+}
+
+/// What every page loads, and what every folder of pages answers alike, beneath `prefix`.
+fn common<S: Clone + Send + Sync + 'static>(prefix: &str) -> Router<S> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new()
+        .route(&at("/page.css"), get(|| async { style() }))
+        .route(&at("/live.js"), get(|| async { script(include_str!("live.js")) }))
+        .route(&at("/judge.js"), get(|| async { script(include_str!("judge.js")) }))
+        .route(&at("/words.js"), get(|| async { script(include_str!("words.js")) }))
+        .route(&at("/live"), get(|| async { "live\n" }))
 }
 
 fn script(text: &'static str) -> Response {

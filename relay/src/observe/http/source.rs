@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::stream::Streams;
-use super::{answer, html, numbers, script, style};
+use super::{answer, common, html, numbers, script};
 use crate::observe::board::Vitals;
 use crate::observe::metrics::Labelled;
 use crate::observe::snapshot::{Places, Snapshot};
@@ -34,16 +34,11 @@ impl Shown {
 /// Everything of it, beneath `prefix`.
 pub(super) fn routes(prefix: &str, shown: Shown) -> Router {
     let at = |path: &str| format!("{prefix}{path}");
-    Router::new()
+    common(prefix)
         .route(&at("/"), get(|| async { html(include_str!("page.html")) }))
-        .route(&at("/page.css"), get(|| async { style() }))
         .route(&at("/page.js"), get(|| async { script(include_str!("page.js")) }))
-        .route(&at("/live.js"), get(|| async { script(include_str!("live.js")) }))
-        .route(&at("/judge.js"), get(|| async { script(include_str!("judge.js")) }))
         .route(&at("/plots.js"), get(|| async { script(include_str!("plots.js")) }))
-        .route(&at("/words.js"), get(|| async { script(include_str!("words.js")) }))
         .route(&at("/events"), get(events))
-        .route(&at("/live"), get(|| async { "live\n" }))
         .route(&at("/ready"), get(ready))
         .route(&at("/healthy"), get(healthy))
         .route(&at("/status"), get(status))
