@@ -95,15 +95,17 @@ fn one(
             let own = key[map.section.len() + 1..].to_owned();
             entry.maps.entry(map.name).or_default().insert(own, text.clone());
         } else if table.settings.iter().any(|setting| setting.key() == *key) {
-            mistakes.push(format!(
-                "{place}: `{key}` is said once for all, above the first [[{}]]",
-                repeated.section
-            ));
+            mistakes.push(said_once(place, key, repeated.section));
         } else {
             mistakes.push(format!("{place}: `{key}` is not a setting"));
         }
     }
     entry
+}
+
+/// What is of all entries of a section stands in one of them.
+pub(crate) fn said_once(place: &str, key: &str, section: &str) -> String {
+    format!("{place}: `{key}` is said once for all, above the first [[{section}]]")
 }
 
 #[cfg(test)]

@@ -194,11 +194,7 @@ fn one(
     for setting in table.settings {
         if parts.once.contains(&setting.name) {
             if file.get(setting).is_some() {
-                let key = setting.key();
-                let section = parts.section;
-                let place = &file.path;
-                values
-                    .mistake(format!("{place}: `{key}` is said once for all, above the first [[{section}]]"));
+                values.mistake(entries::said_once(&file.path, &setting.key(), parts.section));
             }
             continue;
         }

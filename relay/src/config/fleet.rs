@@ -1,7 +1,6 @@
 //! What one process follows: one source, or each `[[source]]` of the file.
 
 use std::collections::BTreeMap;
-
 use std::net::IpAddr;
 
 use conninfo::{Address, Place};
@@ -15,9 +14,12 @@ use super::{Settings, TABLE, mapping};
 pub struct Fleet {
     /// At least one.
     sources: Vec<Settings>,
-    /// By `--source`.
-    is_chosen: bool,
+    /// There are `[[source]]`, and `--source` chose none.
+    is_listed: bool,
 }
+
+/// What says which outboxes there are.
+const OUTBOXES: [&str; 2] = ["table", "messages"];
 
 /// Commands that people copy out of what is said of a source, and that have to know of which.
 const OF_ONE: [&str; 5] = ["init", "recover", "audit", "replay", "preview"];
@@ -37,7 +39,7 @@ impl Settings {
 
 impl From<Settings> for Fleet {
     fn from(settings: Settings) -> Self {
-        Self { sources: vec![settings], is_chosen: true }
+        Self { sources: vec![settings], is_listed: false }
     }
 }
 
@@ -67,7 +69,7 @@ impl Fleet {
         wrong.extend(with_names(&own));
         wrong.extend(clashes(&sources));
         if wrong.is_empty() {
-            Ok(Self { sources, is_chosen: chosen.is_some() })
+            Ok(Self { sources, is_listed: chosen.is_none() })
         } else {
             Err(Mistakes(wrong))
         }
@@ -108,7 +110,7 @@ impl Fleet {
     /// Whether what is said of a source is to say its name: there are `[[source]]`, and none was chosen.
     #[must_use]
     pub fn is_listed(&self) -> bool {
-        !self.is_chosen
+        self.is_listed
     }
 
     /// Each of them, in the order of the file.
@@ -203,7 +205,7 @@ fn refuse_what_outboxes_above_say(part: &mut Part) {
     if part.has_entries() || part.values.entries().is_empty() {
         return;
     }
-    if let Some(name) = ["table", "messages"].into_iter().find(|name| part.says(name)) {
+    if let Some(name) = OUTBOXES.into_iter().find(|name| part.says(name)) {
         part.values.mistake(format!(
             "{name}: the outboxes are those of [[outbox]] above: say what differs in a [[source.outbox]] of its own"
         ));
@@ -211,7 +213,7 @@ fn refuse_what_outboxes_above_say(part: &mut Part) {
     let (own, above) = (&*part, &mapping::own(&part.values));
     let (settings, maps) =
         TABLE.repeated.map_or_else(Default::default, |repeated| (repeated.settings, repeated.maps));
-    let settings = settings.iter().filter(|name| !["table", "messages"].contains(*name));
+    let settings = settings.iter().filter(|name| !OUTBOXES.contains(name));
     let settings = settings
         .filter(|name| own.says(name) && above.iter().any(|entry| entry.text(name).is_some()))
         .map(|name| (*name).to_owned());
@@ -329,7 +331,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::config::TABLE;
 
     fn load(name: &str, text: &str, args: &[&str]) -> Loaded {
         let path = std::env::temp_dir().join(format!("fleet-{}-{name}.toml", std::process::id()));
