@@ -15,8 +15,7 @@ use crate::registry;
 use crate::relay::backfill::table::tuple;
 use walpost_core::event::record::Record;
 use walpost_core::event::render::Renderer;
-use walpost_core::event::{OutboxTable, Plan};
-use walpost_core::event::{PlacedRow, Position};
+use walpost_core::event::{OutboxTable, PlacedRow, Plan, Position};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Tuple;
 

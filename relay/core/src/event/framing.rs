@@ -261,14 +261,14 @@ impl Front {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const SHOP: &str = "syntax = \"proto3\"; package shop; import \"another.proto\";\n\
         message Order { another.Thing thing = 1; }\n\
         message Other { message A {} message B { message C {} } }";
 
-    fn registered(kind: SchemaKind, text: &str) -> Registered {
+    pub(in crate::event) fn registered(kind: SchemaKind, text: &str) -> Registered {
         Registered { subject: "orders-value".into(), version: 3, id: 0x0102_0304, kind, text: text.into() }
     }
 

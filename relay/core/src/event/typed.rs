@@ -57,10 +57,7 @@ impl Mapping {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    fn registered(kind: SchemaKind, text: &str) -> Registered {
-        Registered { subject: "orders-value".into(), version: 3, id: 0x0102_0304, kind, text: text.into() }
-    }
+    use crate::event::framing::tests::registered;
 
     #[test]
     fn a_schema_in_a_language_that_the_format_does_not_write_is_refused() {

@@ -14,8 +14,7 @@ use proptest::prelude::*;
 
 use super::committed_kafka::{ALL, Content, DEAD, Kafka, PARTITIONS, Producer, partition};
 use super::*;
-use crate::event::Position;
-use crate::event::{Plan, fixture};
+use crate::event::{Plan, Position, fixture};
 use crate::publish::transactions::Mark;
 use crate::window::copied::CopyId;
 

@@ -15,11 +15,10 @@ pub mod transactions;
 use bytes::Bytes;
 
 use crate::clock;
-use crate::event::Entry;
-use crate::event::OutboxError;
 use crate::event::dead_letter::DeadLetter;
 use crate::event::reader::Reader;
 use crate::event::render::Renderer;
+use crate::event::{Entry, OutboxError};
 use crate::lsn::Lsn;
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
 use crate::publish::sink::Reach;
@@ -420,7 +419,7 @@ impl<S: Sink> Publisher<S> {
     fn limit(&self) -> Sequence {
         let transaction = self.sink.transaction();
         let copied = self.copied.as_ref().filter(|_| transaction != Transaction::None);
-        let end = copied.map_or(self.end(), |copied| copied.sure());
+        let end = copied.map_or(self.end(), Copied::sure);
         let end = self.careful_until.map_or(end, |until| end.min(until + 1));
         // One that nothing went into has nothing to end.
         let is_due = transaction == Transaction::Due && self.next > self.progress.oldest_sequence();

@@ -11,8 +11,7 @@ use proptest::prelude::*;
 
 use super::broker::{Answer, Broker, NOW_MS, OLD_MS, PARTITIONS, Poison, Wire, partition, wire};
 use super::*;
-use crate::event::{PlacedRow, Position};
-use crate::event::{Plan, fixture};
+use crate::event::{PlacedRow, Plan, Position, fixture};
 use crate::lsn::Lsn;
 use crate::pgoutput::{Datum, Tuple};
 

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Position;
 use crate::event::record::Record;
-use crate::event::{Plan, fixture};
+use crate::event::{Plan, Position, fixture};
 use crate::lsn::Lsn;
 use crate::publish::sink::Refusal;
 

@@ -10,8 +10,7 @@ use crate::event::mapping::{Choice, Format, Mapping};
 use crate::event::record::Record;
 use crate::event::render::Renderer;
 use crate::event::template::Template;
-use crate::event::{Entry, PlacedRow, Position};
-use crate::event::{OutboxError, OutboxTable, Plan, Types, fixture};
+use crate::event::{Entry, OutboxError, OutboxTable, PlacedRow, Plan, Position, Types, fixture};
 use crate::lsn::Lsn;
 use crate::pgoutput::{
     Begin, Column, Commit, Datum, DecodeError, Decoder, Insert, Message, Relation, Tuple, TypeName,

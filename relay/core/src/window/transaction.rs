@@ -10,9 +10,8 @@
 
 use std::sync::Arc;
 
-use crate::event::Plan;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::{Entry, PlacedRow, Position};
+use crate::event::{Entry, PlacedRow, Plan, Position};
 use crate::lsn::Lsn;
 use crate::pgoutput::Tuple;
 

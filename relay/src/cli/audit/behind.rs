@@ -16,8 +16,7 @@ use crate::postgres::names::literal;
 use crate::postgres::preflight::slot_facts;
 use crate::postgres::{Session, catalogue, ledger};
 use crate::relay::backfill::table::lift_limits;
-use walpost_core::event::Plan;
-use walpost_core::event::{PlacedRow, Position};
+use walpost_core::event::{PlacedRow, Plan, Position};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Decoder, Message};
 

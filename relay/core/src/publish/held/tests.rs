@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::event::Position;
 use crate::event::record::{Content, Record};
 use crate::event::render::Renderer;
-use crate::event::{Plan, fixture};
+use crate::event::{Plan, Position, fixture};
 use crate::lsn::Lsn;
 use crate::publish::Publisher;
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError};
