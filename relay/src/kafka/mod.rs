@@ -35,7 +35,9 @@ mod librdkafka;
 pub mod making;
 pub mod murmur2;
 pub mod position;
+mod producers;
 mod readiness;
+mod reporter;
 mod stall;
 pub mod statistics;
 pub mod sweep;
@@ -47,27 +49,27 @@ pub mod traced;
 mod transacting;
 mod witnesses;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_token::SignIn;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
-use rdkafka::{ClientConfig, Statistics};
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use asking::{Asker, Question, Refresh, is_missing, probe, probed};
 pub use clients::refused_properties;
-use clients::{group, halve_batches, producer_config, statistics_interval, transaction_timeout, unusable};
+use clients::{group, halve_batches, producer_config, statistics_interval, transaction_timeout};
 use failure::{failure, is_about_the_producer, is_denied, of_code};
-use lanes::{from_opaque, opaque};
+use lanes::opaque;
 use making::Maker;
 use position::PositionTopic;
+use producers::{Client, Producers};
+use reporter::{Complaint, Delivery, Failed};
 use stall::Stall;
 use tally::TallyCell;
 use topics::Topics;
@@ -76,12 +78,11 @@ use witnesses::Looks;
 
 use self::statistics::StatisticsCell;
 use crate::config::{KafkaSettings, UnknownTopic, WindowSettings};
-use tracing::Span;
 use walpost_core::clock;
 use walpost_core::event::record::Record;
 use walpost_core::publish::partitions::Group;
 use walpost_core::publish::sink::Reach;
-use walpost_core::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
+use walpost_core::publish::sink::{Batching, Refusal, Report, Sink, SinkError, Transaction};
 use walpost_core::window::progress::Sequence;
 
 /// Reports taken at a time.
@@ -96,9 +97,6 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 /// How often the topics are asked for their partitions: as often as librdkafka does by itself.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The producer, with the thread that takes its reports.
-type Client = ThreadedProducer<Reporter>;
-
 /// A producer for any number of topics.
 pub struct KafkaSink {
     config: ClientConfig,
@@ -106,7 +104,7 @@ pub struct KafkaSink {
     brokers: String,
     topics: Topics,
     group: Group,
-    producer: Arc<Client>,
+    producers: Producers,
     reports: mpsc::UnboundedReceiver<Delivery>,
     deliveries: Vec<Delivery>,
     /// What Kafka is asked because a record waits for it.
@@ -148,7 +146,8 @@ impl KafkaSink {
         let config = producer_config(kafka, window);
         let statistics = StatisticsCell::new(3 * statistics_interval(&config));
         let complaint = Complaint::default();
-        let (producer, reports) = start(&config, kafka.sign_in.clone(), &complaint, &statistics)?;
+        let (producers, reports) =
+            Producers::start(&config, kafka.sign_in.as_ref(), &complaint, &statistics)?;
         let group = group(&config, Batching::Together);
         let lasts = transaction_timeout(&config);
         Ok(Self {
@@ -157,7 +156,7 @@ impl KafkaSink {
             brokers: kafka.brokers.clone(),
             topics: Topics::new(group),
             group,
-            producer,
+            producers,
             reports,
             deliveries: Vec::new(),
             question: None,
@@ -216,7 +215,9 @@ impl KafkaSink {
             }
             let sequence = if sequence == MARK { Sequence::MAX } else { sequence };
             let outcome = match &mut self.transacting {
-                Some(transacting) if is_given_back(&outcome) => Err(transacting.failure(&self.producer)),
+                Some(transacting) if is_given_back(&outcome) => {
+                    Err(transacting.failure(self.producers.on_turn()))
+                }
                 _ => outcome.map_err(|failed| failed.judged_by(|error| self.judge(error))),
             };
             let outcome = outcome
@@ -233,7 +234,7 @@ impl KafkaSink {
             return SinkError::Fenced(error.to_string());
         }
         let about_the_producer = code.is_some_and(is_about_the_producer);
-        match self.producer.client().fatal_error().filter(|_| about_the_producer) {
+        match self.producers.on_turn().client().fatal_error().filter(|_| about_the_producer) {
             Some((code, reason)) => match of_code(code, reason) {
                 denied @ SinkError::Denied(_) => denied,
                 other if self.transacting.is_some() && is_fenced(code) => {
@@ -305,7 +306,7 @@ impl KafkaSink {
                     }
                     self.stall.excused(Instant::now());
                 }
-                found = self.refresh.next(&self.producer, &self.topics, self.peer_timeout) => {
+                found = self.refresh.next(self.producers.on_turn(), &self.topics, self.peer_timeout) => {
                     if let Some(reason) = self.refreshed(&found) {
                         return Self::report_broken(reason, into);
                     }
@@ -356,7 +357,7 @@ impl Sink for KafkaSink {
             return Err(SinkError::Held(lane));
         }
         if let Some(transacting) = &mut self.transacting {
-            transacting.open_for_a_record(&self.producer)?;
+            transacting.open_for_a_record(self.producers.on_turn())?;
         }
         let mut message = BaseRecord::with_opaque_to(record.topic.name, opaque(sequence, lane))
             .partition(i32::try_from(partition).unwrap_or(i32::MAX))
@@ -364,7 +365,7 @@ impl Sink for KafkaSink {
             .headers(headers(record));
         // Without one it is null, which is not the same as an empty one.
         (message.key, message.payload) = (record.key, record.value);
-        match self.producer.send(message) {
+        match self.producers.on_turn().send(message) {
             Ok(()) => {
                 topic.partitions.handed_over(partition, timestamp_ms, bytes);
                 self.stall.sent(Instant::now);
@@ -407,7 +408,6 @@ impl Sink for KafkaSink {
     }
 
     async fn restart(&mut self, batching: Batching, into: &mut Vec<Report>) -> Result<(), SinkError> {
-        let broken = Arc::clone(&self.producer);
         self.batching = batching;
         if batching == Batching::Smaller {
             halve_batches(&mut self.config);
@@ -417,9 +417,10 @@ impl Sink for KafkaSink {
             config.set("batch.num.messages", "1");
         }
         // The settings made a producer before, so what is wrong passes: a certificate that is being replaced, say.
-        let (producer, reports) = start(&config, self.sign_in.clone(), &self.complaint, &self.statistics)
-            .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
-        self.producer = producer;
+        let (producers, reports) =
+            Producers::start(&config, self.sign_in.as_ref(), &self.complaint, &self.statistics)
+                .map_err(|error| SinkError::Broken(format!("there is no new one: {error}")))?;
+        let broken = std::mem::replace(&mut self.producers, producers);
         if let Some(transacting) = &mut self.transacting {
             transacting.replaced();
         }
@@ -427,12 +428,7 @@ impl Sink for KafkaSink {
         self.looks.forget();
         self.stall.replaced(Instant::now(), std::mem::take(&mut self.stuck));
         let mut left = std::mem::replace(&mut self.reports, reports);
-        let purged = tokio::task::spawn_blocking(move || {
-            broken.purge(PurgeConfig::default().queue().inflight());
-            // Whatever it does not give back in time is sent again: a repeat, not a loss.
-            drop(broken.flush(PURGE_TIMEOUT));
-        });
-        drop(purged.await);
+        drop(tokio::task::spawn_blocking(move || broken.end(PURGE_TIMEOUT)).await);
         while let Ok(Delivery { lane, sequence, outcome, at }) = left.try_recv() {
             // What was stored in a transaction that is over does not count.
             if self.transacting.is_some() && outcome.is_ok() || sequence == MARK {
@@ -463,71 +459,6 @@ fn headers(record: &Record<'_>) -> OwnedHeaders {
     headers.fold(start, |all, (key, value)| all.insert(Header { key, value }))
 }
 
-fn start(
-    config: &ClientConfig,
-    sign_in: Option<SignIn>,
-    complaint: &Complaint,
-    statistics: &StatisticsCell,
-) -> Result<(Arc<Client>, mpsc::UnboundedReceiver<Delivery>), SinkError> {
-    // Bounded by the window: there is one report at the most for each record in flight.
-    let (sender, reports) = mpsc::unbounded_channel();
-    let (source, statistics) = (Span::current(), statistics.clone());
-    let reporter = Reporter { sender, complaint: complaint.clone(), statistics, source };
-    let producer = Arc::new(config.create_with_context(reporter).map_err(|error| unusable(&error))?);
-    if let Some(sign_in) = sign_in {
-        tokio::spawn(stay_signed_in(Arc::downgrade(&producer), sign_in, complaint.clone()));
-    }
-    Ok((producer, reports))
-}
-
-/// Gives the producer tokens, the first one, too, as long as it is there. It connects when it has one.
-async fn stay_signed_in(producer: Weak<Client>, sign_in: SignIn, complaint: Complaint) {
-    let sign_in = Arc::new(sign_in);
-    while let Some(client) = producer.upgrade() {
-        let kept = Arc::clone(&sign_in);
-        let keeping = tokio::task::spawn_blocking(move || kept.keep(client.client()));
-        match keeping.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the producer cannot sign in to Kafka: trying again");
-                complaint.hear(&error.to_string());
-            }
-            // The runtime ends.
-            Err(_) => return,
-        }
-        tokio::time::sleep(sign_in.until_due()).await;
-    }
-}
-
-/// What the client last said was wrong. Written when something is, so the lock is never on the way of an event.
-#[derive(Debug, Clone, Default)]
-struct Complaint(Arc<Mutex<Option<String>>>);
-
-impl Complaint {
-    fn hear(&self, reason: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-    }
-
-    fn say(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// What librdkafka says of a record.
-struct Delivery {
-    lane: Lane,
-    sequence: Sequence,
-    outcome: Result<(), Failed>,
-    at: std::time::Instant,
-}
-
-/// Why a record does not count as stored.
-enum Failed {
-    Error(KafkaError),
-    /// It is said to be, without an offset: concluded from a later request's success, which proves nothing.
-    NoOffset,
-}
-
 /// A record of the position that is refused for good says nothing of any event: it is tried again, with its reason.
 fn of_the_position(error: SinkError) -> SinkError {
     match error {
@@ -546,78 +477,6 @@ fn is_given_back(outcome: &Result<(), Failed>) -> bool {
 /// Whether the record is not stored since there is no such topic or partition.
 fn is_of_a_missing_topic(outcome: &Result<(), Failed>) -> bool {
     matches!(outcome, Err(Failed::Error(error)) if error.rdkafka_error_code().is_some_and(is_missing))
-}
-
-impl Failed {
-    fn judged_by(self, judge: impl FnOnce(&KafkaError) -> SinkError) -> SinkError {
-        match self {
-            Self::Error(error) => judge(&error),
-            Self::NoOffset => {
-                SinkError::Broken("a record counted as delivered only because a later one was".into())
-            }
-        }
-    }
-}
-
-/// Turns librdkafka's callbacks, on its own thread, into messages.
-struct Reporter {
-    sender: mpsc::UnboundedSender<Delivery>,
-    complaint: Complaint,
-    statistics: StatisticsCell,
-    /// What its lines in the log are marked with: the client has threads of its own.
-    source: Span,
-}
-
-impl ClientContext for Reporter {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let _source = self.source.enter();
-        match level {
-            // It warns that the gapless guarantee is experimental: known, chosen, and tested here.
-            RDKafkaLogLevel::Warning if facility == "CONFWARN" => {
-                tracing::debug!(facility, message, "librdkafka")
-            }
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                tracing::error!(facility, message, "librdkafka");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, message, "librdkafka")
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
-        }
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.statistics.set(librdkafka::numbers(&statistics), librdkafka::counted(&statistics));
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // That all brokers are down says less than why one of them is.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.complaint.hear(reason);
-        }
-        let _source = self.source.enter();
-        tracing::warn!(%error, reason, "Kafka client");
-    }
-}
-
-impl ProducerContext for Reporter {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let outcome = match result {
-            Ok(record) if record.offset() >= 0 => Ok(()),
-            Ok(_) => Err(Failed::NoOffset),
-            Err((error, _)) => Err(Failed::Error(error.clone())),
-        };
-        let at = std::time::Instant::now();
-        let (sequence, lane) = from_opaque(opaque);
-        // Nobody listens once the sink is gone; then nothing is confirmed either.
-        drop(self.sender.send(Delivery { lane, sequence, outcome, at }));
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Each transaction ends with one record in it, which says how far the stream is with that transaction
 //! ([`Mark`]); the last committed one is what Kafka holds. The topic has one partition and is compacted, so the last record
-//! stays as long as the topic does, however long a relay is away; one producer at a time may write to it, that with the
-//! transactional id, which is the topic's name.
+//! stays as long as the topic does, however long a relay is away; one process at a time may write to it, that with the
+//! transactional ids, which come of the topic's name.
 //!
 //! Read after `init_transactions`, which waits until what an earlier producer of the name had open is committed or aborted
 //! everywhere (KIP-98, "InitPidRequest"): then the last committed record is the last word. That the partition is read up to
@@ -149,6 +149,11 @@ impl Position {
     }
 }
 
+/// The second transactional id, by the first: no topic can have that name, so it is no other relay's first.
+pub(super) fn second_id(first: &str) -> String {
+    format!("{first}~2")
+}
+
 /// The topic.
 #[derive(Debug, Clone)]
 pub(super) struct PositionTopic {
@@ -160,6 +165,11 @@ impl PositionTopic {
     pub(super) fn of(kafka: &KafkaSettings) -> Option<Self> {
         let name = kafka.position_topic.clone()?;
         Some(Self { kafka: kafka.clone(), name })
+    }
+
+    /// The transactional ids of two producers that take turns.
+    pub(super) fn transactional_ids(&self) -> [String; 2] {
+        [self.name.clone(), second_id(&self.name)]
     }
 
     /// The position that was committed last. Waits itself: for a thread where it may.

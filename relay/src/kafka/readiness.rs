@@ -44,7 +44,8 @@ impl KafkaSink {
     }
 
     async fn check_topic(&mut self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
-        let (producer, maker, topic) = (Arc::clone(&self.producer), Arc::clone(&self.maker), name.to_owned());
+        let (producer, maker, topic) =
+            (Arc::clone(self.producers.on_turn()), Arc::clone(&self.maker), name.to_owned());
         let asked = tokio::task::spawn_blocking(move || maker.seek(&producer, &topic, timeout)).await;
         let partitions = self.understand(name, asked)?;
         self.topics.checked(name, partitions);
@@ -52,7 +53,7 @@ impl KafkaSink {
     }
 
     async fn check_cluster(&self, timeout: Duration) -> Result<(), SinkError> {
-        let producer = Arc::clone(&self.producer);
+        let producer = Arc::clone(self.producers.on_turn());
         let asked = tokio::task::spawn_blocking(move || ask_cluster(&producer, timeout)).await;
         match asked {
             Ok(Ok(())) => Ok(()),
@@ -103,7 +104,7 @@ impl KafkaSink {
                 if self.question.is_none() {
                     let (index, name) = (record.topic.id.0 as usize, record.topic.name);
                     self.topics.asked(index, sequence);
-                    let (client, maker) = (&self.producer, &self.maker);
+                    let (client, maker) = (self.producers.on_turn(), &self.maker);
                     self.question = Some(Question::new(client, maker, index, name, self.peer_timeout));
                 }
                 SinkError::Full
@@ -134,7 +135,7 @@ impl KafkaSink {
     pub(super) fn look(&mut self) {
         let topics = self.topics.look_begins();
         let asker = Asker::new(&self.config, self.sign_in.clone());
-        self.looks.begin(Arc::clone(&self.producer), asker, topics, self.peer_timeout);
+        self.looks.begin(Arc::clone(self.producers.on_turn()), asker, topics, self.peer_timeout);
     }
 
     /// What it has found.

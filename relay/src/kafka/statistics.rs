@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use walpost_core::publish::partitions::Which;
+
 /// What the producer said last, and what it has counted since the process began.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct KafkaNumbers {
@@ -15,6 +17,22 @@ pub struct KafkaNumbers {
     pub requests: RequestCounts,
     /// The brokers, by their ids.
     pub brokers: Vec<BrokerNumbers>,
+}
+
+impl KafkaNumbers {
+    /// What two producers say.
+    fn and(mut self, other: Self) -> Self {
+        self.queue_messages += other.queue_messages;
+        self.queue_bytes += other.queue_bytes;
+        for broker in other.brokers {
+            match self.brokers.iter_mut().find(|known| known.id == broker.id) {
+                Some(known) => known.join(&broker),
+                None => self.brokers.push(broker),
+            }
+        }
+        self.brokers.sort_by_key(|broker| broker.id);
+        self
+    }
 }
 
 /// Requests to brokers.
@@ -59,6 +77,22 @@ pub struct BrokerNumbers {
     pub rtt_p99: Option<f64>,
 }
 
+impl BrokerNumbers {
+    /// What another producer says of it: the worse of both counts.
+    fn join(&mut self, other: &Self) {
+        let worse = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        };
+        self.up = match (self.up, other.up) {
+            (Some(one), Some(other)) => Some(one && other),
+            (one, other) => one.or(other),
+        };
+        self.rtt_p50 = worse(self.rtt_p50, other.rtt_p50);
+        self.rtt_p99 = worse(self.rtt_p99, other.rtt_p99);
+    }
+}
+
 /// Where the producer's thread puts it, and others look. Written every few seconds.
 #[derive(Debug, Clone)]
 pub struct StatisticsCell {
@@ -66,12 +100,18 @@ pub struct StatisticsCell {
     age_max: Duration,
 }
 
+/// By producer, of two that take turns.
 #[derive(Debug, Default)]
 struct Told {
+    producers: [ToldByOne; 2],
+    total: RequestCounts,
+}
+
+#[derive(Debug, Default)]
+struct ToldByOne {
     latest: Option<(Instant, KafkaNumbers)>,
     /// What each connection has counted: a producer forgets brokers, and one that takes its place begins at 0.
     counted: HashMap<String, RequestCounts>,
-    total: RequestCounts,
 }
 
 impl StatisticsCell {
@@ -81,27 +121,33 @@ impl StatisticsCell {
         Self { told: Arc::default(), age_max }
     }
 
-    /// Puts in what the producer says now, with what it has counted on each of its connections by their names.
-    pub fn set(&self, numbers: KafkaNumbers, counted: HashMap<String, RequestCounts>) {
+    /// Puts in what a producer says now, with what it has counted on each of its connections by their names.
+    pub fn set(&self, which: Which, numbers: KafkaNumbers, counted: HashMap<String, RequestCounts>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Told { producers, total } = &mut *told;
+        let by_one = &mut producers[usize::from(which == Which::Second)];
         for (name, now) in &counted {
-            let before = told.counted.get(name).copied().unwrap_or_default();
-            told.total.add(now.since(before));
+            let before = by_one.counted.get(name).copied().unwrap_or_default();
+            total.add(now.since(before));
         }
-        told.counted = counted;
-        told.latest = Some((Instant::now(), KafkaNumbers { requests: told.total, ..numbers }));
+        *by_one = ToldByOne { latest: Some((Instant::now(), numbers)), counted };
     }
 
-    /// What it said last.
+    /// What they said last, together.
     #[must_use]
     pub fn latest(&self) -> Option<KafkaNumbers> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.latest.as_ref().filter(|(at, _)| at.elapsed() < self.age_max).map(|(_, numbers)| numbers.clone())
+        let latest = told.producers.iter().filter_map(|by_one| by_one.latest.as_ref());
+        let fresh = latest.filter(|(at, _)| at.elapsed() < self.age_max).map(|(_, numbers)| numbers.clone());
+        let numbers = fresh.reduce(KafkaNumbers::and)?;
+        Some(KafkaNumbers { requests: told.total, ..numbers })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn failed(connections: &[(&str, u64)]) -> HashMap<String, RequestCounts> {
@@ -114,16 +160,35 @@ mod tests {
         let cell = StatisticsCell::new(Duration::from_secs(60));
         let mut totals = Vec::new();
         for connections in [&[("a", 3), ("b", 5)][..], &[("a", 4)], &[("a", 4), ("b", 1)], &[("a", 2)]] {
-            cell.set(KafkaNumbers::default(), failed(connections));
+            cell.set(Which::First, KafkaNumbers::default(), failed(connections));
             totals.push(cell.latest().map(|numbers| numbers.requests.failed));
         }
         assert_eq!(totals, [Some(8), Some(9), Some(10), Some(12)]);
     }
 
     #[test]
+    fn two_producers_count_together_and_the_worse_of_what_they_say_of_a_broker_counts() {
+        let cell = StatisticsCell::new(Duration::from_secs(60));
+        let broker = |id, up, rtt_p99| BrokerNumbers { id, up, rtt_p50: None, rtt_p99 };
+        let numbers =
+            |queue_messages, brokers| KafkaNumbers { queue_messages, brokers, ..KafkaNumbers::default() };
+        let first = numbers(3, vec![broker(1, Some(true), Some(0.2)), broker(3, Some(true), None)]);
+        let second = numbers(4, vec![broker(1, Some(false), Some(0.1)), broker(2, None, None)]);
+        for _ in 0..2 {
+            cell.set(Which::First, first.clone(), failed(&[("a", 3)]));
+            cell.set(Which::Second, second.clone(), failed(&[("a", 2)]));
+        }
+        let both = cell.latest().unwrap();
+        assert_eq!((both.queue_messages, both.requests.failed), (7, 5));
+        let expected =
+            [broker(1, Some(false), Some(0.2)), broker(2, None, None), broker(3, Some(true), None)];
+        assert_eq!(both.brokers, expected);
+    }
+
+    #[test]
     fn what_was_said_long_ago_says_nothing_of_now() {
         let cell = StatisticsCell::new(Duration::ZERO);
-        cell.set(KafkaNumbers::default(), HashMap::new());
+        cell.set(Which::First, KafkaNumbers::default(), HashMap::new());
         assert_eq!(cell.latest(), None);
     }
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::Message as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaRespErr;
@@ -14,6 +16,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{MissingTopics, UnknownTopic};
 use walpost_core::event::record::{Content, Headers, TopicId, TopicName};
+use walpost_core::publish::sink::Lane;
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -11,7 +11,7 @@ use super::suspicion::Suspicion;
 use super::tally::Tally;
 use super::topic::{Topic, Unplaced};
 use walpost_core::event::record::Record;
-use walpost_core::publish::partitions::Group;
+use walpost_core::publish::partitions::{Group, Which};
 use walpost_core::publish::sink::{Lane, SinkError};
 use walpost_core::window::progress::Sequence;
 
@@ -26,6 +26,8 @@ pub(super) struct Topics {
     /// A topic that is in use has another number of partitions than it had.
     has_news: bool,
     group: Group,
+    /// Of two producers.
+    turn: Which,
     /// The time of day when it was last looked at, milliseconds since 1970-01-01 UTC.
     now_ms: i64,
 }
@@ -38,6 +40,7 @@ impl Topics {
             checked: HashMap::new(),
             has_news: false,
             group,
+            turn: Which::default(),
             now_ms: 0,
         }
     }
@@ -45,6 +48,11 @@ impl Topics {
     /// It is `now_ms`, milliseconds since 1970-01-01 UTC.
     pub(super) fn set_time(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
+    }
+
+    /// Of two producers it is the other one's turn, with nothing in flight.
+    pub(super) fn take_turns(&mut self) {
+        self.turn = self.turn.other();
     }
 
     /// The topic of a record, and its partition there.
@@ -61,6 +69,7 @@ impl Topics {
         topic.stands(sequence)?;
         let partition = topic.partition(sequence, record)?;
         topic.partitions.set_time(self.now_ms);
+        topic.partitions.turn_to(self.turn);
         Ok((partition, topic))
     }
 
@@ -175,10 +184,10 @@ impl Topics {
         }
     }
 
-    /// A new producer, whose records are grouped so: the brokers know nothing of it, and nobody waits for what the old one
-    /// was asked.
+    /// A new producer, or two, whose records are grouped so: the brokers know nothing of it, and nobody waits for what the
+    /// old one was asked.
     pub(super) fn reset(&mut self, group: Group) {
-        self.group = group;
+        (self.group, self.turn) = (group, Which::default());
         for topic in &mut self.topics {
             topic.partitions.reset(group);
             topic.forget_question();

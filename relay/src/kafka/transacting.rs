@@ -5,6 +5,8 @@
 //! for once every record is known to be stored, with its offset: librdkafka would wait for that, too, but in steps of a tenth
 //! of a second, and would count a record that it only concludes to be stored.
 //!
+//! Two producers take turns ([`Producers`]), so that a transaction does not wait until the one before is written down everywhere.
+//!
 //! A producer that is replaced has the same name, so it ends whatever the old one had open, and may send once it has read the
 //! position that was committed last. A producer that was fenced is not replaced: another relay may have the slot. The session
 //! ends, and whoever has the slot then begins from the position.
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 use super::failure::{failure, is_denied};
 use super::lanes::opaque;
 use super::position::{Identity, Position, PositionTopic};
+use super::producers::Producers;
 use super::{Client, KafkaSink};
 use walpost_core::lsn::Lsn;
 use walpost_core::publish::sink::Reach;
@@ -68,8 +71,10 @@ pub(super) struct Transacting {
     stored_at: Option<Instant>,
     /// A commit is answered in so long, of late.
     answers_in: Duration,
-    /// No other transaction begins before.
+    /// No other transaction begins before: until then the one that this producer committed last is not written down everywhere.
     rests_until: Option<Instant>,
+    /// The same of the producer whose turn it is not.
+    other_rests_until: Option<Instant>,
     timeout: Duration,
     /// How long a transaction may take from its beginning to its end.
     patience: Duration,
@@ -91,6 +96,7 @@ impl Transacting {
             stored_at: None,
             answers_in: Duration::ZERO,
             rests_until: None,
+            other_rests_until: None,
             timeout,
             // Its commit may be asked for when it is about to end, and answered late.
             patience: lasts + 2 * timeout,
@@ -173,26 +179,30 @@ impl Transacting {
     }
 
     /// Begins what is to be waited for, if anything is.
-    fn go_on(&mut self, producer: &Arc<Client>) {
+    fn go_on(&mut self, producers: &Producers) {
         if self.work.is_some() {
             return;
         }
         if self.transactions.is_complete() {
             self.transactions.committing();
             self.stored_at = Some(Instant::now());
-            let (producer, timeout) = (Arc::clone(producer), self.timeout);
+            let (producer, timeout) = (Arc::clone(producers.on_turn()), self.timeout);
             self.work =
                 Some(Work::Committing(tokio::task::spawn_blocking(move || commit(&producer, timeout))));
         } else if self.transactions.is_shut() && self.identity.is_some() {
-            self.work = Some(self.opening(producer));
+            self.work = Some(self.opening(producers));
         }
     }
 
-    fn opening(&mut self, producer: &Arc<Client>) -> Work {
+    fn opening(&mut self, producers: &Producers) -> Work {
         self.is_spent = true;
-        let (producer, topic, timeout) = (Arc::clone(producer), self.topic.clone(), self.timeout);
+        let (producers, topic, timeout) = (producers.clone(), self.topic.clone(), self.timeout);
         Work::Opening(tokio::task::spawn_blocking(move || {
-            producer.init_transactions(timeout).map_err(|error| understood(&error))?;
+            // One after the other: see there.
+            for (producer, id) in producers.all().zip(topic.transactional_ids()) {
+                let initiated = producer.init_transactions(timeout);
+                initiated.map_err(|error| of_the_name(understood(&error), &id))?;
+            }
             topic.last(timeout)
         }))
     }
@@ -236,15 +246,15 @@ impl Transacting {
         Ok(())
     }
 
-    /// Kafka answers a commit when it is decided, and writes it to the partitions afterwards. Who begins another transaction
-    /// before that is done is told to come again, which the client does after 20 ms. So the next one begins a little later: the
-    /// answer has taken one write to the replicas, and what follows takes about two more.
+    /// The producer whose turn was begins no other transaction while Kafka writes this one down: the answer has taken one
+    /// write to the replicas, and what follows takes about two more. As a rule the other one's turn takes longer.
     fn rest(&mut self, records: usize) {
         let Some((since, stored_at)) = self.since.zip(self.stored_at) else { return };
         let (now, stored) = (Instant::now(), stored_at - since);
         let answered = now - stored_at;
         self.answers_in = (self.answers_in * 7 + answered) / 8;
-        self.rests_until = Some(now + (self.answers_in * 4).min(REST_MAX));
+        let rests_until = now + (self.answers_in * 4).min(REST_MAX);
+        self.rests_until = self.other_rests_until.replace(rests_until);
         tracing::trace!(records, ?stored, ?answered, "a transaction");
     }
 
@@ -252,6 +262,7 @@ impl Transacting {
     pub(super) fn replaced(&mut self) {
         self.transactions.replaced();
         (self.work, self.failure, self.is_spent) = (None, None, false);
+        (self.rests_until, self.other_rests_until) = (None, None);
     }
 
     pub(super) fn forget(&mut self) {
@@ -284,10 +295,19 @@ fn understood(error: &KafkaError) -> SinkError {
     match error.rdkafka_error_code() {
         Some(code) if is_fenced(code) => SinkError::Fenced(error.to_string()),
         Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => SinkError::Denied(format!(
-            "{error} (for exactly-once delivery the client needs WRITE and DESCRIBE on the transactional id as well)"
+            "{error} (for exactly-once delivery the client needs WRITE and DESCRIBE on two transactional ids as well)"
         )),
         Some(code) if is_denied(code) => SinkError::Denied(error.to_string()),
         _ => SinkError::Broken(error.to_string()),
+    }
+}
+
+/// Which of the names it is about.
+fn of_the_name(error: SinkError, id: &str) -> SinkError {
+    match error {
+        SinkError::Denied(reason) => SinkError::Denied(format!("transactional id `{id}`: {reason}")),
+        SinkError::Broken(reason) => SinkError::Broken(format!("transactional id `{id}`: {reason}")),
+        other => other,
     }
 }
 
@@ -319,7 +339,7 @@ impl KafkaSink {
             return Ok(None);
         }
         if transacting.work.is_none() {
-            transacting.work = Some(transacting.opening(&self.producer));
+            transacting.work = Some(transacting.opening(&self.producers));
         }
         let Done::Opened(found) = transacting.done().await else {
             return Err(SinkError::Broken("a commit was under way".into()));
@@ -363,13 +383,17 @@ impl KafkaSink {
     /// Begins what is to be waited for.
     pub(super) fn go_on_transacting(&mut self) {
         if let Some(transacting) = &mut self.transacting {
-            transacting.go_on(&self.producer);
+            transacting.go_on(&self.producers);
         }
     }
 
     /// What was waited for has come.
     pub(super) fn transacted(&mut self, done: Done, into: &mut Vec<Report>) {
         let Some(transacting) = &mut self.transacting else { return };
+        if matches!(done, Done::Committed(Ok(()))) {
+            self.producers.take_turns();
+            self.topics.take_turns();
+        }
         if let Err(error) = transacting.take(done, into) {
             // It is about no record.
             into.push(Report { sequence: Sequence::MAX, outcome: Err(error) });
@@ -378,7 +402,7 @@ impl KafkaSink {
 
     pub(super) fn close_transaction(&mut self, reach: Reach) -> Result<(), SinkError> {
         let Some(transacting) = &mut self.transacting else { return Ok(()) };
-        transacting.close(&self.producer, reach)?;
+        transacting.close(self.producers.on_turn(), reach)?;
         self.stall.sent(Instant::now);
         Ok(())
     }

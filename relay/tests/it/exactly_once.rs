@@ -347,6 +347,10 @@ async fn rights_that_are_missing_are_named_and_it_goes_on_when_they_are_there() 
     let named = |answer: &harness::http::Response| answer.body.contains("transactional id");
     relay.status("the transactional id is named", named).await?;
     rule_on(&kafka, ["--transactional-id", &once.position.name], "--add", "All").await?;
+    let second = format!("{}~2", once.position.name);
+    let named = |answer: &harness::http::Response| answer.body.contains(&second);
+    relay.status("the other one is named, which has no rights yet", named).await?;
+    rule_on(&kafka, ["--transactional-id", &second], "--add", "All").await?;
     ensure!(once.audit().await? == 10, "{}", relay.log_tail());
 
     rule_on(&kafka, topic, "--remove", "Write").await?;

@@ -134,7 +134,7 @@ enum Step {
     Appear(Vec<i64>, usize),
     Late,
     Tell(usize),
-    TimeOut,
+    TimeOut(usize),
 }
 
 fn shapes(most: usize) -> impl Strategy<Value = Vec<Shape>> {
@@ -196,7 +196,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (prop::collection::vec(1i64..4, 0..12), 0usize..4).prop_map(|(ids, rest)| Step::Appear(ids, rest)),
         2 => Just(Step::Late),
         3 => any::<usize>().prop_map(Step::Tell),
-        1 => Just(Step::TimeOut),
+        1 => any::<usize>().prop_map(Step::TimeOut),
     ];
     prop::collection::vec(step, 1..250)
 }
@@ -370,7 +370,7 @@ impl Model {
             Step::Appear(ids, rest) => self.appear(ids, *rest),
             Step::Late => self.kafka.lock().unwrap().arrive_late(),
             Step::Tell(choice) => self.kafka.lock().unwrap().tell(*choice),
-            Step::TimeOut => self.kafka.lock().unwrap().time_out(),
+            Step::TimeOut(choice) => self.kafka.lock().unwrap().time_out(*choice),
         }
         for who in 0..self.processes.len() {
             self.process_reports(who).await;
@@ -485,7 +485,7 @@ impl Model {
     }
 
     async fn open_wholly(&mut self, who: usize) {
-        for _ in 0..4 {
+        for _ in 0..5 {
             self.open(who).await;
             self.process_reports(who).await;
         }
@@ -1125,4 +1125,54 @@ fn rows_of_one_id_go_into_one_transaction() {
         }
         model.finish().await;
     });
+}
+
+/// One process has sent something and has lost the slot to another, which has not been opened.
+fn usurped() -> (Model, Vec<Step>) {
+    let shape = Shape { gap: 1, length: 1, events: vec![(1, false)], held_max: 4 };
+    let steps = [
+        Step::Process(0, Act::OpenWholly),
+        Step::Process(0, Act::Read(3)),
+        Step::Process(0, Act::Transact(Outcome::Answered)),
+        Step::Usurp,
+        Step::Process(1, Act::Break),
+        Step::Process(0, Act::Open),
+    ];
+    (Model::new(&vec![shape; 9]), steps.into())
+}
+
+fn once(mut model: Model, steps: &[Step]) {
+    block_on(async {
+        for step in steps {
+            model.step(step).await;
+        }
+        model.finish().await;
+    });
+}
+
+/// Of both names it takes the first one first: between the two, another may have taken both and sent something.
+#[test]
+fn the_names_are_taken_in_one_order() {
+    let (model, mut steps) = usurped();
+    let transact =
+        |who| [Step::Process(who, Act::Read(3)), Step::Process(who, Act::Transact(Outcome::Answered))];
+    steps.push(Step::Process(0, Act::Open));
+    steps.extend([Act::Open, Act::Open, Act::Open].map(|act| Step::Process(1, act)));
+    steps.extend(transact(1));
+    steps.extend([Act::Open, Act::Open].map(|act| Step::Process(0, act)));
+    steps.extend([transact(1), transact(0)].into_iter().flatten());
+    once(model, &steps);
+}
+
+/// With new producers the first one begins: the name that another has not taken yet is the second.
+#[test]
+fn the_first_of_two_new_producers_begins() {
+    let (model, mut steps) = usurped();
+    let transact =
+        |who| [Step::Process(who, Act::Read(3)), Step::Process(who, Act::Transact(Outcome::Answered))];
+    steps.push(Step::Process(1, Act::Open));
+    steps.extend([Act::Open, Act::Open, Act::Open].map(|act| Step::Process(0, act)));
+    steps.extend([Act::Open, Act::Open].map(|act| Step::Process(1, act)));
+    steps.extend([transact(1), transact(0)].into_iter().flatten());
+    once(model, &steps);
 }

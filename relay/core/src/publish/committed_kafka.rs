@@ -7,7 +7,8 @@
 //!   was decided is completed first. A producer of an earlier epoch can write nothing and end nothing.
 //! * A transaction that is open for too long is aborted, and its producer fenced by a raised epoch.
 //! * A commit counts once the coordinator has written it down; the partitions are told one after the other, and until then a
-//!   consumer that reads committed records stops there (the last stable offset).
+//!   consumer that reads committed records stops there (the last stable offset). Transactions of two names know nothing of each
+//!   other: one may be complete before another that was committed earlier.
 //! * An answer may be lost, and a request of a replaced producer may arrive late.
 
 #![allow(clippy::unwrap_used)]
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::event::record::{self, Record};
-use crate::publish::partitions::{Group, Partitions};
+use crate::publish::partitions::{Group, Partitions, Which};
 use crate::publish::sink::Reach;
 use crate::publish::sink::{Batching, Lane, Refusal, Report, Sink, SinkError, Transaction};
 use crate::publish::transactions::{Mark, Transactions};
@@ -61,44 +62,50 @@ enum Late {
     Commit,
 }
 
-/// A coordinator, and the partitions.
+/// A transactional id, as its coordinator knows it.
 #[derive(Default)]
-pub(super) struct Kafka {
+struct Name {
     epoch: u32,
     /// The transaction that the producer of that epoch has open.
     ongoing: Option<usize>,
-    /// By transaction: whether it is committed, once that is written down.
-    decided: Vec<Option<bool>>,
     /// One that is decided, and the partitions that are not told yet.
     completing: Option<(usize, Vec<usize>)>,
+}
+
+/// The coordinators, and the partitions.
+#[derive(Default)]
+pub(super) struct Kafka {
+    names: [Name; 2],
+    /// By transaction: whether it is committed, once that is written down.
+    decided: Vec<Option<bool>>,
     logs: [Vec<Stored>; ALL],
     /// Ends of transactions in the partitions.
     told: HashSet<(usize, usize)>,
     /// In the order in which they were committed.
     commits: Vec<usize>,
-    late: VecDeque<(u32, Late)>,
+    late: VecDeque<(usize, u32, Late)>,
     /// Events whose record no partition takes.
     pub(super) refused: HashSet<i64>,
 }
 
 impl Kafka {
     /// `InitProducerId`, as the client asks again until it has an answer.
-    fn init(&mut self) -> u32 {
-        self.complete();
-        self.decide(false);
-        self.complete();
-        self.epoch += 1;
-        self.epoch
+    fn init(&mut self, name: usize) -> u32 {
+        self.complete(name);
+        self.decide(name, false);
+        self.complete(name);
+        self.names[name].epoch += 1;
+        self.names[name].epoch
     }
 
     /// A record of a transaction, which begins with its first.
-    fn produce(&mut self, epoch: u32, partition: usize, content: Content) -> Result<(), Fenced> {
-        if epoch != self.epoch {
+    fn produce(&mut self, name: usize, epoch: u32, partition: usize, content: Content) -> Result<(), Fenced> {
+        if epoch != self.names[name].epoch {
             return Err(Fenced);
         }
-        // Until the last one is complete the client is told to ask again (CONCURRENT_TRANSACTIONS).
-        self.complete();
-        let transaction = *self.ongoing.get_or_insert(self.decided.len());
+        // Until the last one of the name is complete the client is told to ask again (CONCURRENT_TRANSACTIONS).
+        self.complete(name);
+        let transaction = *self.names[name].ongoing.get_or_insert(self.decided.len());
         if transaction == self.decided.len() {
             self.decided.push(None);
         }
@@ -107,56 +114,67 @@ impl Kafka {
     }
 
     /// `EndTxn` with a commit.
-    fn commit(&mut self, epoch: u32) -> Result<(), Fenced> {
-        if epoch != self.epoch || self.ongoing.is_none() {
+    fn commit(&mut self, name: usize, epoch: u32) -> Result<(), Fenced> {
+        if epoch != self.names[name].epoch || self.names[name].ongoing.is_none() {
             return Err(Fenced);
         }
-        self.decide(true);
+        self.decide(name, true);
         Ok(())
     }
 
-    /// The open transaction has taken too long.
-    pub(super) fn time_out(&mut self) {
-        if self.ongoing.is_some() {
-            self.decide(false);
-            self.epoch += 1;
+    /// The open transaction of a name has taken too long.
+    pub(super) fn time_out(&mut self, choice: usize) {
+        let name = choice % self.names.len();
+        if self.names[name].ongoing.is_some() {
+            self.decide(name, false);
+            self.names[name].epoch += 1;
         }
     }
 
-    fn decide(&mut self, commits: bool) {
-        let Some(transaction) = self.ongoing.take() else { return };
+    fn decide(&mut self, name: usize, commits: bool) {
+        let Some(transaction) = self.names[name].ongoing.take() else { return };
         self.decided[transaction] = Some(commits);
         if commits {
             self.commits.push(transaction);
         }
         let has_it =
             |partition: &usize| self.logs[*partition].iter().any(|stored| stored.transaction == transaction);
-        self.completing = Some((transaction, (0..ALL).filter(has_it).collect()));
+        self.names[name].completing = Some((transaction, (0..ALL).filter(has_it).collect()));
     }
 
-    /// One of the partitions is told how the transaction ended.
+    /// One of the partitions is told how the last transaction of a name ended.
     pub(super) fn tell(&mut self, choice: usize) {
-        let Some((transaction, partitions)) = &mut self.completing else { return };
+        let name = choice % self.names.len();
+        self.tell_of(name, choice / self.names.len());
+    }
+
+    fn tell_of(&mut self, name: usize, choice: usize) {
+        let completing = &mut self.names[name].completing;
+        let Some((transaction, partitions)) = completing else { return };
         if !partitions.is_empty() {
             let partition = partitions.swap_remove(choice % partitions.len());
             self.told.insert((partition, *transaction));
         }
         if partitions.is_empty() {
-            self.completing = None;
+            *completing = None;
         }
     }
 
-    fn complete(&mut self) {
-        while self.completing.is_some() {
-            self.tell(0);
+    fn complete(&mut self, name: usize) {
+        while self.names[name].completing.is_some() {
+            self.tell_of(name, 0);
         }
     }
 
     /// A request that was on its way when its producer was replaced arrives.
     pub(super) fn arrive_late(&mut self) {
         match self.late.pop_front() {
-            Some((epoch, Late::Record(partition, content))) => drop(self.produce(epoch, partition, content)),
-            Some((epoch, Late::Commit)) => drop(self.commit(epoch)),
+            Some((name, epoch, Late::Record(partition, content))) => {
+                let _ = self.produce(name, epoch, partition, content);
+            }
+            Some((name, epoch, Late::Commit)) => {
+                let _ = self.commit(name, epoch);
+            }
             None => {}
         }
     }
@@ -206,7 +224,7 @@ enum Commit {
     Answered(Result<(), Fenced>),
 }
 
-/// A sink with a producer.
+/// A sink with two producers that take turns.
 pub(super) struct Producer {
     kafka: Arc<Mutex<Kafka>>,
     pub(super) transactions: Transactions,
@@ -214,8 +232,9 @@ pub(super) struct Producer {
     pub(super) identity: Option<i64>,
     /// The names in which it has written what it has not given up.
     pub(super) own: Vec<i64>,
-    /// That of its init.
-    epoch: Option<u32>,
+    /// Those of their inits.
+    epochs: [Option<u32>; 2],
+    which: Which,
     queued: [VecDeque<Queued>; ALL],
     /// Stored, and not reported.
     stored: [VecDeque<Queued>; ALL],
@@ -246,7 +265,8 @@ impl Producer {
             transactions: Transactions::default(),
             identity: None,
             own: Vec::new(),
-            epoch: None,
+            epochs: [None; 2],
+            which: Which::default(),
             queued: std::array::from_fn(|_| VecDeque::new()),
             stored: std::array::from_fn(|_| VecDeque::new()),
             commit: Commit::NotAsked,
@@ -271,23 +291,33 @@ impl Producer {
         self.now += Duration::from_millis(ms);
     }
 
-    /// Whether its init was answered.
+    /// Whether both inits were answered.
     pub(super) fn is_initiated(&self) -> bool {
-        self.epoch.is_some()
+        self.epochs.iter().all(Option::is_some)
     }
 
-    /// `init_transactions`; where it fails it may have been done all the same.
+    /// `init_transactions` of the next one; where it fails it may have been done all the same.
     pub(super) fn initiate(&mut self) -> bool {
+        let names = Which::IN_ORDER.map(number);
+        let name = names.into_iter().find(|name| self.epochs[*name].is_none()).unwrap();
         if self.failing_inits > 0 {
             self.failing_inits -= 1;
             if self.failing_inits.is_multiple_of(2) {
-                self.kafka().init();
+                self.kafka().init(name);
             }
             return false;
         }
-        let epoch = self.kafka().init();
-        self.epoch = Some(epoch);
+        let epoch = self.kafka().init(name);
+        self.epochs[name] = Some(epoch);
         true
+    }
+
+    fn name(&self) -> usize {
+        number(self.which)
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epochs[self.name()].unwrap()
     }
 
     /// The mark that was committed last, where the init was answered.
@@ -333,8 +363,7 @@ impl Producer {
             return self.refuse(&request);
         }
         for queued in request {
-            let epoch = self.epoch.unwrap();
-            let produced = self.kafka().produce(epoch, partition, queued.content);
+            let produced = self.kafka().produce(self.name(), self.epoch(), partition, queued.content);
             match produced {
                 Ok(()) => self.stored[partition].push_back(queued),
                 Err(Fenced) => return self.fence(),
@@ -370,7 +399,7 @@ impl Producer {
     /// The coordinator gets the request to commit.
     pub(super) fn commit_arrives(&mut self) {
         if self.commit == Commit::OnItsWay {
-            let committed = self.kafka().commit(self.epoch.unwrap());
+            let committed = self.kafka().commit(self.name(), self.epoch());
             self.commit = Commit::Answered(committed);
         }
     }
@@ -390,7 +419,11 @@ impl Producer {
         let Commit::Answered(answer) = self.commit else { return };
         self.commit = Commit::NotAsked;
         match answer {
-            Ok(()) => self.transactions.committed(&mut self.reports),
+            Ok(()) => {
+                self.transactions.committed(&mut self.reports);
+                self.which = self.which.other();
+                self.partitions.turn_to(self.which);
+            }
             Err(Fenced) => self.fence(),
         }
     }
@@ -410,7 +443,7 @@ impl Producer {
 
     /// What it had on its way may arrive later, from each partition the first that waits.
     pub(super) fn leave_behind(&mut self) {
-        let Some(epoch) = self.epoch else { return };
+        let (name, Some(epoch)) = (self.name(), self.epochs[self.name()]) else { return };
         let commit = (self.commit == Commit::OnItsWay).then_some(Late::Commit);
         let first = |(partition, queue): (usize, &VecDeque<Queued>)| {
             queue
@@ -419,7 +452,7 @@ impl Producer {
                 .map(|queued| Late::Record(partition, queued.content))
         };
         let late: Vec<_> = self.queued.iter().enumerate().filter_map(first).chain(commit).collect();
-        self.kafka().late.extend(late.into_iter().map(|late| (epoch, late)));
+        self.kafka().late.extend(late.into_iter().map(|late| (name, epoch, late)));
     }
 }
 
@@ -496,13 +529,18 @@ impl Sink for Producer {
         for queue in self.queued.iter_mut().chain(&mut self.stored) {
             queue.clear();
         }
-        (self.epoch, self.commit, self.batching) = (None, Commit::NotAsked, batching);
+        (self.epochs, self.commit, self.batching) = ([None; 2], Commit::NotAsked, batching);
+        self.which = Which::default();
         (self.broken, self.fenced) = (false, false);
         // That a transaction was committed is known once and for all.
         into.extend(self.reports.drain(..).filter(|report| report.outcome.is_ok()));
         self.partitions.reset(if batching == Batching::OneByOne { Group::ALONE } else { GROUP });
         Ok(())
     }
+}
+
+fn number(which: Which) -> usize {
+    usize::from(which == Which::Second)
 }
 
 fn key(record: &Record<'_>) -> i64 {

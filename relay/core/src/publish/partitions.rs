@@ -49,10 +49,38 @@ impl Group {
     pub const ALONE: Self = Self { records: 1, bytes: 0 };
 }
 
-/// The partitions of a topic, as this producer and their brokers know each other.
+/// Which of two producers that take turns: one of them has records in flight at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Which {
+    /// The one that begins.
+    #[default]
+    First,
+    /// The other.
+    Second,
+}
+
+impl Which {
+    /// Both, in the order in which their names are taken. A process begins with the first. So one that has lost its first name to
+    /// another has nothing to commit in the second one that the other had taken before.
+    pub const IN_ORDER: [Self; 2] = [Self::First, Self::Second];
+
+    /// That of the other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// The partitions of a topic, as this producer and their brokers know each other; or as each of two does that take turns.
 #[derive(Debug)]
 pub struct Partitions {
     states: Vec<State>,
+    /// Those of the producer whose turn it is not, once there are two.
+    of_the_other: Vec<State>,
+    turn: Which,
     group: Group,
     /// Records with an earlier timestamp are old, milliseconds since 1970-01-01 UTC.
     old_before_ms: i64,
@@ -95,7 +123,13 @@ impl Partitions {
     /// So many partitions, that know nothing of the producer.
     #[must_use]
     pub fn new(count: usize, group: Group) -> Self {
-        Self { states: vec![UNKNOWN; count], group, old_before_ms: i64::MIN }
+        Self {
+            states: vec![UNKNOWN; count],
+            of_the_other: Vec::new(),
+            turn: Which::First,
+            group,
+            old_before_ms: i64::MIN,
+        }
     }
 
     /// How many there are.
@@ -109,9 +143,21 @@ impl Partitions {
         self.old_before_ms = now_ms.saturating_sub(OLD_AFTER_MS);
     }
 
-    /// A new producer, whose records are grouped so.
+    /// It is the turn of this producer. The other one has nothing in flight.
+    pub fn turn_to(&mut self, turn: Which) {
+        if self.turn == turn {
+            return;
+        }
+        self.turn = turn;
+        std::mem::swap(&mut self.states, &mut self.of_the_other);
+        self.states.resize(self.of_the_other.len(), UNKNOWN);
+    }
+
+    /// A new producer, or two, whose records are grouped so: the first begins.
     pub fn reset(&mut self, group: Group) {
         self.states.fill(UNKNOWN);
+        self.of_the_other.clear();
+        self.turn = Which::First;
         self.group = group;
     }
 
@@ -282,6 +328,28 @@ mod tests {
         case.partitions.reset(GROUP);
         assert!(case.hand_over(0, 10));
         assert!(!case.hand_over(0, 10), "the producer is new");
+    }
+
+    #[test]
+    fn of_two_producers_that_take_turns_the_partition_knows_each_by_records_of_its_own() {
+        let mut case = Case::new();
+        case.hand_over(0, 10);
+        case.stored();
+        case.partitions.turn_to(Which::Second);
+        assert!(case.hand_over(0, 10));
+        assert!(!case.hand_over(0, 10), "the broker knows nothing of the other one");
+        case.stored();
+        case.partitions.turn_to(Which::First);
+        assert!(case.hand_over(0, 10) && case.hand_over(0, 10), "the first is known");
+        case.stored();
+        case.stored();
+        case.partitions.turn_to(Which::Second);
+        assert!(case.hand_over(0, 10) && case.hand_over(0, 10), "and so is the other by now");
+        case.partitions.reset(GROUP);
+        assert!(case.hand_over(0, 10) && !case.hand_over(0, 10), "both are new");
+        case.stored();
+        case.partitions.turn_to(Which::Second);
+        assert!(case.hand_over(0, 10) && !case.hand_over(0, 10), "both are new");
     }
 
     #[test]
