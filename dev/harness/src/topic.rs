@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -254,6 +256,20 @@ impl Topic {
             (0..partitions).map(held).collect()
         });
         ends.await?
+    }
+
+    /// Gives it so many partitions; every one has its leader when this returns.
+    ///
+    /// # Errors
+    /// When it cannot have them.
+    pub async fn grow(&mut self, partitions: i32) -> Result<()> {
+        let grown = NewPartitions::new(&self.name, usize::try_from(partitions)?);
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_DEADLINE));
+        for result in admin(&self.brokers)?.create_partitions([&grown], &options).await? {
+            ensure!(result.is_ok(), "the topic {} cannot grow: {result:?}", self.name);
+        }
+        self.partitions = partitions;
+        self.wait_for_leaders().await
     }
 
     /// Deletes it now.

@@ -40,6 +40,9 @@ const STACK_BYTES: usize = 8 << 20;
 /// What a source has open, with one broker: 12.5 were counted. Each further broker adds one.
 const FILES_OF_A_SOURCE: u64 = 16;
 
+/// More of them, of a second producer, with exactly-once delivery: 11 were counted.
+const FILES_OF_A_SECOND_PRODUCER: u64 = 12;
+
 /// Pages, probes, the log.
 const FILES_OF_THE_PROCESS: u64 = 64;
 
@@ -82,7 +85,7 @@ pub(super) async fn run(fleet: Fleet, serving: Serving) -> anyhow::Result<ExitCo
     let traces = traces::provider(&process.collector);
     let tracer = traces.as_ref().map(|traces| traces.tracer(env!("CARGO_PKG_NAME")));
     let sources: Vec<_> = fleet.into_sources().into_iter().map(observed).collect();
-    allow_open_files(sources.len());
+    allow_open_files(sources.iter().map(|source| files_of(&source.settings)).sum());
     let drain = sources.iter().map(|source| source.settings.timing.drain_timeout).max().unwrap_or_default();
     // Theirs is another end than the relays': while those drain they show that they do.
     let closed = CancellationToken::new();
@@ -113,8 +116,8 @@ pub(super) async fn run(fleet: Fleet, serving: Serving) -> anyhow::Result<ExitCo
 }
 
 /// Of several sources each has its own connections.
-fn allow_open_files(sources: usize) {
-    if let Some((limit, needed)) = too_few_files(files::allow_open(), sources) {
+fn allow_open_files(of_sources: u64) {
+    if let Some((limit, needed)) = too_few_files(files::allow_open(), of_sources) {
         tracing::warn!(
             limit,
             needed,
@@ -123,9 +126,15 @@ fn allow_open_files(sources: usize) {
     }
 }
 
-/// The limit of open files and what so many sources need, where that is more.
-fn too_few_files(limit: Option<u64>, sources: usize) -> Option<(u64, u64)> {
-    let needed = FILES_OF_THE_PROCESS + FILES_OF_A_SOURCE * sources as u64;
+/// How many files a source has open.
+fn files_of(settings: &Settings) -> u64 {
+    let second = settings.kafka.position_topic.as_ref().map_or(0, |_| FILES_OF_A_SECOND_PRODUCER);
+    FILES_OF_A_SOURCE + second
+}
+
+/// The limit of open files and what is needed, so much of it by the sources, where that is more.
+fn too_few_files(limit: Option<u64>, of_sources: u64) -> Option<(u64, u64)> {
+    let needed = FILES_OF_THE_PROCESS + of_sources;
     Some((limit.filter(|limit| *limit < needed)?, needed))
 }
 
@@ -589,9 +598,9 @@ mod tests {
 
     #[test]
     fn a_limit_of_open_files_that_is_lower_than_what_the_sources_need_is_known() {
-        assert_eq!(too_few_files(Some(1024), 100), Some((1024, 1664)));
+        assert_eq!(too_few_files(Some(1024), 1_600), Some((1024, 1664)));
         assert_eq!(
-            [too_few_files(Some(1024), 20), too_few_files(Some(1664), 100), too_few_files(None, 100)],
+            [too_few_files(Some(1024), 320), too_few_files(Some(1664), 1_600), too_few_files(None, 1_600)],
             [None; 3]
         );
     }

@@ -31,7 +31,7 @@ pub struct KafkaSettings {
     pub peer_timeout: Duration,
     /// An event whose time lies further back when it is published carries the time of its publishing instead.
     pub late_after: Option<Duration>,
-    /// With exactly-once delivery: the topic that holds the position, whose name is the transactional id as well.
+    /// With exactly-once delivery: the topic that holds the position, of whose name the transactional ids come.
     pub position_topic: Option<String>,
 }
 
@@ -76,7 +76,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["partitioner"], "events of one key would go to another partition than Java's clients expect"),
     (
         &["transactional.id"],
-        "with --delivery=exactly-once it is the name of --position-topic; else there are no transactions",
+        "with --delivery=exactly-once it comes of --position-topic; else there are no transactions",
     ),
     (&["delivery.report.only.error"], "without a report for each record nothing is ever confirmed"),
     (

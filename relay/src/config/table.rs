@@ -315,8 +315,8 @@ pub const TABLE: Table = Table {
         Setting::optional(
             "position-topic",
             "NAME",
-            "With --delivery=exactly-once: the topic that holds the position, of this slot and of no other; its name is the \
-            transactional id, too. It is made where it is missing: one partition, compacted. Absent: `walpost-position-SLOT`.",
+            "With --delivery=exactly-once: the topic that holds the position, of this slot and of no other; the \
+            transactional ids are its name, and that with `~2` behind it. It is made where it is missing: one partition, compacted. Absent: `walpost-position-SLOT`.",
         ),
         Setting::new(
             "late-after-ms",

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::failure::is_denied;
 use super::making::Maker;
+use super::producers::Producers;
 use super::topics::Topics;
 use super::{Client, REFRESH_INTERVAL};
 use walpost_core::publish::sink::SinkError;
@@ -39,6 +40,19 @@ impl From<SinkError> for NotThere {
 /// Asks for a topic.
 pub(super) fn ask(client: &Client, topic: &str, timeout: Duration) -> Answer {
     ask_by(client.client(), topic, timeout).map_err(NotThere::Code)
+}
+
+/// Asks for a topic, and makes it where it is missing and is to be made.
+pub(super) fn seek(producers: &Producers, maker: &Maker, topic: &str, timeout: Duration) -> Answer {
+    let found = maker.seek(producers.on_turn(), topic, timeout);
+    found.map(|partitions| known_to_all(producers, topic, partitions, timeout))
+}
+
+/// How many of a topic's partitions each of the producers knows of: one that has heard of fewer refuses records for the
+/// others. One that has heard of none asks by itself when a record comes.
+fn known_to_all(producers: &Producers, topic: &str, partitions: usize, timeout: Duration) -> usize {
+    let resting = producers.resting().and_then(|client| ask(client, topic, timeout).ok());
+    resting.map_or(partitions, |known| known.min(partitions))
 }
 
 /// The same by any client.
@@ -94,14 +108,14 @@ pub(super) struct Answered {
 impl Question {
     /// Asks; the topic is made where it is missing and is to be made.
     pub(super) fn new(
-        client: &Arc<Client>,
+        producers: &Producers,
         maker: &Arc<Maker>,
         topic: usize,
         name: &str,
         timeout: Duration,
     ) -> Self {
-        let (client, maker, asked) = (Arc::clone(client), Arc::clone(maker), name.to_owned());
-        let asking = tokio::task::spawn_blocking(move || maker.seek(&client, &asked, timeout));
+        let (producers, maker, asked) = (producers.clone(), Arc::clone(maker), name.to_owned());
+        let asking = tokio::task::spawn_blocking(move || seek(&producers, &maker, &asked, timeout));
         Self { topic, name: name.to_owned(), asking }
     }
 
@@ -129,7 +143,7 @@ impl Refresh {
     /// The topics that Kafka answered for, when they are due. Safe to drop while it waits.
     pub(super) async fn next(
         &mut self,
-        client: &Arc<Client>,
+        producers: &Producers,
         topics: &Topics,
         timeout: Duration,
     ) -> Vec<(String, usize)> {
@@ -137,8 +151,8 @@ impl Refresh {
             sleep_until(self.due).await;
         }
         let asking = self.asking.get_or_insert_with(|| {
-            let (client, names) = (Arc::clone(client), topics.known());
-            tokio::task::spawn_blocking(move || ask_all(&client, names, timeout))
+            let (producers, names) = (producers.clone(), topics.known());
+            tokio::task::spawn_blocking(move || ask_for_all(&producers, names, timeout))
         });
         let found = asking.await;
         *self = Self::new();
@@ -146,11 +160,14 @@ impl Refresh {
     }
 }
 
-fn ask_all(client: &Client, names: Vec<String>, timeout: Duration) -> Vec<(String, usize)> {
+fn ask_for_all(producers: &Producers, names: Vec<String>, timeout: Duration) -> Vec<(String, usize)> {
     let mut found = Vec::with_capacity(names.len());
     for name in names {
-        match ask(client, &name, timeout) {
-            Ok(partitions) => found.push((name, partitions)),
+        match ask(producers.on_turn(), &name, timeout) {
+            Ok(partitions) => {
+                let partitions = known_to_all(producers, &name, partitions, timeout);
+                found.push((name, partitions));
+            }
             Err(NotThere::Code(code)) if is_missing(code) || is_denied(code) => {}
             // Nobody answers: each of the others would wait as long.
             Err(_) => break,

@@ -306,7 +306,7 @@ impl KafkaSink {
                     }
                     self.stall.excused(Instant::now());
                 }
-                found = self.refresh.next(self.producers.on_turn(), &self.topics, self.peer_timeout) => {
+                found = self.refresh.next(&self.producers, &self.topics, self.peer_timeout) => {
                     if let Some(reason) = self.refreshed(&found) {
                         return Self::report_broken(reason, into);
                     }

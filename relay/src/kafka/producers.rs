@@ -66,6 +66,11 @@ impl Producers {
         self.get(self.turn).unwrap_or(&self.first)
     }
 
+    /// The one whose turn it is not, where there are two.
+    pub(super) fn resting(&self) -> Option<&Arc<Client>> {
+        self.second.as_ref().and_then(|_| self.get(self.turn.other()))
+    }
+
     fn get(&self, which: Which) -> Option<&Arc<Client>> {
         match which {
             Which::First => Some(&self.first),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::task::JoinError;
 
-use super::asking::{Answer, Answered, Asker, NotThere, Question, ask_cluster, is_missing};
+use super::asking::{Answer, Answered, Asker, NotThere, Question, ask_cluster, is_missing, seek};
 use super::failure::is_denied;
 use super::topic::Unplaced;
 use super::witnesses::Finding;
@@ -44,9 +44,8 @@ impl KafkaSink {
     }
 
     async fn check_topic(&mut self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
-        let (producer, maker, topic) =
-            (Arc::clone(self.producers.on_turn()), Arc::clone(&self.maker), name.to_owned());
-        let asked = tokio::task::spawn_blocking(move || maker.seek(&producer, &topic, timeout)).await;
+        let (producers, maker, topic) = (self.producers.clone(), Arc::clone(&self.maker), name.to_owned());
+        let asked = tokio::task::spawn_blocking(move || seek(&producers, &maker, &topic, timeout)).await;
         let partitions = self.understand(name, asked)?;
         self.topics.checked(name, partitions);
         Ok(partitions)
@@ -104,7 +103,7 @@ impl KafkaSink {
                 if self.question.is_none() {
                     let (index, name) = (record.topic.id.0 as usize, record.topic.name);
                     self.topics.asked(index, sequence);
-                    let (client, maker) = (self.producers.on_turn(), &self.maker);
+                    let (client, maker) = (&self.producers, &self.maker);
                     self.question = Some(Question::new(client, maker, index, name, self.peer_timeout));
                 }
                 SinkError::Full

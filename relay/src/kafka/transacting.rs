@@ -63,6 +63,9 @@ pub(super) struct Transacting {
     resolved: Vec<Report>,
     /// Why the open transaction cannot go on.
     failure: Option<SinkError>,
+    /// Dropped with the producers that are opened: the thread that takes their names then takes no further one, which may be
+    /// another producer's by now.
+    wanted: Arc<()>,
     /// The producer was initiated, or tried to be: that is done once.
     is_spent: bool,
     /// When the last transaction began.
@@ -91,6 +94,7 @@ impl Transacting {
             work: None,
             resolved: Vec::new(),
             failure: None,
+            wanted: Arc::default(),
             is_spent: false,
             since: None,
             stored_at: None,
@@ -197,9 +201,13 @@ impl Transacting {
     fn opening(&mut self, producers: &Producers) -> Work {
         self.is_spent = true;
         let (producers, topic, timeout) = (producers.clone(), self.topic.clone(), self.timeout);
+        let wanted = Arc::downgrade(&self.wanted);
         Work::Opening(tokio::task::spawn_blocking(move || {
             // One after the other: see there.
             for (producer, id) in producers.all().zip(topic.transactional_ids()) {
+                if wanted.strong_count() == 0 {
+                    return Err(SinkError::Broken("it was given up before it was open".into()));
+                }
                 let initiated = producer.init_transactions(timeout);
                 initiated.map_err(|error| of_the_name(understood(&error), &id))?;
             }
@@ -262,12 +270,14 @@ impl Transacting {
     pub(super) fn replaced(&mut self) {
         self.transactions.replaced();
         (self.work, self.failure, self.is_spent) = (None, None, false);
+        self.wanted = Arc::default();
         (self.rests_until, self.other_rests_until) = (None, None);
     }
 
     pub(super) fn forget(&mut self) {
         self.transactions.forget();
         (self.identity, self.work, self.failure) = (None, None, None);
+        self.wanted = Arc::default();
         self.resolved.clear();
     }
 }

@@ -8,6 +8,7 @@ use crate::case::{Case, SOON, write_concurrently};
 use crate::dead_letter::{with_a_large_one, with_dead_letters};
 use crate::failover::{Failover, copies_slots, slot_is_copied};
 use crate::halt::halts;
+use crate::mapping::around;
 use crate::outage::Snapshot;
 use crate::secure::{is_denied, rule_on, that_denies};
 use crate::standby::stands_by;
@@ -359,4 +360,28 @@ async fn rights_that_are_missing_are_named_and_it_goes_on_when_they_are_there() 
     rule_on(&kafka, topic, "--add", "Write").await?;
     ensure!(once.audit().await? == 20, "{}", relay.log_tail());
     relay.ready().await
+}
+
+/// Each of the two producers has heard of the partitions by itself: one that has not would refuse the record, and be replaced.
+#[tokio::test]
+async fn partitions_that_are_added_are_known_to_both_producers_before_records_go_there() -> Result<()> {
+    let case =
+        around("create table outbox (id bigserial primary key, key text, payload text, lane int)").await?;
+    let mut once = Once::of(case.with("WALPOST_PARTITION", "lane"));
+    let relay = once.case.relay.init_and_run().await?;
+    let mut rows = 0;
+    for lane in [0, 1, 5, 5, 5, 5] {
+        if lane == 5 && once.case.topic.partitions < 6 {
+            once.case.topic.grow(6).await?;
+        }
+        // One after the other, so that each producer has its turn.
+        for _ in 0..2 {
+            let insert = format!("insert into outbox (key, payload, lane) values ('k', '{rows}', {lane})");
+            once.case.database.execute(&insert).await?;
+            rows += 1;
+            once.case.topic.read(rows, SOON).await?;
+        }
+    }
+    ensure!(relay.metric("walpost_producer_restarts_total").await? == 0.0, "{}", relay.log_tail());
+    Ok(())
 }

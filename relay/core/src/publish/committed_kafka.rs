@@ -60,6 +60,8 @@ pub(super) struct Fenced;
 enum Late {
     Record(usize, Content),
     Commit,
+    /// It fences whoever has the name, and nobody has it then.
+    Init,
 }
 
 /// A transactional id, as its coordinator knows it.
@@ -172,6 +174,7 @@ impl Kafka {
             Some((name, epoch, Late::Record(partition, content))) => {
                 let _ = self.produce(name, epoch, partition, content);
             }
+            Some((name, _, Late::Init)) => drop(self.init(name)),
             Some((name, epoch, Late::Commit)) => {
                 let _ = self.commit(name, epoch);
             }
@@ -443,6 +446,9 @@ impl Producer {
 
     /// What it had on its way may arrive later, from each partition the first that waits.
     pub(super) fn leave_behind(&mut self) {
+        if self.epochs[0].is_some() && self.epochs[1].is_none() {
+            self.kafka().late.push_back((1, 0, Late::Init));
+        }
         let (name, Some(epoch)) = (self.name(), self.epochs[self.name()]) else { return };
         let commit = (self.commit == Commit::OnItsWay).then_some(Late::Commit);
         let first = |(partition, queue): (usize, &VecDeque<Queued>)| {

@@ -53,7 +53,7 @@ pub(super) async fn check(settings: &Settings, side: &mut Side<'_>) {
     }
 }
 
-/// The topic that holds the position, with exactly-once delivery. Nothing is asked in the name of the transactional id: the
+/// The topic that holds the position, with exactly-once delivery. Nothing is asked in the name of a transactional id: the
 /// relay that runs would be ended by it.
 async fn check_position(settings: &Settings, side: &mut Side<'_>, topic: &str) {
     const NAME: &str = "position";
