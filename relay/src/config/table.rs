@@ -316,7 +316,8 @@ pub const TABLE: Table = Table {
             "position-topic",
             "NAME",
             "With --delivery=exactly-once: the topic that holds the position, of this slot and of no other; the \
-            transactional ids are its name, and that with `~2` behind it. It is made where it is missing: one partition, compacted. Absent: `walpost-position-SLOT`.",
+            transactional ids are its name, and that with `~2` behind it. It is made where it is missing: one partition, \
+            compacted. Absent: `walpost-position-SLOT`.",
         ),
         Setting::new(
             "late-after-ms",

@@ -37,22 +37,12 @@ impl From<SinkError> for NotThere {
     }
 }
 
-/// Asks for a topic.
-pub(super) fn ask(client: &Client, topic: &str, timeout: Duration) -> Answer {
-    ask_by(client.client(), topic, timeout).map_err(NotThere::Code)
-}
-
-/// Asks for a topic, and makes it where it is missing and is to be made.
-pub(super) fn seek(producers: &Producers, maker: &Maker, topic: &str, timeout: Duration) -> Answer {
-    let found = maker.seek(producers.on_turn(), topic, timeout);
-    found.map(|partitions| known_to_all(producers, topic, partitions, timeout))
-}
-
-/// How many of a topic's partitions each of the producers knows of: one that has heard of fewer refuses records for the
-/// others. One that has heard of none asks by itself when a record comes.
-fn known_to_all(producers: &Producers, topic: &str, partitions: usize, timeout: Duration) -> usize {
-    let resting = producers.resting().and_then(|client| ask(client, topic, timeout).ok());
-    resting.map_or(partitions, |known| known.min(partitions))
+/// Asks for a topic: how many of its partitions each of the producers knows of. One that has heard of fewer refuses records for
+/// the others; one that has heard of none asks by itself when a record comes.
+pub(super) fn ask(producers: &Producers, topic: &str, timeout: Duration) -> Answer {
+    let found = ask_by(producers.on_turn().client(), topic, timeout).map_err(NotThere::Code)?;
+    let resting = producers.resting().and_then(|client| ask_by(client.client(), topic, timeout).ok());
+    Ok(resting.map_or(found, |known| known.min(found)))
 }
 
 /// The same by any client.
@@ -115,7 +105,7 @@ impl Question {
         timeout: Duration,
     ) -> Self {
         let (producers, maker, asked) = (producers.clone(), Arc::clone(maker), name.to_owned());
-        let asking = tokio::task::spawn_blocking(move || seek(&producers, &maker, &asked, timeout));
+        let asking = tokio::task::spawn_blocking(move || maker.seek(&producers, &asked, timeout));
         Self { topic, name: name.to_owned(), asking }
     }
 
@@ -152,7 +142,7 @@ impl Refresh {
         }
         let asking = self.asking.get_or_insert_with(|| {
             let (producers, names) = (producers.clone(), topics.known());
-            tokio::task::spawn_blocking(move || ask_for_all(&producers, names, timeout))
+            tokio::task::spawn_blocking(move || ask_all(&producers, names, timeout))
         });
         let found = asking.await;
         *self = Self::new();
@@ -160,14 +150,11 @@ impl Refresh {
     }
 }
 
-fn ask_for_all(producers: &Producers, names: Vec<String>, timeout: Duration) -> Vec<(String, usize)> {
+fn ask_all(producers: &Producers, names: Vec<String>, timeout: Duration) -> Vec<(String, usize)> {
     let mut found = Vec::with_capacity(names.len());
     for name in names {
-        match ask(producers.on_turn(), &name, timeout) {
-            Ok(partitions) => {
-                let partitions = known_to_all(producers, &name, partitions, timeout);
-                found.push((name, partitions));
-            }
+        match ask(producers, &name, timeout) {
+            Ok(partitions) => found.push((name, partitions)),
             Err(NotThere::Code(code)) if is_missing(code) || is_denied(code) => {}
             // Nobody answers: each of the others would wait as long.
             Err(_) => break,

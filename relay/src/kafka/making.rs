@@ -10,10 +10,10 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::runtime::Handle;
 
-use super::Client;
 use super::asking::{Answer, NotThere, ask, is_missing};
 use super::clients::{client_config, keep_signed_in, unusable};
 use super::failure::is_denied;
+use super::producers::Producers;
 use crate::config::{KafkaSettings, NewTopic};
 use walpost_core::publish::sink::SinkError;
 
@@ -42,11 +42,11 @@ impl Maker {
 
     /// Asks for a topic, and makes it where it is missing and is to be made. Waits itself: for a thread where it may, of a
     /// runtime that goes on meanwhile.
-    pub(super) fn seek(&self, client: &Client, topic: &str, timeout: Duration) -> Answer {
-        match (ask(client, topic, timeout), self.kafka.missing.to_be_made(topic)) {
+    pub(super) fn seek(&self, producers: &Producers, topic: &str, timeout: Duration) -> Answer {
+        match (ask(producers, topic, timeout), self.kafka.missing.to_be_made(topic)) {
             (Err(NotThere::Code(code)), Some(new)) if is_missing(code) => {
                 self.make(topic, new, timeout)?;
-                self.until_heard_of(client, topic, timeout)
+                self.until_heard_of(producers, topic, timeout)
             }
             (answer, _) => answer,
         }
@@ -63,10 +63,10 @@ impl Maker {
     }
 
     /// The controller has the topic; brokers hear of it a moment later.
-    fn until_heard_of(&self, client: &Client, topic: &str, timeout: Duration) -> Answer {
+    fn until_heard_of(&self, producers: &Producers, topic: &str, timeout: Duration) -> Answer {
         let until = Instant::now() + timeout;
         loop {
-            match ask(client, topic, timeout) {
+            match ask(producers, topic, timeout) {
                 Err(NotThere::Code(code)) if is_missing(code) || code == Code::LeaderNotAvailable => {}
                 answer => return answer,
             }

@@ -343,7 +343,7 @@ impl Sink for KafkaSink {
         // What has no time of its own has that of its publishing.
         let timestamp_ms = if record.timestamp_ms == 0 { clock::unix_millis() } else { record.timestamp_ms };
         let bytes = size(record);
-        let (partition, topic) = match self.topics.place(sequence, record) {
+        let (partition, topic) = match self.topics.place(self.producers.turn(), sequence, record) {
             Ok(placed) => placed,
             Err(unplaced) => return Err(self.unplaced(sequence, record, unplaced)),
         };

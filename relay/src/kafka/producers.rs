@@ -61,6 +61,11 @@ impl Producers {
         Ok((Self { first, second, turn: Which::default() }, reports))
     }
 
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> Which {
+        self.turn
+    }
+
     /// The one whose turn it is.
     pub(super) fn on_turn(&self) -> &Arc<Client> {
         self.get(self.turn).unwrap_or(&self.first)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::task::JoinError;
 
-use super::asking::{Answer, Answered, Asker, NotThere, Question, ask_cluster, is_missing, seek};
+use super::asking::{Answer, Answered, Asker, NotThere, Question, ask_cluster, is_missing};
 use super::failure::is_denied;
 use super::topic::Unplaced;
 use super::witnesses::Finding;
@@ -45,7 +45,7 @@ impl KafkaSink {
 
     async fn check_topic(&mut self, name: &str, timeout: Duration) -> Result<usize, SinkError> {
         let (producers, maker, topic) = (self.producers.clone(), Arc::clone(&self.maker), name.to_owned());
-        let asked = tokio::task::spawn_blocking(move || seek(&producers, &maker, &topic, timeout)).await;
+        let asked = tokio::task::spawn_blocking(move || maker.seek(&producers, &topic, timeout)).await;
         let partitions = self.understand(name, asked)?;
         self.topics.checked(name, partitions);
         Ok(partitions)
@@ -103,8 +103,8 @@ impl KafkaSink {
                 if self.question.is_none() {
                     let (index, name) = (record.topic.id.0 as usize, record.topic.name);
                     self.topics.asked(index, sequence);
-                    let (client, maker) = (&self.producers, &self.maker);
-                    self.question = Some(Question::new(client, maker, index, name, self.peer_timeout));
+                    let (producers, maker) = (&self.producers, &self.maker);
+                    self.question = Some(Question::new(producers, maker, index, name, self.peer_timeout));
                 }
                 SinkError::Full
             }

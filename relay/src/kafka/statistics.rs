@@ -125,7 +125,7 @@ impl StatisticsCell {
     pub fn set(&self, which: Which, numbers: KafkaNumbers, counted: HashMap<String, RequestCounts>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let Told { producers, total } = &mut *told;
-        let by_one = &mut producers[usize::from(which == Which::Second)];
+        let by_one = &mut producers[which.index()];
         for (name, now) in &counted {
             let before = by_one.counted.get(name).copied().unwrap_or_default();
             total.add(now.since(before));

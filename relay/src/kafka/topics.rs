@@ -26,8 +26,6 @@ pub(super) struct Topics {
     /// A topic that is in use has another number of partitions than it had.
     has_news: bool,
     group: Group,
-    /// Of two producers.
-    turn: Which,
     /// The time of day when it was last looked at, milliseconds since 1970-01-01 UTC.
     now_ms: i64,
 }
@@ -40,7 +38,6 @@ impl Topics {
             checked: HashMap::new(),
             has_news: false,
             group,
-            turn: Which::default(),
             now_ms: 0,
         }
     }
@@ -50,14 +47,10 @@ impl Topics {
         self.now_ms = now_ms;
     }
 
-    /// Of two producers it is the other one's turn, with nothing in flight.
-    pub(super) fn take_turns(&mut self) {
-        self.turn = self.turn.other();
-    }
-
-    /// The topic of a record, and its partition there.
+    /// The topic of a record, and its partition there, as the producer knows it whose turn it is.
     pub(super) fn place(
         &mut self,
+        turn: Which,
         sequence: Sequence,
         record: &Record<'_>,
     ) -> Result<(usize, &mut Topic), Unplaced> {
@@ -69,7 +62,7 @@ impl Topics {
         topic.stands(sequence)?;
         let partition = topic.partition(sequence, record)?;
         topic.partitions.set_time(self.now_ms);
-        topic.partitions.turn_to(self.turn);
+        topic.partitions.turn_to(turn);
         Ok((partition, topic))
     }
 
@@ -187,7 +180,7 @@ impl Topics {
     /// A new producer, or two, whose records are grouped so: the brokers know nothing of it, and nobody waits for what the
     /// old one was asked.
     pub(super) fn reset(&mut self, group: Group) {
-        (self.group, self.turn) = (group, Which::default());
+        self.group = group;
         for topic in &mut self.topics {
             topic.partitions.reset(group);
             topic.forget_question();
@@ -271,7 +264,7 @@ mod tests {
                 traceparent: None,
                 content: Content::Event,
             };
-            let (partition, topic) = self.topics.place(0, &record)?;
+            let (partition, topic) = self.topics.place(Which::default(), 0, &record)?;
             Ok((partition, topic.lane(partition)))
         }
 

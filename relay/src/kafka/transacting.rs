@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::failure::{failure, is_denied};
 use super::lanes::opaque;
@@ -41,7 +42,11 @@ const REST_MAX: Duration = Duration::from_millis(20);
 
 /// What a thread waits for.
 enum Work {
-    Opening(JoinHandle<Result<Option<Position>, SinkError>>),
+    Opening {
+        found: JoinHandle<Result<Option<Position>, SinkError>>,
+        /// Once nobody waits the thread takes no further name: it may be another producer's by now.
+        _waited_for: DropGuard,
+    },
     Committing(JoinHandle<Result<(), SinkError>>),
 }
 
@@ -63,9 +68,6 @@ pub(super) struct Transacting {
     resolved: Vec<Report>,
     /// Why the open transaction cannot go on.
     failure: Option<SinkError>,
-    /// Dropped with the producers that are opened: the thread that takes their names then takes no further one, which may be
-    /// another producer's by now.
-    wanted: Arc<()>,
     /// The producer was initiated, or tried to be: that is done once.
     is_spent: bool,
     /// When the last transaction began.
@@ -94,7 +96,6 @@ impl Transacting {
             work: None,
             resolved: Vec::new(),
             failure: None,
-            wanted: Arc::default(),
             is_spent: false,
             since: None,
             stored_at: None,
@@ -201,18 +202,20 @@ impl Transacting {
     fn opening(&mut self, producers: &Producers) -> Work {
         self.is_spent = true;
         let (producers, topic, timeout) = (producers.clone(), self.topic.clone(), self.timeout);
-        let wanted = Arc::downgrade(&self.wanted);
-        Work::Opening(tokio::task::spawn_blocking(move || {
+        let given_up = CancellationToken::new();
+        let waited_for = given_up.clone().drop_guard();
+        let found = tokio::task::spawn_blocking(move || {
             // One after the other: see there.
             for (producer, id) in producers.all().zip(topic.transactional_ids()) {
-                if wanted.strong_count() == 0 {
+                if given_up.is_cancelled() {
                     return Err(SinkError::Broken("it was given up before it was open".into()));
                 }
                 let initiated = producer.init_transactions(timeout);
                 initiated.map_err(|error| of_the_name(understood(&error), &id))?;
             }
             topic.last(timeout)
-        }))
+        });
+        Work::Opening { found, _waited_for: waited_for }
     }
 
     /// Waits for what was begun, for ever where nothing was. Safe to drop while it waits.
@@ -220,7 +223,9 @@ impl Transacting {
         let gone = |error: tokio::task::JoinError| SinkError::Broken(error.to_string());
         let done = match &mut self.work {
             None => std::future::pending().await,
-            Some(Work::Opening(work)) => Done::Opened(work.await.unwrap_or_else(|error| Err(gone(error)))),
+            Some(Work::Opening { found: work, .. }) => {
+                Done::Opened(work.await.unwrap_or_else(|error| Err(gone(error))))
+            }
             Some(Work::Committing(work)) => {
                 Done::Committed(work.await.unwrap_or_else(|error| Err(gone(error))))
             }
@@ -270,14 +275,12 @@ impl Transacting {
     pub(super) fn replaced(&mut self) {
         self.transactions.replaced();
         (self.work, self.failure, self.is_spent) = (None, None, false);
-        self.wanted = Arc::default();
         (self.rests_until, self.other_rests_until) = (None, None);
     }
 
     pub(super) fn forget(&mut self) {
         self.transactions.forget();
         (self.identity, self.work, self.failure) = (None, None, None);
-        self.wanted = Arc::default();
         self.resolved.clear();
     }
 }
@@ -402,7 +405,6 @@ impl KafkaSink {
         let Some(transacting) = &mut self.transacting else { return };
         if matches!(done, Done::Committed(Ok(()))) {
             self.producers.take_turns();
-            self.topics.take_turns();
         }
         if let Err(error) = transacting.take(done, into) {
             // It is about no record.

@@ -1040,6 +1040,16 @@ impl Model {
 
     // ---- the end
 
+    /// These steps, and to the end.
+    fn run(&mut self, steps: &[Step]) {
+        block_on(async {
+            for step in steps {
+                self.step(step).await;
+            }
+            self.finish().await;
+        });
+    }
+
     /// All is well again: everything comes.
     async fn finish(&mut self) {
         self.processes.truncate(1);
@@ -1119,12 +1129,7 @@ fn rows_of_one_id_go_into_one_transaction() {
         act(Act::Append(0)),
         act(Act::Transact(Outcome::Answered)),
     ];
-    block_on(async {
-        for step in &steps {
-            model.step(step).await;
-        }
-        model.finish().await;
-    });
+    model.run(&steps);
 }
 
 /// One process has sent something and has lost the slot to another, which has not been opened.
@@ -1141,38 +1146,30 @@ fn usurped() -> (Model, Vec<Step>) {
     (Model::new(&vec![shape; 9]), steps.into())
 }
 
-fn once(mut model: Model, steps: &[Step]) {
-    block_on(async {
-        for step in steps {
-            model.step(step).await;
-        }
-        model.finish().await;
-    });
+/// All that is read is sent in a transaction.
+fn transact(who: usize) -> [Step; 2] {
+    [Step::Process(who, Act::Read(3)), Step::Process(who, Act::Transact(Outcome::Answered))]
 }
 
 /// Of both names it takes the first one first: between the two, another may have taken both and sent something.
 #[test]
 fn the_names_are_taken_in_one_order() {
-    let (model, mut steps) = usurped();
-    let transact =
-        |who| [Step::Process(who, Act::Read(3)), Step::Process(who, Act::Transact(Outcome::Answered))];
+    let (mut model, mut steps) = usurped();
     steps.push(Step::Process(0, Act::Open));
     steps.extend([Act::Open, Act::Open, Act::Open].map(|act| Step::Process(1, act)));
     steps.extend(transact(1));
     steps.extend([Act::Open, Act::Open].map(|act| Step::Process(0, act)));
     steps.extend([transact(1), transact(0)].into_iter().flatten());
-    once(model, &steps);
+    model.run(&steps);
 }
 
 /// With new producers the first one begins: the name that another has not taken yet is the second.
 #[test]
 fn the_first_of_two_new_producers_begins() {
-    let (model, mut steps) = usurped();
-    let transact =
-        |who| [Step::Process(who, Act::Read(3)), Step::Process(who, Act::Transact(Outcome::Answered))];
+    let (mut model, mut steps) = usurped();
     steps.push(Step::Process(1, Act::Open));
     steps.extend([Act::Open, Act::Open, Act::Open].map(|act| Step::Process(0, act)));
     steps.extend([Act::Open, Act::Open].map(|act| Step::Process(1, act)));
     steps.extend([transact(1), transact(0)].into_iter().flatten());
-    once(model, &steps);
+    model.run(&steps);
 }

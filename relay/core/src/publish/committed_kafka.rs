@@ -301,8 +301,7 @@ impl Producer {
 
     /// `init_transactions` of the next one; where it fails it may have been done all the same.
     pub(super) fn initiate(&mut self) -> bool {
-        let names = Which::IN_ORDER.map(number);
-        let name = names.into_iter().find(|name| self.epochs[*name].is_none()).unwrap();
+        let name = self.next_name().unwrap();
         if self.failing_inits > 0 {
             self.failing_inits -= 1;
             if self.failing_inits.is_multiple_of(2) {
@@ -315,8 +314,13 @@ impl Producer {
         true
     }
 
+    /// The one that is taken next.
+    fn next_name(&self) -> Option<usize> {
+        Which::IN_ORDER.map(Which::index).into_iter().find(|name| self.epochs[*name].is_none())
+    }
+
     fn name(&self) -> usize {
-        number(self.which)
+        self.which.index()
     }
 
     fn epoch(&self) -> u32 {
@@ -446,8 +450,8 @@ impl Producer {
 
     /// What it had on its way may arrive later, from each partition the first that waits.
     pub(super) fn leave_behind(&mut self) {
-        if self.epochs[0].is_some() && self.epochs[1].is_none() {
-            self.kafka().late.push_back((1, 0, Late::Init));
+        if let Some(name) = self.next_name().filter(|_| self.epochs.iter().any(Option::is_some)) {
+            self.kafka().late.push_back((name, 0, Late::Init));
         }
         let (name, Some(epoch)) = (self.name(), self.epochs[self.name()]) else { return };
         let commit = (self.commit == Commit::OnItsWay).then_some(Late::Commit);
@@ -536,6 +540,7 @@ impl Sink for Producer {
             queue.clear();
         }
         (self.epochs, self.commit, self.batching) = ([None; 2], Commit::NotAsked, batching);
+
         self.which = Which::default();
         (self.broken, self.fenced) = (false, false);
         // That a transaction was committed is known once and for all.
@@ -543,10 +548,6 @@ impl Sink for Producer {
         self.partitions.reset(if batching == Batching::OneByOne { Group::ALONE } else { GROUP });
         Ok(())
     }
-}
-
-fn number(which: Which) -> usize {
-    usize::from(which == Which::Second)
 }
 
 fn key(record: &Record<'_>) -> i64 {

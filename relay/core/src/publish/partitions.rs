@@ -64,7 +64,13 @@ impl Which {
     /// another has nothing to commit in the second one that the other had taken before.
     pub const IN_ORDER: [Self; 2] = [Self::First, Self::Second];
 
-    /// That of the other one.
+    /// 0 or 1, for what is kept of each.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self == Self::Second)
+    }
+
+    /// The other one.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -126,7 +132,7 @@ impl Partitions {
         Self {
             states: vec![UNKNOWN; count],
             of_the_other: Vec::new(),
-            turn: Which::First,
+            turn: Which::default(),
             group,
             old_before_ms: i64::MIN,
         }
@@ -157,7 +163,7 @@ impl Partitions {
     pub fn reset(&mut self, group: Group) {
         self.states.fill(UNKNOWN);
         self.of_the_other.clear();
-        self.turn = Which::First;
+        self.turn = Which::default();
         self.group = group;
     }
 
