@@ -34,6 +34,8 @@ struct Faults {
     mode: Mode,
     /// Where new connections are passed on to.
     target: SocketAddr,
+    /// Where those are passed on to that ask Postgres for a replication, where that is somewhere else.
+    streams_from: Option<SocketAddr>,
     generation: u64,
     /// A connection that was open when this rose is silent from then on.
     frozen: u64,
@@ -64,7 +66,8 @@ impl Proxy {
     /// When the listener has no address.
     pub fn on(listener: TcpListener, target: SocketAddr) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
-        let (faults, watched) = watch::channel(Faults { mode: Mode::Pass, target, generation: 0, frozen: 0 });
+        let faults = Faults { mode: Mode::Pass, target, streams_from: None, generation: 0, frozen: 0 };
+        let (faults, watched) = watch::channel(faults);
         let passed = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(accept(listener, watched, Arc::clone(&passed)));
         Ok(Self { addr, faults, passed, task })
@@ -118,6 +121,12 @@ impl Proxy {
         self.faults.send_modify(|faults| faults.target = target);
     }
 
+    /// Passes those new connections that ask Postgres for a replication, and are not encrypted, on to another server, or to
+    /// the same one again: an address at which two servers answer.
+    pub fn stream_from(&self, target: Option<SocketAddr>) {
+        self.faults.send_modify(|faults| faults.streams_from = target);
+    }
+
     fn set(&self, mode: Mode) {
         self.faults.send_modify(|faults| faults.mode = mode);
     }
@@ -133,9 +142,24 @@ impl Drop for Proxy {
 async fn accept(listener: TcpListener, faults: watch::Receiver<Faults>, passed: Arc<AtomicU64>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        let target = faults.borrow().target;
-        tokio::spawn(serve(client, target, faults.clone(), Arc::clone(&passed)));
+        let Faults { target, streams_from, .. } = *faults.borrow();
+        let (faults, passed) = (faults.clone(), Arc::clone(&passed));
+        tokio::spawn(async move {
+            let target = match streams_from {
+                Some(other) if asks_for_replication(&client).await => other,
+                _ => target,
+            };
+            serve(client, target, faults, passed).await;
+        });
     }
+}
+
+/// Whether a client's first words to Postgres ask for a replication; nothing of them is taken.
+async fn asks_for_replication(client: &TcpStream) -> bool {
+    const PARAMETER: &[u8] = b"replication\0";
+    let mut words = [0; 1024];
+    let count = client.peek(&mut words).await.unwrap_or(0);
+    words[..count].windows(PARAMETER.len()).any(|part| part == PARAMETER)
 }
 
 async fn serve(
