@@ -39,6 +39,16 @@ pub enum Error {
         /// The setting.
         names: String,
     },
+    /// The ledger is on another server than the stream.
+    #[error(
+        "the stream comes from another server than the one that {place} leads to by now: two servers answer at the addresses \
+            of WALPOST_DATABASE_URL and take themselves for the primary (after a failover the old one has to be shut off); \
+            nothing is streamed until both connections lead to one"
+    )]
+    TwoServers {
+        /// Where the ledger is.
+        place: String,
+    },
     /// Postgres ends the stream at the same place each time.
     #[error("the slot cannot be read on (all before {at} is in Kafka): {cause}")]
     Unreadable {
@@ -111,6 +121,7 @@ impl From<PreflightError> for Error {
             PreflightError::Database(error) => Self::Database(error),
             PreflightError::Standby(place) => Self::Standby(place),
             PreflightError::Awaited { place, names } => Self::Awaited { place, names },
+            PreflightError::TwoServers(place) => Self::TwoServers { place },
             PreflightError::Unsafe(finding) => Self::Unsafe(finding),
         }
     }
@@ -171,6 +182,7 @@ impl Error {
             Self::Database(_)
             | Self::Standby(_)
             | Self::Awaited { .. }
+            | Self::TwoServers { .. }
             | Self::Unreadable { .. }
             | Self::Unsafe(_)
             | Self::Decode(_)
@@ -188,6 +200,7 @@ impl Error {
             Self::Database(error) => database_verdict(error),
             Self::Standby(_)
             | Self::Awaited { .. }
+            | Self::TwoServers { .. }
             | Self::Paused(_)
             | Self::Superseded
             | Self::Appeared(_)

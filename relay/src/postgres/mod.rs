@@ -213,9 +213,20 @@ type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 /// A service that finds its disk nearly full makes its databases read-only by this default. The WAL that fills the disk
 /// goes once it is confirmed, and nothing is confirmed before it is written into the ledger: a row that is updated in
 /// place. Any role may set this.
-const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), \
+///
+/// A commit is on the disk of this server before it is answered, also where the database is set not to wait for that: a crash
+/// that took a remembered position back would leave the slot ahead of it, and the relay would halt for nothing. It does not
+/// wait for a synchronous standby: while one is away such a wait has no end, cannot be left (Postgres does not notice there
+/// that its client has gone), and holds the ledger's row locked. What a failover takes back of the ledger is taken back of
+/// nothing else: it is behind the slot then, which is known ([`preflight::check_memory`]), or leads to repeats.
+///
+/// A statement that waits for a lock goes on when its client has gone, and one is left behind by each try, up to
+/// `max_connections`: so Postgres is to look for its client (`client_connection_check_interval`). It can on Linux.
+const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding'), \
      set_config('row_security', 'off', false), set_config('TimeZone', 'UTC', false), set_config('default_transaction_isolation', 'read committed', false), \
-     set_config('default_transaction_read_only', 'off', false), current_setting('server_encoding')";
+     set_config('default_transaction_read_only', 'off', false), set_config('synchronous_commit', 'local', false), \
+     case when version() like '%linux%' and current_setting('client_connection_check_interval', true) = '0' \
+         then set_config('client_connection_check_interval', '5s', false) end";
 
 /// A connection that was made.
 struct Opened {
@@ -281,7 +292,7 @@ impl Connector {
             }
         };
         let row = client.query_one(PREPARE, &[]).await?;
-        Ok(Opened { version: row.get(0), in_recovery: row.get(1), encoding: row.get(6), client, connection })
+        Ok(Opened { version: row.get(0), in_recovery: row.get(1), encoding: row.get(2), client, connection })
     }
 }
 

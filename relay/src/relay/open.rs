@@ -18,6 +18,9 @@ use walpost_core::event::Types;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Oid;
 
+/// What a walsender says is sent before it leaves the slot: it is on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
     pub(super) session: Session,
@@ -48,9 +51,9 @@ impl Relay {
         self.look_for_appeared(&session, &found).await?;
         let partitions = self.check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
-        let flushed = connection.flushed();
-        let stream = connection.start(&self.settings.source, timeout).await?;
-        ledger::make_durable(&session).await?;
+        let (flushed, walsender) = (connection.flushed(), connection.walsender());
+        let mut stream = connection.start(&self.settings.source, timeout).await?;
+        self.check_one_server(&session, walsender, &mut stream).await?;
         let known = found.memory.confirmed;
         let taking = self.acquire(&session, &mut found, &server);
         let holder = session.within("take the slot", taking).await?;
@@ -116,6 +119,24 @@ impl Relay {
         let relations = found.tables.iter().map(|table| &table.relation);
         let types = catalogue::types(session, relations, &self.unknown_types.seen()).await?;
         Ok((found, types))
+    }
+
+    /// Both connections lead to one server, or nothing is streamed. A stream that broke off at once has left the slot as well,
+    /// and says why.
+    async fn check_one_server(
+        &self,
+        session: &Session,
+        walsender: i32,
+        stream: &mut Stream,
+    ) -> Result<(), Error> {
+        let checking = preflight::check_one_server(session, &self.settings.source.slot, walsender);
+        match session.within("see whose stream it is", checking).await {
+            Err(apart @ PreflightError::TwoServers(_)) => {
+                let broke_off = tokio::time::timeout(LAST_WORDS, stream.broken()).await;
+                Err(broke_off.map_or(apart.into(), Error::from))
+            }
+            checked => Ok(checked?),
+        }
     }
 
     /// Up to 17 Postgres cannot read on where the publication did not exist yet: the slot is of no use from there. Where

@@ -275,19 +275,36 @@ async fn step(socket: &mut Socket, step: i32) -> Result<Vec<u8>, PgWireError> {
     }
 }
 
-/// Who is there (`IDENTIFY_SYSTEM`), on which side of a replication, and by which timelines it came to be; and up to where
-/// its WAL is on its disk.
-pub(super) async fn identify(socket: &mut Socket) -> Result<(Server, Lsn), PgWireError> {
+/// Who is there.
+pub(super) struct Identified {
+    pub(super) server: Server,
+    /// The process that serves this connection.
+    pub(super) walsender: i32,
+    /// Up to where the server's WAL is on its disk.
+    pub(super) flushed: Lsn,
+}
+
+/// Who is there (`IDENTIFY_SYSTEM`), on which side of a replication, and by which timelines it came to be.
+pub(super) async fn identify(socket: &mut Socket) -> Result<Identified, PgWireError> {
     let missing = || PgWireError::Protocol("IDENTIFY_SYSTEM has no row".into());
     // A connection for replication takes SQL as well. Asked here, since this may be another server than that of the other
     // connection: an address is led elsewhere at some moment. And asked first: a standby that is promoted in between is
     // one that is in recovery, and not a primary on the timeline that has ended.
-    let row = query(socket, "select pg_is_in_recovery()").await?;
-    let in_recovery = row.as_deref().and_then(|row| column(row.get(2..)?)).is_some_and(|(is, _)| is == "t");
+    let row = query(socket, "select pg_is_in_recovery(), pg_backend_pid()").await?;
+    let session = row.as_deref().and_then(session_of);
+    let (in_recovery, walsender) =
+        session.ok_or_else(|| PgWireError::Protocol("pg_is_in_recovery has no row".into()))?;
     let row = query(socket, "IDENTIFY_SYSTEM").await?.ok_or_else(missing)?;
     let (system, timeline, flushed) = server_of(&row).ok_or_else(missing)?;
     let ended = if timeline > 1 { history(socket, timeline).await? } else { Vec::new() };
-    Ok((Server { system, timeline, in_recovery, ended }, flushed))
+    Ok(Identified { server: Server { system, timeline, in_recovery, ended }, walsender, flushed })
+}
+
+/// Whether the server is in recovery, and the session's process.
+fn session_of(row: &[u8]) -> Option<(bool, i32)> {
+    let (in_recovery, rest) = column(row.get(2..)?)?;
+    let (pid, _) = column(rest)?;
+    Some((in_recovery == "t", pid.parse().ok()?))
 }
 
 /// The history of a timeline (`TIMELINE_HISTORY`); empty when the server does not have it any more.

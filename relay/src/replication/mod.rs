@@ -28,7 +28,7 @@ use crate::config::{DatabaseSettings, SourceSettings};
 use crate::postgres::{DatabaseError, FOLLOW_STREAM, Server, to_the_first};
 use feedback::{Feedback, terminate};
 use frames::{Frame, Frames};
-use handshake::Socket;
+use handshake::{Identified, Socket};
 use walpost_core::lsn::Lsn;
 
 /// What comes in.
@@ -45,6 +45,7 @@ pub enum StreamEvent {
 pub struct Connection {
     socket: Socket,
     place: String,
+    walsender: i32,
     flushed: Lsn,
     peer_timeout: Duration,
 }
@@ -64,16 +65,23 @@ impl Connection {
             let place = database.place_at(&address);
             let connecting = async {
                 let mut socket = handshake::connect(database, &address).await?;
-                let (server, flushed) = handshake::identify(&mut socket).await?;
-                Ok((socket, server, flushed))
+                let identified = handshake::identify(&mut socket).await?;
+                Ok((socket, identified))
             };
             let connecting = within("connect for replication", &place, timeout, connecting);
-            let (socket, server, flushed) = connecting.await.map_err(name_poolers)?;
+            let (socket, Identified { server, walsender, flushed }) =
+                connecting.await.map_err(name_poolers)?;
             let in_recovery = server.in_recovery;
-            let connection = Self { socket, place, flushed, peer_timeout: database.peer_timeout };
+            let connection = Self { socket, place, walsender, flushed, peer_timeout: database.peer_timeout };
             Ok(((connection, server), in_recovery))
         })
         .await
+    }
+
+    /// The process that serves it.
+    #[must_use]
+    pub fn walsender(&self) -> i32 {
+        self.walsender
     }
 
     /// Up to where the server's WAL was on its disk when it was asked: it had sent nothing from behind that.
@@ -155,6 +163,15 @@ impl Stream {
                 return Ok(event);
             }
             self.fill().await?;
+        }
+    }
+
+    /// Waits until the stream ends, and passes over what comes until then.
+    pub async fn broken(&mut self) -> DatabaseError {
+        loop {
+            if let Err(error) = self.next().await {
+                return error;
+            }
         }
     }
 

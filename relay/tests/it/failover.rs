@@ -3,7 +3,7 @@ use harness::database::{connect, has, version, with_database};
 use harness::{Audit, PrivatePostgres, Proxy, Stack, wait_until};
 use tokio_postgres::Client;
 
-use crate::case::{Case, SOON, write_concurrently};
+use crate::case::{Case, SOON, insert, write_concurrently};
 use crate::halt::halts;
 
 /// From this version on a slot can be copied to a standby, and the primary holds back what that has not received.
@@ -270,5 +270,40 @@ async fn of_several_hosts_the_primary_is_followed_before_and_after_a_failover() 
     relay.ready().await?;
     case.commit(20, 5, 1).await?;
     case.audit().await.with_context(|| relay.log_tail())?;
+    Ok(())
+}
+
+/// Each connection of the relay finds its way by itself.
+#[tokio::test]
+async fn two_servers_that_take_themselves_for_the_primary_are_not_followed_as_one() -> Result<()> {
+    let mut failover = Failover::with_standby(&[]).await?;
+    if version(failover.primary.url()).await? >= COPIES_SLOTS {
+        let server = connect(failover.primary.url()).await?;
+        server.batch_execute("alter system reset synchronized_standby_slots").await?;
+        server.batch_execute("select pg_reload_conf()").await?;
+    }
+    failover.case.relay = failover.case.relay.env("PGSSLMODE", "disable");
+    let case = &failover.case;
+    let mut relay = case.relay.init_and_run().await?;
+    case.commit(10, 5, 10).await?;
+    case.audit().await?;
+
+    let promoted = failover.on_standby().await?;
+    ensure!(promoted.query_one("select pg_promote()", &[]).await?.get::<_, bool>(0), "not promoted");
+    let create = "select pg_create_logical_replication_slot($1, 'pgoutput')";
+    promoted.execute(create, &[&case.database.slot_name()]).await?;
+    insert(&promoted, 1_000).await?;
+    failover.address.stream_from(Some(failover.standby.addr()?));
+    failover.address.reset();
+    let named = "it says that the two connections lead apart";
+    relay.status(named, |answer| answer.status == 503 && answer.body.contains("another server")).await?;
+    case.commit(10, 5, 10).await?;
+    let audit = case.audit_now().await?;
+    ensure!(audit.published == 10 && audit.unknown.is_empty(), "nothing is published meanwhile: {audit}");
+
+    failover.address.stream_from(None);
+    failover.address.reset();
+    relay.ready().await?;
+    assert_eq!(case.audit().await.with_context(|| relay.log_tail())?.published, 20);
     Ok(())
 }

@@ -111,6 +111,41 @@ async fn a_commit_never_waits_for_the_relay_as_a_synchronous_standby() -> Result
     Ok(())
 }
 
+/// Commits of the application wait for it, where they are asked to; what is committed goes its way.
+#[tokio::test]
+async fn a_synchronous_standby_that_is_away_holds_up_no_event_and_no_confirmation() -> Result<()> {
+    let postgres =
+        PrivatePostgres::start_with(&["synchronous_standby_names=absent", "synchronous_commit=local"])
+            .await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let role = case.database.relay_role();
+    case.database.execute(&format!("alter role {role} set synchronous_commit = on")).await?;
+    let _relay = case.relay.init_and_run().await?;
+    let before = case.wal_end().await?;
+    case.commit(10, 3, 1).await?;
+    assert_eq!(case.audit().await?.published, 10);
+    case.confirmed_to(before + 1).await
+}
+
+/// Postgres goes on with a statement whose client is gone, and walpost tries again, and again.
+#[tokio::test]
+async fn a_relay_that_is_gone_leaves_no_session_behind_that_waits_for_a_lock() -> Result<()> {
+    let case = Case::new().await?.with("WALPOST_PEER_TIMEOUT_MS", "1000");
+    let mut relay = case.relay.init_and_run().await?;
+    let (watching, locking) = (case.client().await?, case.client().await?);
+    locking.batch_execute("begin; lock table walpost.slot in access exclusive mode").await?;
+    relay.status("the ledger does not answer", says("no answer within 1000 ms")).await?;
+    let sql = "select count(*) from pg_stat_activity where usename = $1 and wait_event_type = 'Lock'";
+    let role = case.database.relay_role();
+    let waiting = async || anyhow::Ok(watching.query_one(sql, &[&role]).await?.get::<_, i64>(0));
+    ensure!(waiting().await? > 0, "no session waits for the lock");
+    relay.kill()?;
+    wait_until("its sessions end", SOON, async || Ok(waiting().await? == 0)).await?;
+    locking.batch_execute("rollback").await?;
+    case.relay.run_ready().await?;
+    Ok(())
+}
+
 /// What people do on a full disk.
 #[tokio::test]
 async fn wal_that_was_moved_away_halts_the_relay_and_recovery_anew_loses_no_event() -> Result<()> {

@@ -185,17 +185,6 @@ pub async fn add(session: &Session, slot: &str, found: &FoundTable) -> Result<()
     enter(session, slot, found, "", &update).await
 }
 
-/// Makes what is written on this connection last, where the database is set not to wait for that: a crash that took a
-/// remembered position back would leave the slot ahead of it, and the relay would halt for nothing.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn make_durable(session: &Session) -> Result<(), DatabaseError> {
-    let sql = "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'";
-    session.client().execute(sql, &[]).await.map_err(session.error("set synchronous_commit"))?;
-    Ok(())
-}
-
 /// Fixes which rows come from the table, where that is not fixed: those up to the highest id that is visible now.
 /// See [`crate::relay::backfill`] on what has to be waited for before.
 ///

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio_postgres::types::PgLsn;
 
 pub use finding::{begin, find, note_replacement, republish};
-pub use holder::{Holder, add, add_messages, fix_copy, follow, forget_copy, make_durable, save_copy, take};
+pub use holder::{Holder, add, add_messages, fix_copy, follow, forget_copy, save_copy, take};
 pub use schema::{check_rights, check_version, create, exists, make, upgrade};
 
 use crate::postgres::{DatabaseError, Session};

@@ -477,6 +477,9 @@ pub enum PreflightError {
         /// The setting.
         names: String,
     },
+    /// The stream comes from another server.
+    #[error("{0} is not the server that the stream comes from")]
+    TwoServers(String),
     /// It did, and it is not safe to go on.
     #[error(transparent)]
     Unsafe(#[from] Unsafe),

@@ -19,7 +19,7 @@ pub(crate) use publication::catalogue_rows;
 pub use publication::{
     PublicationId, check_kept, check_publication, check_publication_is_older, publication_exists,
 };
-pub use server::{check_not_awaited, check_server, decodes_alterations, system};
+pub use server::{check_not_awaited, check_one_server, check_server, decodes_alterations, system};
 pub use slot::{SlotFacts, check_memory, check_slot, slot_facts};
 pub use table::{Outbox, check_row_security, check_table, try_condition};
 
