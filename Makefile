@@ -5,15 +5,17 @@
 
 STACK := python3 dev/stack/stack.py
 BINARIES := -p logistic-package-api -p walpost -p package-bot -p package-facade -p demo
+# Tests wait for servers most of the time. Many of them have servers of their own, of some hundred MB each.
+export RUST_TEST_THREADS ?= $(shell python3 -c 'import os; n = os.cpu_count(); print(max(n, min(3 * n, 12)))')
 BUF := npx --yes @bufbuild/buf@1.75.0
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole system at work, and a relay that is killed under load: from nothing, on this machine
-	@$(STACK) fetch
-	@cargo build $(BINARIES)
-	@target/debug/demo
+	@$(STACK) fetch & fetching=$$!; \
+		cargo build $(BINARIES) || { kill $$fetching; exit 1; }; \
+		wait $$fetching && exec target/debug/demo
 
 run: ## the same system, up until Ctrl-C, with commands to paste
 	@$(STACK) up

@@ -2,13 +2,8 @@
 //! that end a relay, or a transaction in its midst, with exactly-once delivery.
 
 use std::process::Command;
-use std::sync::Mutex;
-
-/// One run has the machine for itself.
-static RUNNING: Mutex<()> = Mutex::new(());
 
 fn holds(settings: &[(&str, &str)], faults: &str) {
-    let _running = RUNNING.lock();
     let run = Command::new(env!("CARGO_BIN_EXE_chaos"))
         .envs([("CHAOS_MINUTES", "10"), ("CHAOS_FAULTS", faults), ("CHAOS_SEED", "17")])
         .envs(settings.iter().copied())
