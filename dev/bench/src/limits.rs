@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::Database;
+use harness::{Database, PrivatePostgres, Topic};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -31,6 +31,9 @@ const SAMPLE: usize = 20_000;
 /// A loop that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(600);
 
+/// Where the server has its socket.
+const SOCKETS: &str = "/tmp";
+
 /// The rest of the reader that takes what has come in bursts.
 const REST: Duration = Duration::from_micros(500);
 
@@ -50,50 +53,62 @@ pub(crate) async fn run_loop(arguments: &[String]) -> Option<Result<()>> {
 /// Measures and reports.
 pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     println!("The limits of both sides: {} events, {} rounds", bench.events, bench.rounds);
-    let database = Database::with_outbox(&bench.stack.database_url).await?;
+    // A server of its own, since that of the tests has no socket.
+    let postgres = PrivatePostgres::start_with(&[&format!("unix_socket_directories={SOCKETS}")]).await?;
+    let database = Database::with_outbox(postgres.url()).await?;
     let topic = bench.topic().await?;
     let relay = bench.relay(&database, &topic)?;
-    let by_socket = by_socket(&database).await?;
-    drain::prepare(&relay, &database, 4 * bench.rounds).await?;
+    drain::prepare(&relay, &database, 5 * bench.rounds).await?;
     let end = load::rows(&database, bench.events).await?;
-    let (mut walpost, mut sent) = (Vec::new(), Vec::new());
-    let (mut bursts, mut eager, mut local) = (Vec::new(), Vec::new(), Vec::new());
+    let reading = async |how, url: &str, number| {
+        reading(&database, url, how, &slot("bare", number, &database), &end).await
+    };
+    let (local_reader, local_relay) =
+        (by_socket(&database, &database.url)?, by_socket(&database, &database.relay_url)?);
+    let (mut walpost, mut local) = (Vec::new(), Vec::new());
+    let (mut sent, mut bursts, mut eager, mut local_bursts) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..bench.rounds {
-        let topic = bench.topic().await?;
-        let relay = bench.relay(&database, &topic)?.env("WALPOST_SLOT", slot("relay", round, &database));
-        walpost.push(drain::with_walpost(bench, &relay, &database, &topic).await?);
-        verify::complete(&database, &topic).await?;
+        let at = 5 * round;
+        let (drained, topic) = drained_by(bench, &database, &database.relay_url, at).await?;
         sent.push(sending(bench, &topic.name).await?);
-        let (at, url) = (4 * round, &database.url);
-        bursts.push(reading(&database, url, "bursts", &slot("bare", at + 1, &database), &end).await?);
-        eager.push(reading(&database, url, "eager", &slot("bare", at + 2, &database), &end).await?);
-        if let Some(url) = &by_socket {
-            local.push(reading(&database, url, "bursts", &slot("bare", at + 3, &database), &end).await?);
-        }
+        bursts.push(reading("bursts", &database.url, at + 1).await?);
+        eager.push(reading("eager", &database.url, at + 2).await?);
+        local_bursts.push(reading("bursts", &local_reader, at + 3).await?);
+        local.push(drained_by(bench, &database, &local_relay, at + 4).await?.0);
+        walpost.push(drained);
         let (walpost, sent) = (walpost.last().context("a round")?, sent.last().context("a round")?);
         println!("  round {}: {:.2} of the CPU of sending alone", round + 1, walpost.client_cpu / sent.cpu);
     }
+    let drains =
+        [("walpost, from the slot into Kafka", walpost), ("the same, the slot by a Unix socket", local)];
     let loops = [
         ("librdkafka alone, the same records from memory", sent),
         ("a bare reader in bursts, half a millisecond between them", bursts),
-        ("the same by a Unix socket", local),
+        ("the same by a Unix socket", local_bursts),
         ("a bare reader that takes each message as it comes", eager),
     ];
-    Ok(section(bench, &walpost, &loops))
+    Ok(section(bench, &drains, &loops))
 }
 
-/// The database by the server's Unix socket, where it has one: that of the tests has none unless
-/// `alter system set unix_socket_directories = '/tmp'` and a restart give it one.
-async fn by_socket(database: &Database) -> Result<Option<String>> {
-    let asked = database.client().await?.query_one("show unix_socket_directories", &[]).await?;
-    let folders: String = asked.get(0);
-    // Folders that are set by `alter system` are quoted.
-    let folder = folders
-        .split(',')
-        .map(|folder| folder.trim().trim_matches('"'))
-        .find(|folder| folder.starts_with('/'));
-    let host = database.addr()?.ip().to_string();
-    Ok(folder.map(|folder| database.url.replacen(&host, &folder.replace('/', "%2F"), 1)))
+/// One drain, verified, and where it went to.
+async fn drained_by(
+    bench: &Bench,
+    database: &Database,
+    url: &str,
+    number: usize,
+) -> Result<(Drained, Topic)> {
+    let topic = bench.topic().await?;
+    let relay = bench.relay(database, &topic)?;
+    let relay = relay.env("WALPOST_SLOT", slot("relay", number, database)).env("WALPOST_DATABASE_URL", url);
+    let drained = drain::with_walpost(bench, &relay, database, &topic).await?;
+    verify::complete(database, &topic).await?;
+    Ok((drained, topic))
+}
+
+/// A URL of the database, by the server's Unix socket.
+fn by_socket(database: &Database, url: &str) -> Result<String> {
+    Ok(url.replacen(&database.addr()?.ip().to_string(), &SOCKETS.replace('/', "%2F"), 1))
 }
 
 /// What a loop took.
@@ -104,18 +119,20 @@ struct Looped {
     walsender_cpu: Option<f64>,
 }
 
-fn section(bench: &Bench, walpost: &[Drained], loops: &[(&str, Vec<Looped>)]) -> Section {
+fn section(bench: &Bench, drains: &[(&str, Vec<Drained>)], loops: &[(&str, Vec<Looped>)]) -> Section {
     let events = bench.events_f64();
     let per_million = |seconds: f64| format!("{:.1}", seconds * 1e6 / events);
     let mut table = Table::new(&["", "events/s", "CPU s/M", "walsender CPU s/M"]);
     let of = |rounds: &[Drained], figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
-    table.row([
-        "walpost, from the slot into Kafka".into(),
-        format!("{:.0}", events / of(walpost, |drained| drained.seconds)),
-        per_million(of(walpost, |drained| drained.client_cpu)),
-        per_million(of(walpost, |drained| drained.walsender_cpu)),
-    ]);
-    for (what, rounds) in loops.iter().filter(|(_, rounds)| !rounds.is_empty()) {
+    for (what, rounds) in drains {
+        table.row([
+            (*what).to_owned(),
+            format!("{:.0}", events / of(rounds, |drained| drained.seconds)),
+            per_million(of(rounds, |drained| drained.client_cpu)),
+            per_million(of(rounds, |drained| drained.walsender_cpu)),
+        ]);
+    }
+    for (what, rounds) in loops {
         let of = |figure: fn(&Looped) -> f64| median(rounds.iter().map(figure).collect());
         let walsender = rounds.iter().filter_map(|round| round.walsender_cpu).collect::<Vec<_>>();
         table.row([
