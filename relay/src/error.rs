@@ -41,9 +41,9 @@ pub enum Error {
     },
     /// The ledger is on another server than the stream.
     #[error(
-        "the stream comes from another server than the one that {place} leads to by now: two servers answer at the addresses \
-            of WALPOST_DATABASE_URL and take themselves for the primary (after a failover the old one has to be shut off); \
-            nothing is streamed until both connections lead to one"
+        "one of walpost's connections leads to another server than {place}: two servers answer at the addresses of \
+            WALPOST_DATABASE_URL and take themselves for the primary (after a failover the old one has to be shut off), or the \
+            server was just started again; nothing is streamed until all connections lead to one"
     )]
     TwoServers {
         /// Where the ledger is.

@@ -69,7 +69,8 @@ pub async fn run(settings: &Settings, before: RowsBefore, schemas: Schemas) -> R
     ledger::make(&session).await?;
     ledger::check_rights(&session).await?;
     steps.push(format!("schema walpost: {}", if existed { "there" } else { "made" }));
-    let (_, server) = Connection::open(&settings.database, timeout).await?;
+    let (connection, server) = Connection::open(&settings.database, timeout).await?;
+    preflight::check_one_server(&session, connection.started_us())?;
     steps.extend(slot(&session, source, settings.timing.slot_timeout, &server, &tables, before).await?);
     for FoundTable { table, relation, .. } in &tables {
         let source = source.of(table.clone());
@@ -243,6 +244,8 @@ async fn slot(
                     let (slot, prefixes) = (source.slot.clone(), memory.messages.join(", "));
                     return Err(Unsafe::MessagesLost { slot, prefixes }.into());
                 }
+                // A failover between the two that follow would bring a slot that stands ahead of what is remembered.
+                ledger::note_replacement(session, &source.slot, "walpost init makes the slot anew").await?;
             }
             let at = make_slot(session, &source.slot, timeout).await?;
             ledger::begin(session, source, &server.system, at, tables, false).await?;

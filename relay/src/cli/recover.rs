@@ -110,7 +110,8 @@ pub async fn plan(settings: &Settings, anew: bool) -> Result<Plan, Error> {
     preflight::check_server(&session).await?;
     let published = preflight::check_tables(&session, source).await?;
     ledger::check_version(&session).await?;
-    let (_, server) = Connection::open(&settings.database, timeout).await?;
+    let (connection, server) = Connection::open(&settings.database, timeout).await?;
+    preflight::check_one_server(&session, connection.started_us())?;
     let found = preflight::check_slot(&session, source).await;
     let memory = ledger::load(&session, &source.slot).await?;
     let tables = tables(&session, source, published, memory.as_ref()).await?;

@@ -39,6 +39,7 @@ pub struct Session {
     application: String,
     version: i32,
     encoding: String,
+    started_us: i64,
     patience: Duration,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
@@ -59,11 +60,20 @@ impl Session {
                 Err(_) => return Err(DatabaseError::no_answer("connect", &place, timeout)),
             };
             let application = application_name(settings).to_owned();
-            let Opened { client, connection, version, encoding, in_recovery } = opened;
+            let Opened { client, connection, version, encoding, started_us, in_recovery } = opened;
             let patience = settings.peer_timeout;
             let prepared = Mutex::default();
-            let session =
-                Self { client, prepared, place, application, version, encoding, patience, connection };
+            let session = Self {
+                client,
+                prepared,
+                place,
+                application,
+                version,
+                encoding,
+                started_us,
+                patience,
+                connection,
+            };
             Ok((session, in_recovery))
         })
         .await
@@ -85,6 +95,12 @@ impl Session {
     #[must_use]
     pub fn encoding(&self) -> &str {
         &self.encoding
+    }
+
+    /// When its server was started, microseconds since 1970.
+    #[must_use]
+    pub fn started_us(&self) -> i64 {
+        self.started_us
     }
 
     /// Where it leads, without a password.
@@ -204,6 +220,9 @@ impl From<tokio_postgres::Error> for ConnectError {
 
 type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 
+/// When the server was started, microseconds since 1970: what tells it from every other.
+pub(crate) const STARTED_US: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+
 /// With more isolation than this a statement that waited for a table to be rewritten finds it empty (PostgreSQL, "Caveats"
 /// of concurrency control), and the end of a table would be one that is none.
 ///
@@ -217,12 +236,13 @@ type Connection = JoinHandle<Result<(), tokio_postgres::Error>>;
 /// A commit is on the disk of this server before it is answered, also where the database is set not to wait for that: a crash
 /// that took a remembered position back would leave the slot ahead of it, and the relay would halt for nothing. It does not
 /// wait for a synchronous standby: while one is away such a wait has no end, cannot be left (Postgres does not notice there
-/// that its client has gone), and holds the ledger's row locked. What a failover takes back of the ledger is taken back of
-/// nothing else: it is behind the slot then, which is known ([`preflight::check_memory`]), or leads to repeats.
+/// that its client has gone), and holds the ledger's row locked. What a failover takes back of the ledger leads to repeats, or
+/// leaves it behind the slot, which is known where Postgres copied the slot ([`preflight::check_memory`]); of what was found
+/// missing nothing may be taken back (`ledger::find`).
 ///
 /// A statement that waits for a lock goes on when its client has gone, and one is left behind by each try, up to
 /// `max_connections`: so Postgres is to look for its client (`client_connection_check_interval`). It can on Linux.
-const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding'), \
+const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding'), {started_us}, \
      set_config('row_security', 'off', false), set_config('TimeZone', 'UTC', false), set_config('default_transaction_isolation', 'read committed', false), \
      set_config('default_transaction_read_only', 'off', false), set_config('synchronous_commit', 'local', false), \
      case when version() like '%linux%' and current_setting('client_connection_check_interval', true) = '0' \
@@ -234,6 +254,7 @@ struct Opened {
     connection: Connection,
     version: i32,
     encoding: String,
+    started_us: i64,
     in_recovery: bool,
 }
 
@@ -291,8 +312,15 @@ impl Connector {
                 }
             }
         };
-        let row = client.query_one(PREPARE, &[]).await?;
-        Ok(Opened { version: row.get(0), in_recovery: row.get(1), encoding: row.get(2), client, connection })
+        let row = client.query_one(&PREPARE.replace("{started_us}", STARTED_US), &[]).await?;
+        Ok(Opened {
+            version: row.get(0),
+            in_recovery: row.get(1),
+            encoding: row.get(2),
+            started_us: row.get(3),
+            client,
+            connection,
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Error, Verdict};
 use crate::observe::state::State;
 use crate::postgres::Session;
 use crate::postgres::ledger::Holder;
-use crate::postgres::preflight::{Found, FoundTable};
+use crate::postgres::preflight::{self, Found, FoundTable};
 use crate::relay::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
 use crate::relay::watch::{Guard, GuardEvent};
 use crate::replication::Stream;
@@ -72,6 +72,7 @@ impl Relay {
         let source = &settings.source.of(outbox.table.clone());
         tracing::info!(table = source.table.name(), "publishing the rows from before the slot");
         let session = Session::connect(&settings.database, settings.timing.connect_timeout).await?;
+        preflight::check_one_server(&session, stream.started_us())?;
         let columns = needed(&outbox.relation, &source.table);
         let (sender, acknowledged) = watch::channel(None);
         let table = Table {

@@ -18,9 +18,6 @@ use walpost_core::event::Types;
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::Oid;
 
-/// What a walsender says is sent before it leaves the slot: it is on its way.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// A session that is open and holds the slot.
 pub(super) struct Opened {
     pub(super) session: Session,
@@ -40,6 +37,7 @@ impl Relay {
         let timeout = self.settings.timing.connect_timeout;
         let session = Session::connect(&self.settings.database, timeout).await?;
         let (connection, server) = Connection::open(&self.settings.database, timeout).await?;
+        preflight::check_one_server(&session, connection.started_us())?;
         let asking = checkpoint::wal_flushed(&session);
         let looked_at = session.within("read the end of the log", asking).await;
         let checking = self.preflight(&session, &server);
@@ -48,12 +46,12 @@ impl Relay {
         let looked_at = looked_at?;
         self.has_rows_left = !found.is_backfilled();
         self.yield_to_another(found.memory.epoch).await?;
+        self.leave_another_timeline(&server).await?;
         self.look_for_appeared(&session, &found).await?;
         let partitions = self.check_topics(timeout).await?;
         self.vitals.show_partitions(partitions);
-        let (flushed, walsender) = (connection.flushed(), connection.walsender());
-        let mut stream = connection.start(&self.settings.source, timeout).await?;
-        self.check_one_server(&session, walsender, &mut stream).await?;
+        let flushed = connection.flushed();
+        let stream = connection.start(&self.settings.source, timeout).await?;
         let known = found.memory.confirmed;
         let taking = self.acquire(&session, &mut found, &server);
         let holder = session.within("take the slot", taking).await?;
@@ -119,24 +117,6 @@ impl Relay {
         let relations = found.tables.iter().map(|table| &table.relation);
         let types = catalogue::types(session, relations, &self.unknown_types.seen()).await?;
         Ok((found, types))
-    }
-
-    /// Both connections lead to one server, or nothing is streamed. A stream that broke off at once has left the slot as well,
-    /// and says why.
-    async fn check_one_server(
-        &self,
-        session: &Session,
-        walsender: i32,
-        stream: &mut Stream,
-    ) -> Result<(), Error> {
-        let checking = preflight::check_one_server(session, &self.settings.source.slot, walsender);
-        match session.within("see whose stream it is", checking).await {
-            Err(apart @ PreflightError::TwoServers(_)) => {
-                let broke_off = tokio::time::timeout(LAST_WORDS, stream.broken()).await;
-                Err(broke_off.map_or(apart.into(), Error::from))
-            }
-            checked => Ok(checked?),
-        }
     }
 
     /// Up to 17 Postgres cannot read on where the publication did not exist yet: the slot is of no use from there. Where
@@ -236,12 +216,20 @@ impl Relay {
     /// The window goes on where it was, unless the server is on another timeline now, or another relay had the slot.
     async fn begin(&mut self, server: Server, epoch: i64) -> Result<(), Error> {
         self.yield_to_another(epoch - 1).await?;
-        if self.server.as_ref().is_some_and(|last| *last != server) {
-            tracing::warn!(timeline = server.timeline, "another timeline: events in flight are read again");
-            self.abandon().await?;
-        }
+        self.leave_another_timeline(&server).await?;
         self.server = Some(server);
         self.epoch = Some(epoch);
+        Ok(())
+    }
+
+    /// What is in flight was read on a timeline that has ended. An epoch says nothing there: a failover may have taken back
+    /// the one that this relay began, and another relay have begun one of the same number.
+    async fn leave_another_timeline(&mut self, server: &Server) -> Result<(), Error> {
+        if self.server.as_ref().is_some_and(|last| last != server) {
+            tracing::warn!(timeline = server.timeline, "another timeline: events in flight are read again");
+            self.abandon().await?;
+            self.server = None;
+        }
         Ok(())
     }
 

@@ -173,7 +173,7 @@ impl Watch {
     async fn remember(&self, lsn: Lsn) -> Result<GuardEvent, Error> {
         let Self { session, watched, .. } = self;
         let remembering = async {
-            // Its commit would wait for a confirmation that only comes behind it.
+            // Commits of the application would wait for what is confirmed by it.
             preflight::check_not_awaited(session).await?;
             if watched.holder.remember(session, lsn).await? {
                 return Ok(GuardEvent::Remembered(lsn));

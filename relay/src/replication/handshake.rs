@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 use super::binding;
 use crate::config::{DatabaseSettings, SourceSettings};
 use crate::postgres::Server;
-use crate::postgres::{application_name, dial, dial_socket, split_sqlstate, tls};
+use crate::postgres::{STARTED_US, application_name, dial, dial_socket, split_sqlstate, tls};
 use walpost_core::lsn::Lsn;
 
 /// Version 3.0 of the protocol.
@@ -278,8 +278,8 @@ async fn step(socket: &mut Socket, step: i32) -> Result<Vec<u8>, PgWireError> {
 /// Who is there.
 pub(super) struct Identified {
     pub(super) server: Server,
-    /// The process that serves this connection.
-    pub(super) walsender: i32,
+    /// When the server was started, microseconds since 1970: no other was at that moment.
+    pub(super) started_us: i64,
     /// Up to where the server's WAL is on its disk.
     pub(super) flushed: Lsn,
 }
@@ -290,21 +290,21 @@ pub(super) async fn identify(socket: &mut Socket) -> Result<Identified, PgWireEr
     // A connection for replication takes SQL as well. Asked here, since this may be another server than that of the other
     // connection: an address is led elsewhere at some moment. And asked first: a standby that is promoted in between is
     // one that is in recovery, and not a primary on the timeline that has ended.
-    let row = query(socket, "select pg_is_in_recovery(), pg_backend_pid()").await?;
+    let row = query(socket, &format!("select pg_is_in_recovery(), {STARTED_US}")).await?;
     let session = row.as_deref().and_then(session_of);
-    let (in_recovery, walsender) =
+    let (in_recovery, started_us) =
         session.ok_or_else(|| PgWireError::Protocol("pg_is_in_recovery has no row".into()))?;
     let row = query(socket, "IDENTIFY_SYSTEM").await?.ok_or_else(missing)?;
     let (system, timeline, flushed) = server_of(&row).ok_or_else(missing)?;
     let ended = if timeline > 1 { history(socket, timeline).await? } else { Vec::new() };
-    Ok(Identified { server: Server { system, timeline, in_recovery, ended }, walsender, flushed })
+    Ok(Identified { server: Server { system, timeline, in_recovery, ended }, started_us, flushed })
 }
 
-/// Whether the server is in recovery, and the session's process.
-fn session_of(row: &[u8]) -> Option<(bool, i32)> {
+/// Whether the server is in recovery, and when it was started.
+fn session_of(row: &[u8]) -> Option<(bool, i64)> {
     let (in_recovery, rest) = column(row.get(2..)?)?;
-    let (pid, _) = column(rest)?;
-    Some((in_recovery == "t", pid.parse().ok()?))
+    let (started_us, _) = column(rest)?;
+    Some((in_recovery == "t", started_us.parse().ok()?))
 }
 
 /// The history of a timeline (`TIMELINE_HISTORY`); empty when the server does not have it any more.

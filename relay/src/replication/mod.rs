@@ -45,7 +45,7 @@ pub enum StreamEvent {
 pub struct Connection {
     socket: Socket,
     place: String,
-    walsender: i32,
+    started_us: i64,
     flushed: Lsn,
     peer_timeout: Duration,
 }
@@ -69,19 +69,19 @@ impl Connection {
                 Ok((socket, identified))
             };
             let connecting = within("connect for replication", &place, timeout, connecting);
-            let (socket, Identified { server, walsender, flushed }) =
+            let (socket, Identified { server, started_us, flushed }) =
                 connecting.await.map_err(name_poolers)?;
             let in_recovery = server.in_recovery;
-            let connection = Self { socket, place, walsender, flushed, peer_timeout: database.peer_timeout };
+            let connection = Self { socket, place, started_us, flushed, peer_timeout: database.peer_timeout };
             Ok(((connection, server), in_recovery))
         })
         .await
     }
 
-    /// The process that serves it.
+    /// When its server was started, microseconds since 1970.
     #[must_use]
-    pub fn walsender(&self) -> i32 {
-        self.walsender
+    pub fn started_us(&self) -> i64 {
+        self.started_us
     }
 
     /// Up to where the server's WAL was on its disk when it was asked: it had sent nothing from behind that.
@@ -103,7 +103,14 @@ impl Connection {
         within("start streaming", &self.place, timeout, starting).await?;
         let (reading, writing) = tokio::io::split(self.socket);
         let feedback = Feedback::start(writing, self.peer_timeout);
-        Ok(Stream { feedback, reading, frames: Frames::default(), place: self.place, sent: Lsn::ZERO })
+        Ok(Stream {
+            feedback,
+            reading,
+            frames: Frames::default(),
+            place: self.place,
+            started_us: self.started_us,
+            sent: Lsn::ZERO,
+        })
     }
 }
 
@@ -137,10 +144,17 @@ pub struct Stream {
     reading: ReadHalf<Socket>,
     frames: Frames,
     place: String,
+    started_us: i64,
     sent: Lsn,
 }
 
 impl Stream {
+    /// When its server was started, microseconds since 1970.
+    #[must_use]
+    pub fn started_us(&self) -> i64 {
+        self.started_us
+    }
+
     /// The error of a server that has been silent for so long.
     #[must_use]
     pub fn silent(&self, silence: Duration) -> DatabaseError {
@@ -163,15 +177,6 @@ impl Stream {
                 return Ok(event);
             }
             self.fill().await?;
-        }
-    }
-
-    /// Waits until the stream ends, and passes over what comes until then.
-    pub async fn broken(&mut self) -> DatabaseError {
-        loop {
-            if let Err(error) = self.next().await {
-                return error;
-            }
         }
     }
 

@@ -127,6 +127,33 @@ async fn a_synchronous_standby_that_is_away_holds_up_no_event_and_no_confirmatio
     case.confirmed_to(before + 1).await
 }
 
+/// Whoever stops for a finding does not look again: a failover must not take it back.
+#[tokio::test]
+async fn what_was_found_missing_is_on_the_synchronous_standby_before_anyone_stops_for_it() -> Result<()> {
+    let postgres = PrivatePostgres::start_with(&["synchronous_commit=local"]).await?;
+    let case = Case::on_postgres(postgres.url()).await?;
+    let mut relay = case.relay.init_and_run().await?;
+    on_the_server(&case, "alter system set synchronous_standby_names = 'absent';select pg_reload_conf()")
+        .await?;
+    let watching = case.client().await?;
+    wait_until("the server waits for a standby", SOON, async || {
+        let names: String = watching.query_one("show synchronous_standby_names", &[]).await?.get(0);
+        Ok(names == "absent")
+    })
+    .await?;
+    case.database.execute("alter publication package_event_pub drop table package_event").await?;
+    let role = case.database.relay_role();
+    let sql = "select exists (select from pg_stat_activity where usename = $1 and wait_event = 'SyncRep')";
+    wait_until("the finding waits for a standby", SOON, async || {
+        Ok(watching.query_one(sql, &[&role]).await?.get(0))
+    })
+    .await?;
+    let state = relay.get("/ready").await?.body;
+    ensure!(!state.contains("halted"), "{state}");
+    on_the_server(&case, "alter system set synchronous_standby_names = '';select pg_reload_conf()").await?;
+    halts(&mut relay, &["publication"]).await
+}
+
 /// Postgres goes on with a statement whose client is gone, and walpost tries again, and again.
 #[tokio::test]
 async fn a_relay_that_is_gone_leaves_no_session_behind_that_waits_for_a_lock() -> Result<()> {

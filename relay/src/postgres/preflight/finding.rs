@@ -477,8 +477,8 @@ pub enum PreflightError {
         /// The setting.
         names: String,
     },
-    /// The stream comes from another server.
-    #[error("{0} is not the server that the stream comes from")]
+    /// Another connection leads to another server.
+    #[error("{0} is not the server that another connection leads to")]
     TwoServers(String),
     /// It did, and it is not safe to go on.
     #[error(transparent)]

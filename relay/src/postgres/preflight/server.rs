@@ -66,16 +66,14 @@ fn names_of_standbys(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Checks that the stream comes from the server of this session: there the slot is served by that walsender. Each connection
-/// finds its way by itself, and after a failover the old primary may still take itself for one. The ledger of the one
-/// says nothing of the other's rows.
+/// Checks that another connection leads to the server of this session: to the one that was started at just that moment. Each
+/// finds its way by itself, and after a failover the old primary may still take itself for one. The ledger of the one says
+/// nothing of the other's rows.
 ///
 /// # Errors
-/// When it comes from another, or the server does not answer.
-pub async fn check_one_server(session: &Session, slot: &str, walsender: i32) -> Result<(), PreflightError> {
-    let sql = "select exists (select from pg_replication_slots where slot_name = $1 and active_pid = $2)";
-    let row = session.client().query_one(sql, &[&slot, &walsender]).await;
-    match row.map_err(session.error("read pg_replication_slots"))?.get(0) {
+/// When it leads to another.
+pub fn check_one_server(session: &Session, started_us: i64) -> Result<(), PreflightError> {
+    match session.started_us() == started_us {
         true => Ok(()),
         false => Err(PreflightError::TwoServers(session.place().to_owned())),
     }
