@@ -132,6 +132,8 @@ async fn a_synchronous_standby_that_is_away_holds_up_no_event_and_no_confirmatio
 async fn what_was_found_missing_is_on_the_synchronous_standby_before_anyone_stops_for_it() -> Result<()> {
     let postgres = PrivatePostgres::start_with(&["synchronous_commit=local"]).await?;
     let case = Case::on_postgres(postgres.url()).await?;
+    let role = case.database.relay_role();
+    case.database.execute(&format!("alter role {role} set synchronous_commit = on")).await?;
     let mut relay = case.relay.init_and_run().await?;
     on_the_server(&case, "alter system set synchronous_standby_names = 'absent';select pg_reload_conf()")
         .await?;
@@ -142,7 +144,6 @@ async fn what_was_found_missing_is_on_the_synchronous_standby_before_anyone_stop
     })
     .await?;
     case.database.execute("alter publication package_event_pub drop table package_event").await?;
-    let role = case.database.relay_role();
     let sql = "select exists (select from pg_stat_activity where usename = $1 and wait_event = 'SyncRep')";
     wait_until("the finding waits for a standby", SOON, async || {
         Ok(watching.query_one(sql, &[&role]).await?.get(0))

@@ -16,7 +16,7 @@ const NOTED: &str = "republish_why = coalesce(republish_why, format('%s (found %
 /// Remembers, before anyone stops for it, that rows may be missing in the stream, and why; the first reason stays. What is
 /// known of a copy of the table that is under way is forgotten: it has to begin anew, behind what was found.
 ///
-/// This alone waits for the synchronous standbys, where there are any: whoever stops for a finding does not look again, and
+/// This alone waits for synchronous standbys, where the role's commits do: whoever stops for a finding does not look again, and
 /// what let rows pass (a table that was a partition for a while) may be mended by the time that somebody else does.
 ///
 /// # Errors
@@ -44,16 +44,19 @@ pub async fn find(session: &Session, slot: &str, finding: &Unsafe) -> Result<(),
     let (is_of_catalogue, table) = (finding.is_of_the_publication(), finding.table_at_fault());
     let values: [&(dyn ToSql + Sync); 5] =
         [&slot, &finding.to_string(), &is_younger, &is_of_catalogue, &table];
-    commit_at(session, "on").await?;
+    // What RESET would give, but for `off`, which does not even wait for the disk.
+    let as_set =
+        "(select replace(reset_val, 'off', 'local') from pg_settings where name = 'synchronous_commit')";
+    commit_at(session, as_set).await?;
     let written = session.client().execute(&sql, &values).await;
-    commit_at(session, "local").await?;
+    commit_at(session, "'local'").await?;
     written.map_err(session.error("write walpost.outbox"))?;
     Ok(())
 }
 
-async fn commit_at(session: &Session, level: &'static str) -> Result<(), DatabaseError> {
-    let sql = "select set_config('synchronous_commit', $1, false)";
-    session.client().execute(sql, &[&level]).await.map_err(session.error("set synchronous_commit"))?;
+async fn commit_at(session: &Session, level: &str) -> Result<(), DatabaseError> {
+    let sql = format!("select set_config('synchronous_commit', {level}, false)");
+    session.client().execute(&sql, &[]).await.map_err(session.error("set synchronous_commit"))?;
     Ok(())
 }
 
