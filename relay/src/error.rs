@@ -42,8 +42,8 @@ pub enum Error {
     /// The ledger is on another server than the stream.
     #[error(
         "one of walpost's connections leads to another server than {place}: two servers answer at the addresses of \
-            WALPOST_DATABASE_URL and take themselves for the primary (after a failover the old one has to be shut off), or the \
-            server was just started again; nothing is streamed until all connections lead to one"
+            WALPOST_DATABASE_URL (after a failover the old primary has to be shut off), or the address was led elsewhere, or the \
+            server started again, in between; nothing is streamed until all connections lead to one"
     )]
     TwoServers {
         /// Where the ledger is.

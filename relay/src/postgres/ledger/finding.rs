@@ -49,9 +49,8 @@ pub async fn find(session: &Session, slot: &str, finding: &Unsafe) -> Result<(),
         "(select replace(reset_val, 'off', 'local') from pg_settings where name = 'synchronous_commit')";
     commit_at(session, as_set).await?;
     let written = session.client().execute(&sql, &values).await;
-    commit_at(session, "'local'").await?;
     written.map_err(session.error("write walpost.outbox"))?;
-    Ok(())
+    commit_at(session, "'local'").await
 }
 
 async fn commit_at(session: &Session, level: &str) -> Result<(), DatabaseError> {
