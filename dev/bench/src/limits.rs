@@ -31,6 +31,16 @@ const SAMPLE: usize = 20_000;
 /// A loop that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(600);
 
+/// What is measured in each round.
+const SUBJECTS: [&str; 6] = [
+    "walpost, from the slot into Kafka",
+    "the same, the slot by a Unix socket",
+    "librdkafka alone, the same records from memory",
+    "a bare reader in bursts, half a millisecond between them",
+    "the same by a Unix socket",
+    "a bare reader that takes each message as it comes",
+];
+
 /// Where the server has its socket.
 const SOCKETS: &str = "/tmp";
 
@@ -58,52 +68,41 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     let database = Database::with_outbox(postgres.url()).await?;
     let topic = bench.topic().await?;
     let relay = bench.relay(&database, &topic)?;
-    drain::prepare(&relay, &database, 5 * bench.rounds).await?;
+    drain::prepare(&relay, &database, SUBJECTS.len() * bench.rounds).await?;
     let end = load::rows(&database, bench.events).await?;
     let reading = async |how, url: &str, number| {
         reading(&database, url, how, &slot("bare", number, &database), &end).await
     };
     let (local_reader, local_relay) =
         (by_socket(&database, &database.url)?, by_socket(&database, &database.relay_url)?);
-    let (mut walpost, mut local) = (Vec::new(), Vec::new());
-    let (mut sent, mut bursts, mut eager, mut local_bursts) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut rounds = Vec::new();
     for round in 0..bench.rounds {
-        let at = 5 * round;
-        let (drained, topic) = drained_by(bench, &database, &database.relay_url, at).await?;
-        sent.push(sending(bench, &topic.name).await?);
-        bursts.push(reading("bursts", &database.url, at + 1).await?);
-        eager.push(reading("eager", &database.url, at + 2).await?);
-        local_bursts.push(reading("bursts", &local_reader, at + 3).await?);
-        local.push(drained_by(bench, &database, &local_relay, at + 4).await?.0);
-        walpost.push(drained);
-        let (walpost, sent) = (walpost.last().context("a round")?, sent.last().context("a round")?);
-        println!("  round {}: {:.2} of the CPU of sending alone", round + 1, walpost.client_cpu / sent.cpu);
+        let at = SUBJECTS.len() * round;
+        let (walpost, topic) = drained_by(bench, &database, &database.relay_url, at).await?;
+        let sent = sending(bench, &topic.name).await?;
+        println!("  round {}: {:.2} of the CPU of sending alone", round + 1, walpost.cpu / sent.cpu);
+        // In the order of the subjects.
+        rounds.push([
+            walpost,
+            drained_by(bench, &database, &local_relay, at + 1).await?.0,
+            sent,
+            reading("bursts", &database.url, at + 3).await?,
+            reading("bursts", &local_reader, at + 4).await?,
+            reading("eager", &database.url, at + 5).await?,
+        ]);
     }
-    let drains =
-        [("walpost, from the slot into Kafka", walpost), ("the same, the slot by a Unix socket", local)];
-    let loops = [
-        ("librdkafka alone, the same records from memory", sent),
-        ("a bare reader in bursts, half a millisecond between them", bursts),
-        ("the same by a Unix socket", local_bursts),
-        ("a bare reader that takes each message as it comes", eager),
-    ];
-    Ok(section(bench, &drains, &loops))
+    Ok(section(bench, &rounds))
 }
 
 /// One drain, verified, and where it went to.
-async fn drained_by(
-    bench: &Bench,
-    database: &Database,
-    url: &str,
-    number: usize,
-) -> Result<(Drained, Topic)> {
+async fn drained_by(bench: &Bench, database: &Database, url: &str, number: usize) -> Result<(Looped, Topic)> {
     let topic = bench.topic().await?;
     let relay = bench.relay(database, &topic)?;
     let relay = relay.env("WALPOST_SLOT", slot("relay", number, database)).env("WALPOST_DATABASE_URL", url);
     let drained = drain::with_walpost(bench, &relay, database, &topic).await?;
     verify::complete(database, &topic).await?;
-    Ok((drained, topic))
+    let Drained { seconds, client_cpu: cpu, walsender_cpu, .. } = drained;
+    Ok((Looped { seconds, cpu, walsender_cpu: Some(walsender_cpu) }, topic))
 }
 
 /// A URL of the database, by the server's Unix socket.
@@ -111,7 +110,7 @@ fn by_socket(database: &Database, url: &str) -> Result<String> {
     Ok(url.replacen(&database.addr()?.ip().to_string(), &SOCKETS.replace('/', "%2F"), 1))
 }
 
-/// What a loop took.
+/// What a loop, or walpost, took.
 struct Looped {
     seconds: f64,
     cpu: f64,
@@ -119,22 +118,14 @@ struct Looped {
     walsender_cpu: Option<f64>,
 }
 
-fn section(bench: &Bench, drains: &[(&str, Vec<Drained>)], loops: &[(&str, Vec<Looped>)]) -> Section {
+fn section(bench: &Bench, rounds: &[[Looped; SUBJECTS.len()]]) -> Section {
     let events = bench.events_f64();
     let per_million = |seconds: f64| format!("{:.1}", seconds * 1e6 / events);
     let mut table = Table::new(&["", "events/s", "CPU s/M", "walsender CPU s/M"]);
-    let of = |rounds: &[Drained], figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
-    for (what, rounds) in drains {
-        table.row([
-            (*what).to_owned(),
-            format!("{:.0}", events / of(rounds, |drained| drained.seconds)),
-            per_million(of(rounds, |drained| drained.client_cpu)),
-            per_million(of(rounds, |drained| drained.walsender_cpu)),
-        ]);
-    }
-    for (what, rounds) in loops {
-        let of = |figure: fn(&Looped) -> f64| median(rounds.iter().map(figure).collect());
-        let walsender = rounds.iter().filter_map(|round| round.walsender_cpu).collect::<Vec<_>>();
+    for (number, what) in SUBJECTS.iter().enumerate() {
+        let of =
+            |figure: fn(&Looped) -> f64| median(rounds.iter().map(|round| figure(&round[number])).collect());
+        let walsender = rounds.iter().filter_map(|round| round[number].walsender_cpu).collect::<Vec<_>>();
         table.row([
             (*what).to_owned(),
             format!("{:.0}", events / of(|looped| looped.seconds)),
