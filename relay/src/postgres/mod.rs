@@ -242,7 +242,7 @@ pub(crate) const STARTED_US: &str = "(extract(epoch from pg_postmaster_start_tim
 ///
 /// A statement that waits for a lock goes on when its client has gone, and one is left behind by each try, up to
 /// `max_connections`: so Postgres is to look for its client (`client_connection_check_interval`). It can on Linux.
-const PREPARE: &str = "select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding'), {started_us}, \
+const PREPARE: &str = "current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding'), \
      set_config('row_security', 'off', false), set_config('TimeZone', 'UTC', false), set_config('default_transaction_isolation', 'read committed', false), \
      set_config('default_transaction_read_only', 'off', false), set_config('synchronous_commit', 'local', false), \
      case when version() like '%linux%' and current_setting('client_connection_check_interval', true) = '0' \
@@ -312,12 +312,12 @@ impl Connector {
                 }
             }
         };
-        let row = client.query_one(&PREPARE.replace("{started_us}", STARTED_US), &[]).await?;
+        let row = client.query_one(&format!("select {STARTED_US}, {PREPARE}"), &[]).await?;
         Ok(Opened {
-            version: row.get(0),
-            in_recovery: row.get(1),
-            encoding: row.get(2),
-            started_us: row.get(3),
+            started_us: row.get(0),
+            version: row.get(1),
+            in_recovery: row.get(2),
+            encoding: row.get(3),
             client,
             connection,
         })
