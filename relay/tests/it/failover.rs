@@ -13,6 +13,14 @@ pub(crate) async fn copies_slots() -> Result<bool> {
     has(&Stack::shared().await?.database_url, "copying slots to a standby", COPIES_SLOTS).await
 }
 
+/// Alters the server's settings.
+async fn alter(server: &PrivatePostgres, what: &str) -> Result<()> {
+    let client = connect(server.url()).await?;
+    client.batch_execute(&format!("alter system {what}")).await?;
+    client.batch_execute("select pg_reload_conf()").await?;
+    Ok(())
+}
+
 /// A primary, its standby, and a relay that comes by way of an address which a failover moves.
 pub(crate) struct Failover {
     pub(crate) case: Case,
@@ -28,9 +36,7 @@ impl Failover {
         let standby = primary.standby_with(settings).await?;
         if version(primary.url()).await? >= COPIES_SLOTS {
             // What is published is what the standby has: nothing that a failover takes back reaches Kafka.
-            let server = connect(primary.url()).await?;
-            server.batch_execute("alter system set synchronized_standby_slots = 'standby'").await?;
-            server.batch_execute("select pg_reload_conf()").await?;
+            alter(&primary, "set synchronized_standby_slots = 'standby'").await?;
         }
         let address = Proxy::start(primary.addr()?).await?;
         let mut case = Case::on_postgres(primary.url()).await?;
@@ -278,9 +284,7 @@ async fn of_several_hosts_the_primary_is_followed_before_and_after_a_failover() 
 async fn two_servers_that_take_themselves_for_the_primary_are_not_followed_as_one() -> Result<()> {
     let mut failover = Failover::with_standby(&[]).await?;
     if version(failover.primary.url()).await? >= COPIES_SLOTS {
-        let server = connect(failover.primary.url()).await?;
-        server.batch_execute("alter system reset synchronized_standby_slots").await?;
-        server.batch_execute("select pg_reload_conf()").await?;
+        alter(&failover.primary, "reset synchronized_standby_slots").await?;
     }
     failover.case.relay = failover.case.relay.env("PGSSLMODE", "disable");
     let case = &failover.case;

@@ -111,15 +111,20 @@ async fn a_commit_never_waits_for_the_relay_as_a_synchronous_standby() -> Result
     Ok(())
 }
 
-/// Commits of the application wait for it, where they are asked to; what is committed goes its way.
-#[tokio::test]
-async fn a_synchronous_standby_that_is_away_holds_up_no_event_and_no_confirmation() -> Result<()> {
-    let postgres =
-        PrivatePostgres::start_with(&["synchronous_standby_names=absent", "synchronous_commit=local"])
-            .await?;
+/// A server of the test's own, where of all roles only the relay's would wait for a synchronous standby, of this name.
+async fn where_the_relay_would_wait_for(standby: &str) -> Result<(PrivatePostgres, Case)> {
+    let names = format!("synchronous_standby_names={standby}");
+    let postgres = PrivatePostgres::start_with(&[&names, "synchronous_commit=local"]).await?;
     let case = Case::on_postgres(postgres.url()).await?;
     let role = case.database.relay_role();
     case.database.execute(&format!("alter role {role} set synchronous_commit = on")).await?;
+    Ok((postgres, case))
+}
+
+/// Commits of the application wait for it, where they are asked to; what is committed goes its way.
+#[tokio::test]
+async fn a_synchronous_standby_that_is_away_holds_up_no_event_and_no_confirmation() -> Result<()> {
+    let (_postgres, case) = where_the_relay_would_wait_for("absent").await?;
     let _relay = case.relay.init_and_run().await?;
     let before = case.wal_end().await?;
     case.commit(10, 3, 1).await?;
@@ -130,10 +135,7 @@ async fn a_synchronous_standby_that_is_away_holds_up_no_event_and_no_confirmatio
 /// Whoever stops for a finding does not look again: a failover must not take it back.
 #[tokio::test]
 async fn what_was_found_missing_is_on_the_synchronous_standby_before_anyone_stops_for_it() -> Result<()> {
-    let postgres = PrivatePostgres::start_with(&["synchronous_commit=local"]).await?;
-    let case = Case::on_postgres(postgres.url()).await?;
-    let role = case.database.relay_role();
-    case.database.execute(&format!("alter role {role} set synchronous_commit = on")).await?;
+    let (_postgres, case) = where_the_relay_would_wait_for("").await?;
     let mut relay = case.relay.init_and_run().await?;
     on_the_server(&case, "alter system set synchronous_standby_names = 'absent';select pg_reload_conf()")
         .await?;
@@ -145,6 +147,7 @@ async fn what_was_found_missing_is_on_the_synchronous_standby_before_anyone_stop
     .await?;
     case.database.execute("alter publication package_event_pub drop table package_event").await?;
     let sql = "select exists (select from pg_stat_activity where usename = $1 and wait_event = 'SyncRep')";
+    let role = case.database.relay_role();
     wait_until("the finding waits for a standby", SOON, async || {
         Ok(watching.query_one(sql, &[&role]).await?.get(0))
     })
