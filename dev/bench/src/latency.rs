@@ -11,7 +11,7 @@ use harness::{Database, Received, Topic};
 use tokio::task::JoinHandle;
 
 use crate::load::{Pgbench, seconds};
-use crate::section::{Plot, Section, Table, percentile};
+use crate::section::{Plot, Section, Table, median, percentile};
 use crate::{Bench, verify};
 
 /// How long the load lasts; the first two seconds are not counted.
@@ -85,8 +85,7 @@ fn arrival(
 
 /// Measures and reports.
 pub(crate) async fn run(bench: &Bench) -> Result<Section> {
-    let columns = ["", "arrived a second", "p50 ms", "p99 ms", "p99.9 ms", "max ms"];
-    let (mut table, mut bars) = (Table::new(&columns), Vec::new());
+    let (mut table, mut bars) = (table(), Vec::new());
     for (rate, clients) in [(100, 2), (1_000, 4), (10_000, 16)] {
         println!("latency at {rate} events/s");
         let database = Database::with_outbox(&bench.stack.database_url).await?;
@@ -95,9 +94,10 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
         let latencies = steady(&database, &topic, rate, clients).await?;
         verify::complete(&database, &topic).await?;
         relay.terminate(Duration::from_secs(20)).await?;
-        row(&mut table, &format!("walpost, {rate} events/s"), &latencies);
-        bars.push((format!("{rate}/s, p50"), percentile(&latencies, 0.5)));
-        bars.push((format!("{rate}/s, p99"), percentile(&latencies, 0.99)));
+        let figures = Figures::of(&latencies);
+        table.row(figures.row(&format!("walpost, {rate} events/s")));
+        bars.push((format!("{rate}/s, p50"), figures.p50));
+        bars.push((format!("{rate}/s, p99"), figures.p99));
     }
     Ok(Section {
         name: "latency".into(),
@@ -114,12 +114,48 @@ pub(crate) async fn run(bench: &Bench) -> Result<Section> {
     })
 }
 
-/// A row of a table of latencies, which must be sorted.
-pub(crate) fn row(table: &mut Table, who: &str, latencies: &[f64]) {
-    let counted = u32::try_from(latencies.len()).map_or(f64::NAN, f64::from);
-    let at = |share| format!("{:.1}", percentile(latencies, share));
-    let rate = counted / (LASTS - WARM_UP).as_secs_f64();
-    table.row([who.to_owned(), format!("{rate:.0}"), at(0.5), at(0.99), at(0.999), at(1.0)]);
+/// A table that takes rows of [`Figures`].
+pub(crate) fn table() -> Table {
+    Table::new(&["", "arrived a second", "p50 ms", "p99 ms", "p99.9 ms", "max ms"])
+}
+
+/// What is told of a run, in milliseconds; and how many events arrived a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figures {
+    rate: f64,
+    p50: f64,
+    pub(crate) p99: f64,
+    p999: f64,
+    max: f64,
+}
+
+impl Figures {
+    /// Of latencies, which must be sorted.
+    pub(crate) fn of(latencies: &[f64]) -> Self {
+        let counted = u32::try_from(latencies.len()).map_or(f64::NAN, f64::from);
+        let at = |share| percentile(latencies, share);
+        let rate = counted / (LASTS - WARM_UP).as_secs_f64();
+        Self { rate, p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+
+    /// The median of each figure by itself.
+    pub(crate) fn medians(rounds: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(rounds.iter().map(figure).collect());
+        Self {
+            rate: of(|round| round.rate),
+            p50: of(|round| round.p50),
+            p99: of(|round| round.p99),
+            p999: of(|round| round.p999),
+            max: of(|round| round.max),
+        }
+    }
+
+    /// A row of a [`table`].
+    pub(crate) fn row(&self, who: &str) -> [String; 6] {
+        let ms = |figure: f64| format!("{figure:.1}");
+        let rate = format!("{:.0}", self.rate);
+        [who.to_owned(), rate, ms(self.p50), ms(self.p99), ms(self.p999), ms(self.max)]
+    }
 }
 
 /// Latencies under a steady load, sorted.

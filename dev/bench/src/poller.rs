@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::drain::published;
-use crate::latency::{row, steady};
+use crate::latency::{Figures, steady};
 use crate::section::{Plot, Section, Table, percentile};
 use crate::{Bench, load};
 
@@ -338,7 +338,7 @@ async fn latencies(bench: &Bench, way: Way) -> Result<(Table, Vec<(String, f64)>
     let (database, topic) = (Database::with_outbox(&bench.stack.database_url).await?, bench.topic().await?);
     let mut relay = bench.relay(&database, &topic)?.init_and_run().await?;
     let arrived = steady(&database, &topic, 100, 2).await?;
-    row(&mut table, "walpost", &arrived);
+    table.row(Figures::of(&arrived).row("walpost"));
     bars.push(("walpost".to_owned(), percentile(&arrived, 0.99)));
     idle.row(at_rest(bench, &database, "walpost").await?);
     relay.terminate(Duration::from_secs(20)).await?;
@@ -350,7 +350,7 @@ async fn latencies(bench: &Bench, way: Way) -> Result<(Table, Vec<(String, f64)>
         way.prepare(&database).await?;
         let poller = Poller::start(&database, &topic, way, Duration::from_millis(pause)).await?;
         let arrived = steady(&database, &topic, 100, 2).await?;
-        row(&mut table, &who, &arrived);
+        table.row(Figures::of(&arrived).row(&who));
         bars.push((who.clone(), percentile(&arrived, 0.99)));
         idle.row(at_rest(bench, &database, &who).await?);
         poller.end().await?;
