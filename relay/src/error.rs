@@ -218,7 +218,7 @@ impl Error {
             Self::Unreadable { cause, .. } if cause.sqlstate() == Some("58P01") => halt(UNREADABLE),
             Self::Unreadable { .. } => Verdict::Retry,
             Self::Outbox(error) => Verdict::Halt { remedy: error.remedy() },
-            Self::Row(_) | Self::Publish(PublishError::Render { .. }) => halt(REMEDY_FOR_A_ROW),
+            Self::Row(_) | Self::Publish(PublishError::Row(_)) => halt(REMEDY_FOR_A_ROW),
             Self::Decode(_)
             | Self::Progress(_)
             | Self::Publish(PublishError::Progress(_))

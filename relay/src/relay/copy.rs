@@ -21,8 +21,6 @@ use crate::postgres::preflight::{self, Found, FoundTable};
 use crate::relay::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
 use crate::relay::watch::{Guard, GuardEvent};
 use crate::replication::Stream;
-use walpost_core::event::BadRow;
-use walpost_core::event::dead_letter::DeadLetter;
 use walpost_core::event::render::Renderer;
 use walpost_core::event::{Entry, PlacedRow, Position};
 use walpost_core::event::{OutboxTable, Plan, Types};
@@ -196,7 +194,7 @@ impl Relay {
                 reading.ended = true;
                 return Ok(());
             };
-            self.take_given(given?, reading)?;
+            self.take_given(given?, reading);
             if reading.ended || reading.between_pages || !self.settings.window.is_open(1, &self.publisher) {
                 return Ok(());
             }
@@ -204,12 +202,12 @@ impl Relay {
             next = come;
         }
         if let Some(given) = next {
-            self.take_given(given?, reading)?;
+            self.take_given(given?, reading);
         }
         Ok(())
     }
 
-    fn take_given(&mut self, given: Given, reading: &mut Reading) -> Result<(), Error> {
+    fn take_given(&mut self, given: Given, reading: &mut Reading) {
         reading.between_pages = !matches!(given, Given::Row(_));
         match given {
             Given::Fixed(copy, through) => self.begin_copy(copy, through),
@@ -222,13 +220,12 @@ impl Relay {
                 if let Some(id) = row.behind {
                     self.give(id);
                 }
-                self.enter_row(&row, reading)?;
+                self.enter_row(&row, reading);
                 if !row.in_order {
                     self.go_on_without_order();
                 }
             }
         }
-        Ok(())
     }
 
     /// Where the window still holds what an earlier session of the same copy read, the account of it goes on.
@@ -270,40 +267,15 @@ impl Relay {
         own.or(self.copied_before).filter(|(copy, _)| copy.table == table)
     }
 
-    fn enter_row(&mut self, row: &TableRow, reading: &mut Reading) -> Result<(), Error> {
-        let Some(tuple) = &row.tuple else { return Ok(()) };
-        let entry = self.entry(tuple, row.id, reading)?;
+    fn enter_row(&mut self, row: &TableRow, reading: &mut Reading) {
+        let Some(tuple) = &row.tuple else { return };
+        let entry = entry(tuple, row.id, reading);
         let weight = entry.weight();
         self.publisher.progress_mut().push(entry, weight);
         reading.published += 1;
         if reading.published.is_multiple_of(LOGGED_ROWS) {
             tracing::info!(rows = reading.published, "publishing rows from before the slot");
         }
-        Ok(())
-    }
-
-    /// A row has no place in the stream. It gets the slot's position, and for an ordinal its number, or, where the table has
-    /// none, its turn.
-    fn entry(&mut self, tuple: &Tuple, id: Option<i64>, reading: &mut Reading) -> Result<Entry, Error> {
-        let ordinal = id.map_or(reading.published, |id| u64::try_from(id).unwrap_or_default());
-        let position = Position { lsn: reading.slot_at, ordinal, committed_at: Position::UNKNOWN_TIME };
-        let mut placed = PlacedRow { row: tuple.clone(), plan: Arc::clone(&reading.plan), position };
-        // The nearest to the commit's time that a row of the table has.
-        if let Some(written_at) = reading.renderer.time(&placed) {
-            placed.position.committed_at = written_at;
-        }
-        let Err(error) = reading.renderer.check(&placed) else { return Ok(placed.into()) };
-        let place = id.map_or_else(
-            || format!("the row that was read as number {}", reading.published + 1),
-            |id| format!("the row with the number {id}"),
-        );
-        let bad = Box::new(BadRow { place, table: reading.table.clone(), error });
-        if !self.publisher.takes_dead_letters() {
-            return Err(bad.into());
-        }
-        let letter = DeadLetter::of(&placed, bad.to_string());
-        self.publisher.count_dead_letter(&letter.reason, tuple.bytes());
-        Ok(Entry::Dead(Box::new(letter)))
     }
 
     /// Reads no more, waits for what is in flight, and writes down how far the copy is; bounded by the deadline. Rows are
@@ -343,6 +315,19 @@ impl Relay {
         );
         Ok(Stopped::CutShort)
     }
+}
+
+/// A row has no place in the stream. It gets the slot's position, and for an ordinal its number, or, where the table has none,
+/// its turn.
+fn entry(tuple: &Tuple, id: Option<i64>, reading: &mut Reading) -> Entry {
+    let ordinal = id.map_or(reading.published, |id| u64::try_from(id).unwrap_or_default());
+    let position = Position { lsn: reading.slot_at, ordinal, committed_at: Position::UNKNOWN_TIME };
+    let mut placed = PlacedRow { row: tuple.clone(), plan: Arc::clone(&reading.plan), position };
+    // The nearest to the commit's time that a row of the table has.
+    if let Some(written_at) = reading.renderer.time(&placed) {
+        placed.position.committed_at = written_at;
+    }
+    placed.into()
 }
 
 /// The table with the columns that make a record, and no other.

@@ -190,15 +190,3 @@ impl OutboxError {
         }
     }
 }
-
-/// A row of the outbox that is not an event.
-#[derive(Debug, thiserror::Error)]
-#[error("{place} of {table} is not an event: {error}")]
-pub struct BadRow {
-    /// Which row, as far as it can be told.
-    pub place: String,
-    /// The outbox.
-    pub table: String,
-    /// What is wrong with it.
-    pub error: OutboxError,
-}

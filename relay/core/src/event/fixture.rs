@@ -132,7 +132,7 @@ pub fn messages_plan() -> Plan {
     OutboxMessages::new(PREFIX, mapping).of_database("shop").plan().expect("the settings fit")
 }
 
-/// A row of it; `kind` is one of the enum's labels, or another.
+/// A row of it.
 #[must_use]
 pub fn row(id: i64, key: &str, payload: Option<&[u8]>) -> Tuple {
     let payload = payload.map(|payload| [&[1], payload].concat());

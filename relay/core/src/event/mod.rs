@@ -11,13 +11,14 @@
 //! | `mapping`, `guess`, `presets` | what the settings say, and what follows from names |
 //! | `table`, `messages` | which rows they are |
 //! | `plan`, `compile`, `complete` | columns by their number, types checked, and what was guessed |
-//! | `entry`, `placed`, `position` | what is in flight, and where it stands in the WAL |
+//! | `entry`, `placed`, `position`, `bad_row` | what is in flight, where it stands in the WAL, and why it gives no record |
 //! | `render`, `headers`, `cloudevent`, `reader` | a row's record, or single parts of it |
 //! | `row`, `text`, `json`, `content`, `protobuf`, `avro` | what a template says of a row, by format |
 //! | `framing`, `typed` | the id of a registry's schema before it |
 //! | `value`, `write`, `types` | values out of Postgres' binary form, and as text and JSON |
 
 pub mod avro;
+mod bad_row;
 mod buffers;
 mod cloudevent;
 mod compile;
@@ -54,8 +55,9 @@ mod types;
 mod value;
 mod write;
 
+pub use bad_row::BadRow;
 pub use entry::Entry;
-pub use error::{BadRow, Mistake, Mistakes, OutboxError, REMEDY_FOR_A_ROW};
+pub use error::{Mistake, Mistakes, OutboxError, REMEDY_FOR_A_ROW};
 pub use mapping::Mapping;
 pub use messages::OutboxMessages;
 pub use pattern::Pattern;

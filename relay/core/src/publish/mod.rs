@@ -18,7 +18,7 @@ use crate::clock;
 use crate::event::dead_letter::DeadLetter;
 use crate::event::reader::Reader;
 use crate::event::render::Renderer;
-use crate::event::{Entry, OutboxError};
+use crate::event::{BadRow, Entry, OutboxError};
 use crate::lsn::Lsn;
 use crate::publish::counts::{Counts, Measuring, RECENT, Recent};
 use crate::publish::sink::Reach;
@@ -34,14 +34,9 @@ const REPLACED_IN_VAIN_MAX: u32 = 2;
 /// Publishing cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The row gives no record, although it was checked when it came in.
-    #[error("the event {event} gives no record: {error}")]
-    Render {
-        /// Which event.
-        event: String,
-        /// Why.
-        error: Box<OutboxError>,
-    },
+    /// The row gives no record.
+    #[error(transparent)]
+    Row(#[from] Box<BadRow>),
     /// The sink does not take the event, or gave it back.
     #[error("the event {event} cannot be published: {error}")]
     Sink {
@@ -68,7 +63,7 @@ impl PublishError {
     /// Whether one record is refused, and what was handed over before it is delivered all the same.
     #[must_use]
     pub fn is_about_a_record(&self) -> bool {
-        matches!(self, Self::Sink { .. } | Self::Render { .. })
+        matches!(self, Self::Sink { .. } | Self::Row(_))
     }
 
     /// Whether a record waits for its topic. What was handed over before it is delivered all the same.
@@ -430,10 +425,10 @@ impl<S: Sink> Publisher<S> {
     /// Hands over a record, if it is still to be acknowledged; says whether it was.
     fn send_one(&mut self, sequence: Sequence) -> Result<bool, PublishError> {
         let Some(entry) = self.progress.unacknowledged(sequence) else { return Ok(false) };
-        let record = self
-            .renderer
-            .render_entry(entry)
-            .map_err(|error| PublishError::Render { event: name(entry), error: Box::new(error) })?;
+        let record = match self.renderer.render_entry(entry) {
+            Ok(record) => record,
+            Err(error) => return Err(self.bad(sequence, error)),
+        };
         match self.sink.send(sequence, &record) {
             Ok(()) => Ok(true),
             // These are no fault of the event's, and come often: nobody reads its name.
@@ -441,6 +436,15 @@ impl<S: Sink> Publisher<S> {
                 Err(PublishError::Sink { event: String::new(), error })
             }
             Err(error) => Err(PublishError::Sink { event: name(entry), error }),
+        }
+    }
+
+    /// A row that gives no record, and where it came from.
+    fn bad(&self, sequence: Sequence, error: OutboxError) -> PublishError {
+        match self.progress.before(sequence + 1) {
+            Some((Entry::Row(placed), commit, _)) => Box::new(BadRow::new(placed, commit, error)).into(),
+            // A dead letter is a record whatever it holds.
+            _ => ProgressError::UnknownRecord(sequence).into(),
         }
     }
 
@@ -467,7 +471,7 @@ impl<S: Sink> Publisher<S> {
     fn bury(&mut self, sequence: Sequence, error: PublishError) -> Result<(), PublishError> {
         // What the topic takes from nobody is no fault of the event's: then every event would be a dead letter.
         let is_poison = match &error {
-            PublishError::Render { .. } => true,
+            PublishError::Row(_) => true,
             PublishError::Sink { error: SinkError::Refused { what, .. }, .. } => *what != Refusal::Topic,
             _ => false,
         };
@@ -481,6 +485,8 @@ impl<S: Sink> Publisher<S> {
                 let Entry::Row(placed) = &*entry else { return Ok(()) };
                 let (letter, bytes) = (DeadLetter::of(placed, error.to_string()), placed.row.bytes());
                 *entry = Entry::Dead(Box::new(letter));
+                let weight = entry.weight();
+                self.progress.weigh(sequence, weight);
                 self.count_dead_letter(&error.to_string(), bytes);
             }
         }
@@ -488,7 +494,7 @@ impl<S: Sink> Publisher<S> {
     }
 
     /// Counts a row that goes to the topic of dead letters, and says so.
-    pub fn count_dead_letter(&mut self, reason: &str, bytes: usize) {
+    fn count_dead_letter(&mut self, reason: &str, bytes: usize) {
         self.counts.dead_letters += 1;
         self.counts.dead_letter_bytes += bytes as u64;
         tracing::error!(reason, "a row cannot be published and goes to the topic of dead letters");

@@ -347,7 +347,10 @@ proptest! {
         } else {
             // It and what is behind it are in flight for ever, and never confirmed.
             let halted = model.halted.as_ref().map(ToString::to_string).unwrap_or_default();
-            let row = format!("(row 0 of the transaction at {})", end(model.log.len() - 2));
+            let row = match poison {
+                Poison::InFormat => "row 0 of the transaction that committed at ".to_owned(),
+                _ => format!("(row 0 of the transaction at {})", end(model.log.len() - 2)),
+            };
             prop_assert!(halted.contains(&row), "halted by `{}`, not by {}", halted, row);
             prop_assert!(model.publisher.progress.confirmable() < end(model.log.len() - 2));
         }

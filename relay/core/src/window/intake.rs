@@ -10,7 +10,6 @@ use super::outboxes::Outboxes;
 use super::progress::{Progress, ProgressError};
 use super::transaction::Transaction;
 use crate::event::dead_letter::DeadLetter;
-use crate::event::render::Renderer;
 use crate::event::{BadRow, Entry, OutboxError, PlacedRow, Plan, Position, Types};
 use crate::lsn::Lsn;
 use crate::pgoutput::{DecodeError, Decoder, Insert, LogicalMessage, Message, Oid, Relation, Tuple};
@@ -29,7 +28,7 @@ pub enum IntakeError {
     /// The table is not what the settings say.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
-    /// A row is not an event, and there is no topic of dead letters.
+    /// A message is not an event, and there is no topic of dead letters.
     #[error(transparent)]
     Row(#[from] Box<BadRow>),
     /// It does not stand where the stream's order has it.
@@ -44,7 +43,7 @@ pub enum Taken {
     Quietly,
     /// A row that was published before; its bytes.
     Repeated(usize),
-    /// A row that is not an event; why, and its bytes.
+    /// A message that is not an event; why, and its bytes.
     Dead(String, usize),
 }
 
@@ -54,8 +53,6 @@ pub struct Intake {
     decoder: Decoder,
     /// The tables in the stream's latest description of each.
     plans: BTreeMap<Oid, Arc<Plan>>,
-    /// What checks that a row gives a record.
-    renderer: Renderer,
     /// What the catalogue and the stream say of types.
     types: Types,
     /// The transaction that is being read.
@@ -75,7 +72,6 @@ impl Intake {
             outboxes,
             decoder: Decoder::default(),
             plans: BTreeMap::new(),
-            renderer: Renderer::default(),
             types,
             transaction: Transaction::default(),
             passed_over: 0,
@@ -167,7 +163,8 @@ impl Intake {
         Ok(taken)
     }
 
-    /// Takes a row into its transaction, unless it was published before or is `known` to be no event.
+    /// Takes a row into its transaction, unless it was published before. Whether it gives a record is found out when it is sent,
+    /// so that each is written once; a message may be `known` to be no event.
     fn admit(
         &mut self,
         mut row: Tuple,
@@ -184,7 +181,7 @@ impl Intake {
             None => Taken::Repeated(bytes),
             Some(ordinal) => {
                 let placed = self.transaction.place(row, plan, ordinal);
-                match known.and_then(|()| self.renderer.check(&placed)) {
+                match known {
                     Ok(()) => {
                         self.transaction.hold(placed);
                         Taken::Quietly
@@ -204,18 +201,9 @@ impl Intake {
         Ok(taken)
     }
 
-    /// A row that is not an event: a dead letter, or the end.
+    /// What is not an event: a dead letter, or the end.
     fn refuse(&self, placed: &PlacedRow, error: OutboxError) -> Result<DeadLetter, Box<BadRow>> {
-        let (ordinal, commit) = (placed.position.ordinal, self.transaction.commit_lsn());
-        let (what, table) = match placed.plan.is_of_messages() {
-            true => ("message", format!("the prefix `{}`", placed.plan.table())),
-            false => ("row", placed.plan.table().to_owned()),
-        };
-        let place = match &error {
-            OutboxError::NotTransactional => format!("the message that ends at {}", Lsn(commit.0 + 1)),
-            _ => format!("{what} {ordinal} of the transaction that committed at {commit}"),
-        };
-        let bad = Box::new(BadRow { place, table, error });
+        let bad = Box::new(BadRow::new(placed, self.transaction.commit_lsn(), error));
         if !self.takes_dead_letters {
             return Err(bad);
         }

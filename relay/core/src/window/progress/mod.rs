@@ -370,6 +370,13 @@ impl<R> Progress<R> {
             .map(|in_flight| &mut in_flight.record)
     }
 
+    /// A record in flight counts so much against the window's bound from now on.
+    pub fn weigh(&mut self, sequence: Sequence, bytes: usize) {
+        let index = sequence.checked_sub(self.front).map(index_of);
+        let Some(in_flight) = index.and_then(|index| self.window.get_mut(index)) else { return };
+        self.bytes = self.bytes - std::mem::replace(&mut in_flight.bytes, bytes) + bytes;
+    }
+
     /// The record in flight right before `sequence`, where its transaction committed (zero for what is in none), and whether
     /// it is the last of that.
     #[must_use]
