@@ -176,9 +176,12 @@ mod tests {
             texts in prop::collection::btree_set("[ab*]{1,5}", 1..6),
             name in "[ab]{1,8}",
         ) {
-            let patterns: Vec<_> = texts.iter().map(|text| pattern(text)).collect();
-            let differ = |(at, one): (usize, &TopicPattern)| patterns[at + 1..].iter().all(|other| !one.is_as_good_as(other));
-            prop_assume!(patterns.iter().enumerate().all(differ));
+            let mut patterns: Vec<TopicPattern> = Vec::new();
+            for one in texts.iter().map(|text| pattern(text)) {
+                if !patterns.iter().any(|other| one.is_as_good_as(other)) {
+                    patterns.push(one);
+                }
+            }
             let matching: Vec<_> = patterns.iter().filter(|pattern| pattern.matches(&name)).collect();
             let most = matching.iter().map(|pattern| pattern.says()).max();
             prop_assert!(matching.iter().filter(|pattern| Some(pattern.says()) == most).count() <= 1);
