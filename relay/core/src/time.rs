@@ -62,11 +62,14 @@ pub fn parse_iso_8601(text: &str) -> Option<i64> {
 }
 
 /// Appends a number with leading zeros.
-fn digits(number: u32, width: usize, into: &mut Vec<u8>) {
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(number).as_bytes();
-    into.extend(std::iter::repeat_n(b'0', width.saturating_sub(text.len())));
-    into.extend_from_slice(text);
+fn digits(mut number: u32, width: usize, into: &mut Vec<u8>) {
+    let width = width.max(number.checked_ilog10().map_or(1, |log| log as usize + 1));
+    let start = into.len();
+    into.resize(start + width, b'0');
+    for digit in into[start..].iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
 }
 
 #[cfg(test)]

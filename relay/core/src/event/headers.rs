@@ -23,7 +23,7 @@ pub(super) fn write_headers(
     headers: &mut Headers,
 ) -> Result<(), OutboxError> {
     match &plan.value {
-        Content::CloudEvent { .. } => headers.text("content-type", b"application/cloudevents+json"),
+        Content::CloudEvent { .. } => headers.add_text("content-type", b"application/cloudevents+json"),
         _ if plan.has_headers => cloudevents(plan, row, subject, scratch, headers)?,
         _ => {}
     }
@@ -49,10 +49,10 @@ fn cloudevents(
     headers: &mut Headers,
 ) -> Result<(), OutboxError> {
     let attributes = &plan.attributes;
-    headers.text("ce_specversion", b"1.0");
+    headers.add_text("ce_specversion", b"1.0");
     for (name, text) in [("ce_id", &attributes.id), ("ce_type", &attributes.kind)] {
         let Some(text) = text else { continue };
-        headers.set(name, |into| {
+        headers.add(name, |into| {
             if text.write(row, into)? {
                 return Ok(true);
             }
@@ -66,9 +66,9 @@ fn cloudevents(
         headers.clear();
         return Ok(());
     }
-    headers.set("ce_source", |into| attributes.source.write(row, into))?;
+    headers.add("ce_source", |into| attributes.source.write(row, into))?;
     if let Some(micros) = attributes.time(row, scratch)? {
-        let written: Result<(), OutboxError> = headers.set("ce_time", |into| {
+        let written: Result<(), OutboxError> = headers.add("ce_time", |into| {
             time::write_rfc3339(micros, into);
             Ok(true)
         });
@@ -76,9 +76,9 @@ fn cloudevents(
     }
     // A header of text: a key of bytes is none.
     if let Some(key) = subject.filter(|key| std::str::from_utf8(key).is_ok()) {
-        headers.text("ce_subject", key);
+        headers.add_text("ce_subject", key);
     }
-    headers.set("content-type", |into| attributes.content_type.write(row, into))
+    headers.add("content-type", |into| attributes.content_type.write(row, into))
 }
 
 /// Headers of a record at most. Each new one is compared with those before it, and no consumer wants more.
@@ -140,10 +140,10 @@ impl<'de> Visitor<'de> for Object<'_> {
 }
 
 pub(super) fn write_position(position: Position, headers: &mut Headers) {
-    let written: Result<(), std::convert::Infallible> = headers.set("wal-lsn", |bytes| {
+    let written: Result<(), std::convert::Infallible> = headers.add("wal-lsn", |bytes| {
         write::lsn(position.lsn, bytes);
         Ok(true)
     });
     let Ok(()) = written;
-    headers.text("wal-seq", itoa::Buffer::new().format(position.ordinal).as_bytes());
+    headers.add_text("wal-seq", itoa::Buffer::new().format(position.ordinal).as_bytes());
 }

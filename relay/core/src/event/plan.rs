@@ -30,6 +30,8 @@ pub struct Plan {
     /// What is read of columns that hold JSON.
     pub(super) members: Members,
     pub(super) topic: Text,
+    /// The topic, where all rows have the same: it was looked at when this was compiled.
+    pub(super) one_topic: Option<String>,
     pub(super) topics: BTreeMap<String, String>,
     pub(super) key: Option<Text>,
     pub(super) value: Content,
@@ -151,10 +153,11 @@ fn compile(
         compiler.check_order(mapping.name_among(order, |name| relation.has(name)));
     }
     let topic = choice(compiler, "topic", &mapping.topic);
-    if let Some(literal) = mapping.topic.given().and_then(Template::as_constant) {
+    let one_topic = mapping.topic.given().and_then(Template::as_constant).map(|literal| {
         let renamed = mapping.topics.get(literal).map_or(literal, String::as_str);
         compiler.check_topic(renamed);
-    }
+        renamed.to_owned()
+    });
     for name in mapping.topics.values() {
         compiler.check_topic(name);
     }
@@ -207,6 +210,7 @@ fn compile(
         kinds: compiler.kinds(),
         members: Members::default(),
         topic: topic?,
+        one_topic,
         topics: mapping.topics.clone(),
         key,
         value: value?,

@@ -1,6 +1,7 @@
 //! A Kafka record as it is handed to a sink: views into the row and into the encoder's buffers, which are used again and
 //! again.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 /// A topic by its number in this process, so that a sink finds what it knows of it without hashing a name.
@@ -46,6 +47,9 @@ pub struct Record<'a> {
     pub content: Content,
 }
 
+/// Where a header's name and value stand.
+type Written = (Range<usize>, Range<usize>);
+
 /// Names and values of headers, in one buffer.
 #[derive(Debug, Default)]
 pub struct Headers {
@@ -64,7 +68,8 @@ impl Headers {
     /// A header's value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value)
+        let of_name = |(known, _): &&(Range<usize>, _)| self.bytes[known.clone()] == *name.as_bytes();
+        self.entries.iter().find(of_name).and_then(|(_, value)| value.clone()).map(|value| &self.bytes[value])
     }
 
     /// Bytes of names and values.
@@ -103,24 +108,51 @@ impl Headers {
         name: &str,
         write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
     ) -> Result<(), E> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(name.as_bytes());
-        let value = self.bytes.len();
-        if write(&mut self.bytes)? {
-            self.put(start..value, Some(value..self.bytes.len()));
-        } else {
-            self.bytes.truncate(start);
+        if let Some((name, value)) = self.written(name, write)? {
+            self.put(name, Some(value));
         }
         Ok(())
     }
 
-    /// Adds a header with such a value.
-    pub(super) fn text(&mut self, name: &str, value: &[u8]) {
+    /// Adds a header of a name that no other can have.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub(super) fn add<E>(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        debug_assert!(self.get(name).is_none(), "{name} is there");
+        if let Some((name, value)) = self.written(name, write)? {
+            self.entries.push((name, Some(value)));
+        }
+        Ok(())
+    }
+
+    /// The same with a value that is there.
+    pub(super) fn add_text(&mut self, name: &str, value: &[u8]) {
+        let added: Result<(), Infallible> = self.add(name, |into| {
+            into.extend_from_slice(value);
+            Ok(true)
+        });
+        let Ok(()) = added;
+    }
+
+    /// Writes a name and its value into the buffer, or nothing.
+    fn written<E>(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
+    ) -> Result<Option<Written>, E> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(name.as_bytes());
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.put(start..at, Some(at..self.bytes.len()));
+        let value = self.bytes.len();
+        if write(&mut self.bytes)? {
+            return Ok(Some((start..value, value..self.bytes.len())));
+        }
+        self.bytes.truncate(start);
+        Ok(None)
     }
 
     /// The buffer, to write a name and a value into that are then [`put`](Self::put).

@@ -130,10 +130,11 @@ impl Renderer {
             let headers = &mut self.buffers.headers;
             headers.remove("wal-lsn");
             headers.remove("wal-seq");
-            headers.text(REPLAY_HEADER, replay.id.as_bytes());
+            headers.add_text(REPLAY_HEADER, replay.id.as_bytes());
         }
         let to = self.replay.as_ref().and_then(|replay| replay.to.as_deref());
         let Buffers { topic, key, value, headers, places, .. } = &self.buffers;
+        let topic = to.or(placed.plan.one_topic.as_deref()).unwrap_or_else(|| as_text(topic));
         let value = match written.value {
             Value::Null => None,
             Value::Buffer => Some(value.as_slice()),
@@ -143,7 +144,7 @@ impl Renderer {
             }
         };
         Ok(Record {
-            topic: self.topics.named(to.unwrap_or(as_text(topic))),
+            topic: self.topics.named(topic),
             // Another topic has partitions of its own.
             partition: written.partition.filter(|_| to.is_none()),
             key: written.has_key.then_some(key.as_slice()),
@@ -171,17 +172,17 @@ impl Renderer {
         let Buffers { value, headers, .. } = &mut self.buffers;
         *value = letter.row_bytes();
         headers.clear();
-        headers.text("walpost-reason", letter.reason.as_bytes());
-        headers.text("walpost-table", letter.table.as_bytes());
+        headers.add_text("walpost-reason", letter.reason.as_bytes());
+        headers.add_text("walpost-table", letter.table.as_bytes());
         if let Some(id) = &letter.id {
-            headers.text("ce_id", id);
+            headers.add_text("ce_id", id);
         }
         if let Some(source) = &letter.source {
-            headers.text("ce_source", source);
+            headers.add_text("ce_source", source);
         }
-        headers.text("content-type", b"application/json");
+        headers.add_text("content-type", b"application/json");
         if let Some(bytes) = letter.cut_from {
-            headers.text("walpost-row-cut-from-bytes", itoa::Buffer::new().format(bytes).as_bytes());
+            headers.add_text("walpost-row-cut-from-bytes", itoa::Buffer::new().format(bytes).as_bytes());
         }
         write_position(letter.position, headers);
         Record {
@@ -205,8 +206,8 @@ impl Buffers {
         self.find(plan, placed)?;
         let Self { topic, key, value, scratch, headers, avro, places, slots } = self;
         let row = row_of(placed, places, slots);
-        write_topic(plan, &row, topic)?;
-        let row = Row { topic: as_text(topic), ..row };
+        let topic = topic_of(plan, &row, topic)?;
+        let row = Row { topic, ..row };
         key.clear();
         let has_key = match &plan.key {
             Some(text) => text.write(&row, key)?,
@@ -235,7 +236,10 @@ fn partition(text: &Text, number: Option<i64>) -> Result<Option<i32>, OutboxErro
     fits.map(Some).ok_or_else(|| text.refused(format!("{number} is no partition's number").into()))
 }
 
-fn write_topic(plan: &Plan, row: &Row<'_>, topic: &mut Vec<u8>) -> Result<(), OutboxError> {
+fn topic_of<'a>(plan: &'a Plan, row: &Row<'_>, topic: &'a mut Vec<u8>) -> Result<&'a str, OutboxError> {
+    if let Some(one) = &plan.one_topic {
+        return Ok(one);
+    }
     topic.clear();
     if !plan.topic.write(row, topic)? {
         return Err(plan.topic.refused("it is NULL, and a record needs a topic".into()));
@@ -244,9 +248,8 @@ fn write_topic(plan: &Plan, row: &Row<'_>, topic: &mut Vec<u8>) -> Result<(), Ou
         topic.clear();
         topic.extend_from_slice(renamed.as_bytes());
     }
-    let checked =
-        std::str::from_utf8(topic).map_err(|_| "is no topic's name: it is not text").and_then(topic::check);
-    checked.map_err(|what| {
+    let name = std::str::from_utf8(topic).map_err(|_| "is no topic's name: it is not text");
+    name.and_then(|name| topic::check(name).map(|()| name)).map_err(|what| {
         plan.topic.refused(format!("{} {what}", quoted(&String::from_utf8_lossy(topic))).into())
     })
 }
