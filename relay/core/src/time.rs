@@ -24,20 +24,22 @@ pub fn write_rfc3339(micros: i64, into: &mut Vec<u8>) {
     if time.year() < 0 {
         into.push(b'-');
     }
-    digits(time.year().unsigned_abs(), 4, into);
-    for (separator, number) in [
-        (b'-', time.month()),
-        (b'-', time.day()),
-        (b'T', time.hour()),
-        (b':', time.minute()),
-        (b':', time.second()),
-    ] {
-        into.push(separator);
-        digits(number, 2, into);
+    match time.year().unsigned_abs() {
+        year @ ..=9_999 => {
+            let mut four = [b'0'; 4];
+            place(year, &mut four);
+            into.extend_from_slice(&four);
+        }
+        year => into.extend_from_slice(itoa::Buffer::new().format(year).as_bytes()),
     }
-    into.push(b'.');
-    digits(time.nanosecond() / 1_000, 6, into);
-    into.push(b'Z');
+    let mut rest = *b"-00-00T00:00:00.000000Z";
+    place(time.month(), &mut rest[1..3]);
+    place(time.day(), &mut rest[4..6]);
+    place(time.hour(), &mut rest[7..9]);
+    place(time.minute(), &mut rest[10..12]);
+    place(time.second(), &mut rest[13..15]);
+    place(time.nanosecond() / 1_000, &mut rest[16..22]);
+    into.extend_from_slice(&rest);
 }
 
 /// Appends `2026-11-24` for a time of that day, microseconds since 1970-01-01 UTC.
@@ -61,12 +63,10 @@ pub fn parse_iso_8601(text: &str) -> Option<i64> {
     Some(local.or_else(day)?.and_utc().timestamp_micros())
 }
 
-/// Appends a number with leading zeros.
-fn digits(mut number: u32, width: usize, into: &mut Vec<u8>) {
-    let width = width.max(number.checked_ilog10().map_or(1, |log| log as usize + 1));
-    let start = into.len();
-    into.resize(start + width, b'0');
-    for digit in into[start..].iter_mut().rev() {
+/// Writes a number over zeros.
+#[inline]
+fn place(mut number: u32, zeros: &mut [u8]) {
+    for digit in zeros.iter_mut().rev() {
         *digit += (number % 10) as u8;
         number /= 10;
     }

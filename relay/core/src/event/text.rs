@@ -230,7 +230,16 @@ fn parse(text: &[u8]) -> Result<i64, Reason> {
 
 impl Expression {
     /// What it says of a row; what has no other form is written to the end of `into`.
+    #[inline]
     pub(super) fn evaluate<'a>(&'a self, row: &Row<'a>, into: &mut Vec<u8>) -> Result<Said<'a>, Reason> {
+        // Most are a column as it is.
+        if let ([Operand::Column { index, kind }], []) = (&self.operands[..], &self.filters[..]) {
+            return Ok(row.column(*index, *kind)?.map_or(Said::Null, Said::Value));
+        }
+        self.evaluate_all(row, into)
+    }
+
+    fn evaluate_all<'a>(&'a self, row: &Row<'a>, into: &mut Vec<u8>) -> Result<Said<'a>, Reason> {
         let start = into.len();
         let mut said = Said::Null;
         for operand in &self.operands {
