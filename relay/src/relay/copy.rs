@@ -283,17 +283,7 @@ impl Relay {
     async fn stop_copy(&mut self, session: &Session, epoch: i64) -> Result<Stopped, Error> {
         self.vitals.set_state(State::Draining);
         let deadline = Instant::now() + self.settings.timing.drain_timeout;
-        let draining = async {
-            while self.publisher.progress().records() > 0 {
-                self.publisher.wait().await;
-                self.publisher.process_reports().await?;
-                self.vitals.show(&self.publisher, self.acknowledged_at_persist);
-            }
-            Ok::<(), Error>(())
-        };
-        if let Ok(drained) = timeout_at(deadline, draining).await {
-            drained?;
-        }
+        let refused = self.empty(deadline).await?;
         let in_flight = self.publisher.progress().records();
         let oldest = self.publisher.progress().oldest_sequence();
         let copied = self.publisher.copied_mut();
@@ -306,6 +296,9 @@ impl Relay {
                 Ok(saved) => saved?,
                 Err(_) => tracing::warn!("it could not be written down in time how far the copy is"),
             }
+        }
+        if let Some(error) = refused.filter(|error| !error.is_about_a_topic()) {
+            return Err(error.into());
         }
         let through = through.map(|(_, id)| id);
         tracing::warn!(

@@ -318,8 +318,8 @@ impl Relay {
         Err(error)
     }
 
-    /// Publishing cannot go on in this session. Where a row waits for its topic, the next one begins only when that is
-    /// there: all that was handed over before is acknowledged and confirmed first, or it would wait as long.
+    /// Publishing cannot go on in this session. In front of a record, all that was handed over before is acknowledged and
+    /// confirmed first: it would wait as long as the record does, for its topic or for a person, and come again then.
     async fn wait_elsewhere(
         &mut self,
         error: PublishError,
@@ -327,17 +327,24 @@ impl Relay {
         mut guard: Guard,
         mut confirming: Confirming,
     ) -> Result<Stopped, Error> {
-        if error.is_about_a_topic() {
-            let deadline = Instant::now() + CLOSE_TIMEOUT;
+        let (is_about_a_record, waits) = (error.is_about_a_record(), error.is_about_a_topic());
+        let error = Error::from(error);
+        let halts = is_about_a_record && !waits && matches!(error.verdict(), Verdict::Halt { .. });
+        if halts || waits {
+            if halts {
+                tracing::warn!(reason = %error, "halting once what was handed over before is confirmed");
+            }
+            let timeout = if halts { self.settings.timing.drain_timeout } else { CLOSE_TIMEOUT };
+            let deadline = Instant::now() + timeout;
             self.finish_handed_over(deadline).await;
-            let covered = self.publisher.progress().covered();
-            if let Err(error) = self.confirm(covered, deadline, &stream, &mut guard, &mut confirming).await {
+            let worth = if halts { u64::MAX } else { self.publisher.progress().covered() };
+            if let Err(error) = self.confirm(worth, deadline, &stream, &mut guard, &mut confirming).await {
                 tracing::warn!(%error, "what is acknowledged is not confirmed yet");
             }
             self.acknowledged_at_persist = confirming.acknowledged_at_persist();
             stream.close(CLOSE_TIMEOUT).await;
         }
-        Err(error.into())
+        Err(error)
     }
 
     /// Waits for reports on what was handed over, and hands over nothing new.
@@ -427,15 +434,7 @@ impl Relay {
         self.vitals.set_state(State::Draining);
         let timeout = self.settings.timing.drain_timeout;
         let deadline = Instant::now() + timeout;
-        let refused = match self.empty(deadline).await {
-            Ok(()) => None,
-            Err(error) if error.is_about_a_record() => {
-                tracing::warn!(%error, "stopping in front of a record that is not published");
-                self.finish_handed_over(deadline).await;
-                Some(error)
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let refused = self.empty(deadline).await?;
         self.confirm(u64::MAX, deadline, &stream, &mut guard, &mut confirming).await?;
         let confirmed = confirming.confirmed();
         let told = stream.close(timeout.min(CLOSE_TIMEOUT)).await;
@@ -445,8 +444,21 @@ impl Relay {
         }
     }
 
-    /// Hands over all that was read, and waits until it is acknowledged or the deadline is over.
-    async fn empty(&mut self, deadline: Instant) -> Result<(), PublishError> {
+    /// Hands over all that was read, and waits until it is acknowledged or the deadline is over. In front of a record that is
+    /// not published it is all that was handed over.
+    pub(super) async fn empty(&mut self, deadline: Instant) -> Result<Option<PublishError>, PublishError> {
+        match self.empty_wholly(deadline).await {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_about_a_record() => {
+                tracing::warn!(%error, "stopping in front of a record that is not published");
+                self.finish_handed_over(deadline).await;
+                Ok(Some(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn empty_wholly(&mut self, deadline: Instant) -> Result<(), PublishError> {
         self.publisher.send()?;
         while self.publisher.progress().records() > 0 {
             if timeout_at(deadline, self.publisher.wait()).await.is_err() {

@@ -34,7 +34,7 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     let reasons: Vec<_> =
         letters.iter().map(|letter| letter.header("walpost-reason").unwrap_or_default()).collect();
     assert!(
-        reasons[0].contains("row 1 of those that were there before the slot")
+        reasons[0].contains("row 0 of those that were there before the slot")
             && reasons[0].contains("-1 is not in the range"),
         "{reasons:?}"
     );
