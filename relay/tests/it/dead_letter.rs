@@ -52,6 +52,29 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     Ok(())
 }
 
+/// Three hundred transactions of one row, and behind them one whose row gives no record.
+const UP_TO_ONE_THAT_EXPLODES: &str = "do $$ begin for n in 1..300 loop \
+     insert into loose (package_id, event_type) values (n, 'Removed'); commit; end loop; \
+     insert into loose (package_id, event_type) values (1, 'Exploded'); end $$";
+
+#[tokio::test]
+async fn what_stands_before_a_row_that_halts_is_in_kafka_confirmed_and_not_repeated_afterwards() -> Result<()>
+{
+    let case = loose_case().await?;
+    case.relay.init().await?;
+    case.database.execute(UP_TO_ONE_THAT_EXPLODES).await?;
+    let mut relay = case.relay.run()?;
+    halts(&mut relay, &["row 0 of the transaction that committed at", "Exploded", "dead-letter"]).await?;
+    assert_eq!(case.topic.read_all().await?.len(), 300, "{}", relay.log_tail());
+    relay.terminate(SOON).await?;
+
+    let (case, letters) = with_dead_letters(case).await?;
+    let relay = case.relay.run_ready().await?;
+    assert_eq!(letters.read(1, SOON).await?.len(), 1);
+    assert_eq!(case.topic.read_all().await?.len(), 300, "they came again: {}", relay.log_tail());
+    Ok(())
+}
+
 /// Events in one transaction, of which the second is too large for the topic: the broker refuses their whole batch.
 pub(crate) async fn with_a_large_one(case: &Case) -> Result<()> {
     let sql = "insert into package_event (package_id, event_type, payload) \
