@@ -69,7 +69,7 @@ pub enum Error {
     /// A table that a pattern stands for.
     #[error("{0} has appeared: its rows are published first, and then the stream goes on")]
     Appeared(String),
-    /// A row of the outbox is not an event.
+    /// A row or a message is not an event.
     #[error(transparent)]
     Row(#[from] Box<BadRow>),
     /// The stream is not in order.

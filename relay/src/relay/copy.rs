@@ -22,8 +22,7 @@ use crate::relay::backfill::table::{Given, PAGE_BYTES, Table, TableRow, save};
 use crate::relay::watch::{Guard, GuardEvent};
 use crate::replication::Stream;
 use walpost_core::event::render::Renderer;
-use walpost_core::event::{Entry, PlacedRow, Position};
-use walpost_core::event::{OutboxTable, Plan, Types};
+use walpost_core::event::{BadRow, Entry, OutboxTable, PlacedRow, Plan, Position, Types};
 use walpost_core::lsn::Lsn;
 use walpost_core::pgoutput::{Oid, Relation, Tuple};
 use walpost_core::window::copied::CopyId;
@@ -39,7 +38,7 @@ struct Reading {
     /// Schema and table.
     table: String,
     plan: Arc<Plan>,
-    /// What checks that a row gives a record.
+    /// What reads a row's time, and finds out whether it gives a record.
     renderer: Renderer,
     /// The slot's position, which does not move until the copy has ended.
     slot_at: Lsn,
@@ -194,7 +193,7 @@ impl Relay {
                 reading.ended = true;
                 return Ok(());
             };
-            self.take_given(given?, reading);
+            self.take_given(given?, reading)?;
             if reading.ended || reading.between_pages || !self.settings.window.is_open(1, &self.publisher) {
                 return Ok(());
             }
@@ -202,12 +201,12 @@ impl Relay {
             next = come;
         }
         if let Some(given) = next {
-            self.take_given(given?, reading);
+            self.take_given(given?, reading)?;
         }
         Ok(())
     }
 
-    fn take_given(&mut self, given: Given, reading: &mut Reading) {
+    fn take_given(&mut self, given: Given, reading: &mut Reading) -> Result<(), Error> {
         reading.between_pages = !matches!(given, Given::Row(_));
         match given {
             Given::Fixed(copy, through) => self.begin_copy(copy, through),
@@ -220,12 +219,13 @@ impl Relay {
                 if let Some(id) = row.behind {
                     self.give(id);
                 }
-                self.enter_row(&row, reading);
+                self.enter_row(&row, reading)?;
                 if !row.in_order {
                     self.go_on_without_order();
                 }
             }
         }
+        Ok(())
     }
 
     /// Where the window still holds what an earlier session of the same copy read, the account of it goes on.
@@ -267,15 +267,24 @@ impl Relay {
         own.or(self.copied_before).filter(|(copy, _)| copy.table == table)
     }
 
-    fn enter_row(&mut self, row: &TableRow, reading: &mut Reading) {
-        let Some(tuple) = &row.tuple else { return };
-        let entry = entry(tuple, row.id, reading);
+    fn enter_row(&mut self, row: &TableRow, reading: &mut Reading) -> Result<(), Error> {
+        let Some(tuple) = &row.tuple else { return Ok(()) };
+        let placed = placed(tuple, row.id, reading);
+        // In transactions, rows of one id go together: one in their midst that cannot be sent would keep all before it back.
+        if self.publisher.makes_transactions()
+            && !self.publisher.takes_dead_letters()
+            && let Err(error) = reading.renderer.check(&placed)
+        {
+            return Err(Box::new(BadRow::new(&placed, Lsn::ZERO, error)).into());
+        }
+        let entry = Entry::from(placed);
         let weight = entry.weight();
         self.publisher.progress_mut().push(entry, weight);
         reading.published += 1;
         if reading.published.is_multiple_of(LOGGED_ROWS) {
             tracing::info!(rows = reading.published, "publishing rows from before the slot");
         }
+        Ok(())
     }
 
     /// Reads no more, waits for what is in flight, and writes down how far the copy is; bounded by the deadline. Rows are
@@ -312,7 +321,7 @@ impl Relay {
 
 /// A row has no place in the stream. It gets the slot's position, and for an ordinal its number, or, where the table has none,
 /// its turn.
-fn entry(tuple: &Tuple, id: Option<i64>, reading: &mut Reading) -> Entry {
+fn placed(tuple: &Tuple, id: Option<i64>, reading: &mut Reading) -> PlacedRow {
     let ordinal = id.map_or(reading.published, |id| u64::try_from(id).unwrap_or_default());
     let position = Position { lsn: reading.slot_at, ordinal, committed_at: Position::UNKNOWN_TIME };
     let mut placed = PlacedRow { row: tuple.clone(), plan: Arc::clone(&reading.plan), position };
@@ -320,7 +329,7 @@ fn entry(tuple: &Tuple, id: Option<i64>, reading: &mut Reading) -> Entry {
     if let Some(written_at) = reading.renderer.time(&placed) {
         placed.position.committed_at = written_at;
     }
-    placed.into()
+    placed
 }
 
 /// The table with the columns that make a record, and no other.

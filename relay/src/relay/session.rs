@@ -311,8 +311,13 @@ impl Relay {
             if halts {
                 tracing::warn!(reason = %error, "halting once what was read before is confirmed");
             }
-            if let Err(error) = self.drain(stream, guard, confirming).await {
-                tracing::warn!(%error, "what was read before is not confirmed: it comes again");
+            match self.drain(stream, guard, confirming).await {
+                // It stands before what ended the session, and after that is mended it would be the next to halt.
+                Err(earlier @ Error::Publish(PublishError::Row(_) | PublishError::Sink { .. })) => {
+                    return Err(earlier);
+                }
+                Err(error) => tracing::warn!(%error, "what was read before is not confirmed: it comes again"),
+                Ok(_) => {}
             }
         }
         Err(error)

@@ -34,7 +34,7 @@ async fn a_row_that_does_not_decode_goes_to_the_dead_letters_with_its_reason_and
     let reasons: Vec<_> =
         letters.iter().map(|letter| letter.header("walpost-reason").unwrap_or_default()).collect();
     assert!(
-        reasons[0].contains("row 0 of those that were there before the slot")
+        reasons[0].contains("the row that was read with wal-seq 0 (id ")
             && reasons[0].contains("-1 is not in the range"),
         "{reasons:?}"
     );
@@ -72,6 +72,26 @@ async fn what_stands_before_a_row_that_halts_is_in_kafka_confirmed_and_not_repea
     let relay = case.relay.run_ready().await?;
     assert_eq!(letters.read(1, SOON).await?.len(), 1);
     assert_eq!(case.topic.read_all().await?.len(), 300, "they came again: {}", relay.log_tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_of_a_transaction_in_front_of_one_that_halts_wait_with_it_and_come_once() -> Result<()> {
+    let case = loose_case().await?;
+    let rows =
+        "insert into loose (package_id, event_type) values (1, 'Removed'), (2, 'Removed'), (3, 'Exploded')";
+    case.relay.init().await?;
+    case.database.execute(rows).await?;
+    // Whoever runs it starts it again.
+    for _ in 0..2 {
+        let mut relay = case.relay.run()?;
+        halts(&mut relay, &["row 2 of the transaction that committed at", "Exploded"]).await?;
+        relay.terminate(SOON).await?;
+    }
+    let (case, letters) = with_dead_letters(case).await?;
+    let _relay = case.relay.run_ready().await?;
+    assert_eq!(letters.read(1, SOON).await?.len(), 1);
+    assert_eq!(case.topic.read_all().await?.len(), 2);
     Ok(())
 }
 

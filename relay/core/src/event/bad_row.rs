@@ -2,6 +2,7 @@
 
 use super::error::OutboxError;
 use super::placed::PlacedRow;
+use super::reader::Reader;
 use crate::lsn::Lsn;
 
 /// A row of the outbox that is not an event.
@@ -27,9 +28,15 @@ impl BadRow {
         };
         let place = match &error {
             OutboxError::NotTransactional => format!("the message that ends at {}", Lsn(commit.0 + 1)),
-            _ if commit == Lsn::ZERO => format!("row {ordinal} of those that were there before the slot"),
+            _ if commit == Lsn::ZERO => format!("the row that was read with wal-seq {ordinal}{}", id(placed)),
             _ => format!("{what} {ordinal} of the transaction that committed at {commit}"),
         };
         Self { place, table, error }
     }
+}
+
+/// The event's id, where the row gives one.
+fn id(placed: &PlacedRow) -> String {
+    let id = Reader::default().id(placed).map(|id| String::from_utf8_lossy(id).into_owned());
+    id.map_or_else(String::new, |id| format!(" (id {id})"))
 }

@@ -765,7 +765,9 @@ impl Model {
         }
         let mut ids = ids.to_vec();
         ids.sort_unstable();
-        let rows = ids.into_iter().map(|id| (id, self.new_event(id))).collect();
+        let rows = ids.into_iter().map(|id| (id, self.new_event(id))).collect::<Vec<_>>();
+        let of_no_form = rows.iter().map(|(_, event)| *event).filter(|event| event % 7 == 0);
+        self.formless.extend(of_no_form);
         let rest: Vec<_> = (0..rest).map(|row| self.new_event(row as i64)).collect();
         self.loose.extend(&rest);
         let of = CopyId { table: self.tables.len() as u32, through: 10, streamed_from: 0 };
@@ -828,7 +830,7 @@ impl Model {
 
     fn push_row(&mut self, event: i64) {
         let position = Position { lsn: Lsn(1), ordinal: 0, committed_at: 0 };
-        let row = placed(&self.plan, event, self.keys[&event], false, position);
+        let row = placed(&self.plan, event, self.keys[&event], self.formless.contains(&event), position);
         let publisher = &mut self.processes[0].publisher;
         let sequence = publisher.progress_mut().push(row.into(), 1);
         publisher.sink.events.insert(sequence, event);
@@ -1195,4 +1197,26 @@ fn the_first_of_two_new_producers_begins() {
     steps.extend([Act::Open, Act::Open].map(|act| Step::Process(1, act)));
     steps.extend([transact(1), transact(0)].into_iter().flatten());
     model.run(&steps);
+}
+
+/// A transaction takes rows of one id together, so it has no end in their midst.
+#[test]
+fn the_end_of_a_transaction_that_cannot_come_is_not_waited_for() {
+    let mut model = Model::new(&[]);
+    block_on(async {
+        model.step(&Step::Appear(vec![1, 2, 2], 0)).await;
+        model.step(&Step::Process(0, Act::OpenWholly)).await;
+        model.processes[0].publisher.takes_dead_letters = false;
+        model.formless.insert(model.tables[0].rows[2].1);
+        (0..5).for_each(|_| model.copy_one());
+        let publisher = &mut model.processes[0].publisher;
+        publisher.sink.room = 9;
+        assert!(matches!(publisher.send(), Err(PublishError::Row(_))));
+        for partition in 0..ALL {
+            publisher.sink.append(partition);
+            publisher.sink.report(partition);
+        }
+        publisher.wait().await;
+        assert!(publisher.finish_handed_over().unwrap());
+    });
 }

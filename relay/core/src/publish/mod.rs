@@ -259,7 +259,8 @@ impl<S: Sink> Publisher<S> {
         self.gathered.map_or(end, |from| from.min(end))
     }
 
-    fn makes_transactions(&self) -> bool {
+    /// Whether records are sent in transactions.
+    pub fn makes_transactions(&self) -> bool {
         self.sink.transaction() != Transaction::None
     }
 
@@ -323,9 +324,13 @@ impl<S: Sink> Publisher<S> {
         matches!(self.sink.transaction(), Transaction::Open | Transaction::Due)
     }
 
+    /// Whether rows of one id of a table are not parted here.
+    fn is_whole(&self) -> bool {
+        self.copied.as_ref().is_none_or(|copied| copied.whole(self.next) == self.next)
+    }
+
     fn close_here(&mut self) {
-        let is_whole = self.copied.as_ref().is_none_or(|copied| copied.whole(self.next) == self.next);
-        if !self.held.is_empty() || self.next == self.progress.oldest_sequence() || !is_whole {
+        if !self.held.is_empty() || self.next == self.progress.oldest_sequence() || !self.is_whole() {
             return;
         }
         let place = self.place_before(self.next);
@@ -464,7 +469,9 @@ impl<S: Sink> Publisher<S> {
         if self.may_close() {
             self.close_here();
         }
-        Ok(self.progress.oldest_sequence() >= self.next)
+        // A transaction that would part rows of one id has no end.
+        let is_endless = self.may_close() && self.held.is_empty() && !self.is_whole();
+        Ok(is_endless || self.progress.oldest_sequence() >= self.next)
     }
 
     /// Puts a dead letter in the place of an event that cannot be published, where that is the policy.

@@ -1,5 +1,5 @@
 //! The step from a message of the stream to entries of the window: decoded, told from other tables' rows, counted in its
-//! transaction, refused or admitted. Pure: the loop gives it what came in, as do the benchmarks and the fuzzer.
+//! transaction and admitted. Pure: the loop gives it what came in, as do the benchmarks and the fuzzer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use super::outboxes::Outboxes;
 use super::progress::{Progress, ProgressError};
 use super::transaction::Transaction;
 use crate::event::dead_letter::DeadLetter;
+use crate::event::render::Renderer;
 use crate::event::{BadRow, Entry, OutboxError, PlacedRow, Plan, Position, Types};
 use crate::lsn::Lsn;
 use crate::pgoutput::{DecodeError, Decoder, Insert, LogicalMessage, Message, Oid, Relation, Tuple};
@@ -28,7 +29,7 @@ pub enum IntakeError {
     /// The table is not what the settings say.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
-    /// A message is not an event, and there is no topic of dead letters.
+    /// A row or a message is not an event, and there is no topic of dead letters.
     #[error(transparent)]
     Row(#[from] Box<BadRow>),
     /// It does not stand where the stream's order has it.
@@ -53,6 +54,8 @@ pub struct Intake {
     decoder: Decoder,
     /// The tables in the stream's latest description of each.
     plans: BTreeMap<Oid, Arc<Plan>>,
+    /// What finds out whether a row gives a record.
+    renderer: Renderer,
     /// What the catalogue and the stream say of types.
     types: Types,
     /// The transaction that is being read.
@@ -72,6 +75,7 @@ impl Intake {
             outboxes,
             decoder: Decoder::default(),
             plans: BTreeMap::new(),
+            renderer: Renderer::default(),
             types,
             transaction: Transaction::default(),
             passed_over: 0,
@@ -109,6 +113,7 @@ impl Intake {
             Message::Insert(insert) => return self.insert(insert, window),
             Message::Logical(message) => return self.logical(message, window),
             Message::Commit(commit) => {
+                self.check_held()?;
                 for entry in self.transaction.commit(commit.end_lsn) {
                     push(window, entry)?;
                 }
@@ -163,8 +168,23 @@ impl Intake {
         Ok(taken)
     }
 
-    /// Takes a row into its transaction, unless it was published before. Whether it gives a record is found out when it is sent,
-    /// so that each is written once; a message may be `known` to be no event.
+    /// Where a row that gives no record halts the relay, those of its transaction before it wait as well, as long as they are
+    /// held: at each start all of them come again. Of other rows it is found out when they are sent, so that each is written once.
+    fn check_held(&mut self) -> Result<(), IntakeError> {
+        if self.takes_dead_letters {
+            return Ok(());
+        }
+        for entry in self.transaction.held().iter().skip(1) {
+            if let Entry::Row(placed) = entry
+                && let Err(error) = self.renderer.check(placed)
+            {
+                return Err(Box::new(BadRow::new(placed, self.transaction.commit_lsn(), error)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a row into its transaction, unless it was published before; a message may be `known` to be no event.
     fn admit(
         &mut self,
         mut row: Tuple,

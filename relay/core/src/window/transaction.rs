@@ -76,6 +76,12 @@ impl Transaction {
         Position { lsn: Lsn(self.commit_lsn.0 + 1), ordinal, committed_at: self.committed_at }
     }
 
+    /// The events that are held.
+    #[must_use]
+    pub fn held(&self) -> &[Entry] {
+        &self.held
+    }
+
     /// The events that may go while the transaction is being read: none until it is known to be large.
     pub fn overflow(&mut self) -> impl Iterator<Item = Entry> {
         let count = if self.is_large() { self.held.len() } else { 0 };

@@ -15,6 +15,10 @@ fn commit(commit: u64, end: u64) -> Bytes {
 fn message(is_transactional: bool, lsn: u64, prefix: &str, id: u32) -> Bytes {
     let content =
         format!(r#"{{"id":"{id}","aggregateType":"Order","aggregateId":"1","type":"T","payload":{{}}}}"#);
+    message_of(is_transactional, lsn, prefix, &content)
+}
+
+fn message_of(is_transactional: bool, lsn: u64, prefix: &str, content: &str) -> Bytes {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     let head = [&[b'M', u8::from(is_transactional)], &lsn.to_be_bytes()[..]].concat();
     [&head, prefix.as_bytes(), b"\0", &length, content.as_bytes()].concat().into()
@@ -60,6 +64,29 @@ fn messages_of_the_prefix_are_events_of_their_transaction_and_others_are_not() {
     window.acknowledge(0).unwrap();
     window.acknowledge(1).unwrap();
     assert_eq!(window.confirmable(), Lsn(0x120));
+}
+
+#[test]
+fn rows_in_front_of_one_that_halts_wait_with_it_for_their_transaction_comes_again() {
+    let stream = |contents: &[&str]| {
+        let rows = contents.iter().zip(0x80..).map(|(content, lsn)| message_of(true, lsn, "outbox", content));
+        [begin(0x100)].into_iter().chain(rows).chain([commit(0x100, 0x120)]).collect::<Vec<_>>()
+    };
+    let good = r#"{"id":"1","aggregateType":"Order","aggregateId":"1","type":"T","payload":{}}"#;
+    let (mut intake, mut window) = (self::intake(false), Progress::default());
+    let error = take(&mut intake, &mut window, &stream(&[good, good, "{"])).unwrap_err();
+    assert!(
+        error.to_string().starts_with("message 2 of the transaction that committed at 0/100 "),
+        "{error}"
+    );
+    assert_eq!((window.records(), window.confirmable()), (0, Lsn::ZERO));
+
+    // Before the first nothing waits, and a dead letter halts nothing: they are found out when they are sent.
+    for (takes_dead_letters, rows) in [(false, &["{", good][..]), (true, &[good, "{", good])] {
+        let (mut intake, mut window) = (self::intake(takes_dead_letters), Progress::default());
+        take(&mut intake, &mut window, &stream(rows)).unwrap();
+        assert_eq!(window.records(), rows.len());
+    }
 }
 
 #[test]
