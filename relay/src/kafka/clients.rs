@@ -193,6 +193,14 @@ pub(super) fn unusable(error: &KafkaError) -> SinkError {
 /// This one loads what it names when it is set.
 const LOADED_WHEN_SET: &str = "plugin.library.paths";
 
+/// What is said of a property that this build may lack.
+const OF_THIS_BUILD: &str = match cfg!(feature = "kafka-tls") {
+    true => "",
+    false => {
+        " (this walpost was built without TLS for Kafka, as the demo's is: build it with its default features)"
+    }
+};
+
 /// What librdkafka does not take: names that it does not know, and values that are none of theirs. Each is set by itself, by which
 /// nothing is read or connected: files that are named are looked for by a client.
 #[must_use]
@@ -204,7 +212,7 @@ pub fn refused_properties(kafka: &KafkaSettings) -> Vec<String> {
             KafkaError::ClientConfig(_, reason, _, _) => reason.trim_end(),
             _ => "librdkafka does not take it",
         };
-        Some(format!("kafka property `{name}`: {reason}"))
+        Some(format!("kafka property `{name}`: {reason}{OF_THIS_BUILD}"))
     };
     kafka.properties.iter().filter(|(name, _)| *name != LOADED_WHEN_SET).filter_map(refused).collect()
 }
