@@ -88,6 +88,7 @@ book: ## the pages of docs/ as a book with a search, in target/book
 	@$(MDBOOK) --version >/dev/null 2>&1 || cargo install mdbook --version 0.5.4 --locked --no-default-features \
 		--features search --root .dev/tools
 	@$(MDBOOK) build
+	@dev/book.py check target/book
 
 install: ## walpost and the package API with man pages and completions, into PREFIX (/usr/local); DESTDIR
 	@packaging/install.sh
