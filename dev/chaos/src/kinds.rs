@@ -86,7 +86,7 @@ impl Need {
     }
 }
 
-/// A kind of fault that is wanted and not possible here.
+/// A kind of fault that is wanted, and means nothing in this run or is not possible on this machine.
 #[derive(Debug, Clone)]
 pub(crate) struct LeftOut {
     pub(crate) kind: Kind,
@@ -130,6 +130,18 @@ impl Kind {
         let (left_out, kinds) = kinds.into_iter().partition::<Vec<_>, _>(|kind| lack(kind).is_some());
         let why = |kind: &Self| Some(LeftOut { kind: *kind, why: lack(kind)?.clone() });
         (kinds, left_out.iter().filter_map(why).collect())
+    }
+
+    /// Whether it is done to the table of the outbox, to its publication or to the rights on it.
+    pub(crate) fn is_of_table(self) -> bool {
+        matches!(
+            self,
+            Self::TableRewritten
+                | Self::RowsUpdated
+                | Self::PublicationWithoutInserts
+                | Self::PublicationWithoutTable
+                | Self::RightsRevoked
+        )
     }
 
     /// Whether it ends in `walpost recover`, which publishes again what it has no proof of.

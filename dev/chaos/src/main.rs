@@ -7,12 +7,15 @@
 //! name), `CHAOS_WITHOUT` (none of those with one of these) and `CHAOS_SEED` (drawn, and printed) say how long and which:
 //! a seed gives the same faults and the same transactions again. `CHAOS_DELIVERY=exactly-once` lets the relays deliver so: then
 //! one event that comes twice is a fault, and what ends in `walpost recover`, after which events may come again, is left out.
+//! `CHAOS_OUTBOX=messages` writes events as logical messages, and leaves out what is done to the table.
 //! `CHAOS_WALPOST` names another relay than the one beside
 //! this program.
 
 mod audit;
+mod event;
 mod faults;
 mod kinds;
+mod parts;
 mod relays;
 mod report;
 mod run;
@@ -25,8 +28,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kinds::Kind;
+use parts::{Delivery, Outbox, Parts};
 use run::Limits;
-use world::Delivery;
 
 /// A week: as good as no limit.
 const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
@@ -39,13 +42,15 @@ async fn main() -> Result<ExitCode> {
     let seed: u64 = setting("CHAOS_SEED", rand::random())?;
     let without: String = setting("CHAOS_WITHOUT", String::new())?;
     let delivery: Delivery = setting("CHAOS_DELIVERY", Delivery::AtLeastOnce)?;
-    let mut kinds = Kind::named(&only, &without);
-    kinds.retain(|kind| delivery == Delivery::AtLeastOnce || !kind.may_repeat());
+    let outbox: Outbox = setting("CHAOS_OUTBOX", Outbox::Table)?;
+    let parts = Parts { delivery, outbox };
+    let (kinds, mut left_out) = parts.divide(Kind::named(&only, &without));
     ensure!(!kinds.is_empty(), "CHAOS_ONLY={only} CHAOS_WITHOUT={without} leaves no kind of fault");
-    let (kinds, left_out) = Kind::possible(kinds).await;
+    let (kinds, impossible) = Kind::possible(kinds).await;
+    left_out.extend(impossible);
     left_out.iter().for_each(|left_out| println!("{left_out}"));
     ensure!(!kinds.is_empty(), "nothing that is wanted is possible here");
-    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, kinds, delivery };
+    let limits = Limits { time: Duration::from_secs_f64(minutes * 60.0), faults, kinds, parts };
     println!("seed {seed}; again with: CHAOS_SEED={seed} make chaos");
     let report = run::run(seed, limits).await.with_context(|| format!("seed {seed}"))?;
     left_out.iter().for_each(|left_out| println!("{left_out}"));
@@ -55,7 +60,7 @@ async fn main() -> Result<ExitCode> {
 
 fn setting<T: FromStr>(name: &str, default: T) -> Result<T> {
     match std::env::var(name) {
-        Ok(text) => text.parse().ok().with_context(|| format!("{name}={text}: expected a number")),
+        Ok(text) => text.parse().ok().with_context(|| format!("{name}={text} is not understood")),
         Err(_) => Ok(default),
     }
 }

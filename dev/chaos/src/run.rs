@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::audit::{Audit, Sample, Written};
+use crate::event;
 use crate::faults::Fault;
 use crate::kinds::Kind;
+use crate::parts::{Delivery, Outbox, Parts};
 use crate::relays::DEADLINE;
 use crate::relays::Halt;
 use crate::report::{Recovery, Report};
-use crate::world::{Delivery, World};
+use crate::world::World;
 use crate::writer;
 
 /// Enough to keep transactions open beside each other, few enough for two cores.
@@ -49,7 +51,7 @@ pub(crate) struct Limits {
     pub(crate) faults: usize,
     /// What may happen.
     pub(crate) kinds: Vec<Kind>,
-    pub(crate) delivery: Delivery,
+    pub(crate) parts: Parts,
 }
 
 type Shared = Arc<Mutex<Audit>>;
@@ -63,8 +65,9 @@ fn with<T>(audit: &Shared, look: impl FnOnce(&mut Audit) -> T) -> T {
 /// # Errors
 /// When the world cannot be started, or does not recover: with the fault, and the ends of the relays' logs.
 pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
-    let mut world = World::start(&limits.kinds, limits.delivery).await?;
-    world.database.execute(writer::TOKENS).await?;
+    let mut world = World::start(&limits.kinds, limits.parts).await?;
+    world.database.execute(event::TOKENS).await?;
+    let Parts { delivery, outbox, .. } = limits.parts;
     let audit = Shared::default();
     let (tell, told) = mpsc::unbounded_channel();
     let writing = CancellationToken::new();
@@ -72,14 +75,14 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
     background.spawn(listen(told, Arc::clone(&audit)));
     background.spawn(read(world.topic.reader()?, Arc::clone(&audit)));
     let (database, topic) = (Arc::clone(&world.database), Arc::clone(&world.topic));
-    background.spawn(sample(database, topic, limits.delivery, Arc::clone(&audit)));
+    background.spawn(sample(database, topic, delivery, Arc::clone(&audit)));
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         let database = Arc::clone(&world.database);
-        writers.spawn(writer::write(database, number, seed, tell.clone(), writing.clone()));
+        writers.spawn(writer::write(database, outbox, number, seed, tell.clone(), writing.clone()));
     }
 
-    let mut report = Report { once: limits.delivery == Delivery::ExactlyOnce, ..Report::default() };
+    let mut report = Report { once: delivery == Delivery::ExactlyOnce, ..Report::default() };
     let befell = befall(&mut world, seed, limits, &audit, &tell, &mut writers, &mut report).await;
     writing.cancel();
     if let Err(error) = befell {
@@ -98,7 +101,9 @@ pub(crate) async fn run(seed: u64, limits: Limits) -> Result<Report> {
         eprintln!("{}", world.relays.logs().await);
     }
     // What is left of the table, by the program's own audit: it has no ledger of what was written, and no other eyes.
-    report.audit = world.relays.audit().await?;
+    if outbox == Outbox::Table {
+        report.audit = world.relays.audit().await?;
+    }
     background.abort_all();
     with(&audit, |audit| {
         report.events = audit.events();
@@ -136,7 +141,7 @@ async fn befall(
         let begun = Instant::now();
         fault.befall(world).await.with_context(|| format!("bringing about: {name}"))?;
         let healed = Instant::now();
-        let marker = mark(&world.database, tell).await?;
+        let marker = mark(&world.database, limits.parts.outbox, tell).await?;
         let halts = flows_again(world, audit, marker).await.with_context(|| format!("after: {name}"))?;
         if !fault.kind.may_halt() {
             let needless =
@@ -191,12 +196,10 @@ async fn follow_remedies(world: &mut World, followed: &mut Vec<Halt>) -> Result<
 }
 
 /// Commits an event as soon as Postgres takes it.
-async fn mark(database: &Database, tell: &mpsc::UnboundedSender<Written>) -> Result<Uuid> {
+async fn mark(database: &Database, outbox: Outbox, tell: &mpsc::UnboundedSender<Written>) -> Result<Uuid> {
     let event = Uuid::new_v4();
     wait_until("Postgres takes a marker", DEADLINE, async || {
-        let Ok(client) = database.client().await else { return Ok(false) };
-        let sql = "insert into package_event (package_id, event_type, payload, event_id) values ($1, 'Updated', '{}', $2::text::uuid)";
-        Ok(client.execute(sql, &[&MARKER_KEY, &event.to_string()]).await.is_ok())
+        Ok(event::commit(database, outbox, MARKER_KEY, event).await.is_ok())
     })
     .await?;
     tell.send(Written { events: vec![event], bound: u64::MAX }).context("the audit has ended")?;

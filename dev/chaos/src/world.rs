@@ -1,6 +1,5 @@
 //! Everything that a run stands on: servers, proxies in front of them, a database, a topic and two relays.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,9 @@ use harness::database::{by_way_of, connect};
 use harness::program::sibling;
 use harness::{Database, PrivateKafkaCluster, PrivatePostgres, Proxy, Relay, Topic, rights, wait_until};
 
+use crate::event;
 use crate::kinds::{Kind, Need};
+use crate::parts::{Outbox, Parts};
 use crate::relays::{DEADLINE, Relays};
 
 /// More than one, so that order per key means something, and each broker leads some.
@@ -28,31 +29,6 @@ const DISK_MB: u32 = 512;
 
 /// Far below the size of the disk.
 const SETTINGS: [&str; 1] = ["max_wal_size=256MB"];
-
-/// What the relays promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivery {
-    AtLeastOnce,
-    ExactlyOnce,
-}
-
-impl Delivery {
-    /// As the setting has it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::AtLeastOnce => "at-least-once",
-            Self::ExactlyOnce => "exactly-once",
-        }
-    }
-}
-
-impl FromStr for Delivery {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::AtLeastOnce, Self::ExactlyOnce].into_iter().find(|one| one.name() == text).ok_or(())
-    }
-}
 
 /// A primary and its standby. What is committed is on both, and what is published, too: no failover takes it back.
 pub(crate) struct Pair {
@@ -116,7 +92,7 @@ impl World {
     ///
     /// # Errors
     /// When anything does not start.
-    pub(crate) async fn start(kinds: &[Kind], delivery: Delivery) -> Result<Self> {
+    pub(crate) async fn start(kinds: &[Kind], parts: Parts) -> Result<Self> {
         let disk_mb = kinds.iter().any(|kind| kind.needs() == Some(Need::Disk)).then_some(DISK_MB);
         let (postgres, kafka) = tokio::try_join!(Pair::start(disk_mb), PrivateKafkaCluster::start())?;
         let primary = postgres.primary.addr()?;
@@ -127,8 +103,7 @@ impl World {
         let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
         rights::open_to(USER, &topic).await?;
         let url = database.relay_url_by(way_to_postgres.addr())?;
-        let relay =
-            relay(&database, &topic, &url, &kafka.proxied())?.env("WALPOST_DELIVERY", delivery.name());
+        let relay = with_parts(relay(&database, &topic, &url, &kafka.proxied())?, parts);
         relay.init().await?;
         let relays = Relays::start([relay.clone(), relay.beside()?])?;
         relays.active().await?;
@@ -218,13 +193,21 @@ fn relay(database: &Database, topic: &Topic, url: &str, brokers: &str) -> Result
         ("WALPOST_WATCH_INTERVAL_MS", "500"),
         ("WALPOST_RETRY_MAX_MS", "500"),
         ("WALPOST_CONNECT_TIMEOUT_MS", "3000"),
-        // What is published goes, so a row that goes too early is an event that is lost with its slot.
-        ("WALPOST_CLEAN", "age"),
-        ("WALPOST_CLEAN_AGE_S", "1"),
-        ("WALPOST_CLEAN_INTERVAL_MS", "1000"),
         // Handed over in one go, which on a machine that is as busy as this must stay far below the peer time-out.
         ("WALPOST_WINDOW_RECORDS", "1000"),
         ("WALPOST_KAFKA_PROPERTY_RECONNECT_BACKOFF_MAX_MS", "500"),
     ];
     Ok(settings.into_iter().fold(relay, |relay, (name, value)| relay.env(name, value)))
+}
+
+fn with_parts(relay: Relay, parts: Parts) -> Relay {
+    let settings: &[_] = match parts.outbox {
+        // What is published goes, so a row that goes too early is an event that is lost with its slot.
+        Outbox::Table => {
+            &[("WALPOST_CLEAN", "age"), ("WALPOST_CLEAN_AGE_S", "1"), ("WALPOST_CLEAN_INTERVAL_MS", "1000")]
+        }
+        Outbox::Messages => &[("WALPOST_MESSAGES", event::PREFIX)],
+    };
+    let relay = relay.env("WALPOST_DELIVERY", parts.delivery.name());
+    settings.iter().fold(relay, |relay, (name, value)| relay.env(name, *value))
 }

@@ -1,5 +1,6 @@
 //! Writers: transactions of every size and fate, with what came of each told to the audit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,16 +14,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::audit::Written;
+use crate::event;
+use crate::parts::Outbox;
 
 /// Keys of one writer: no other writes them, but its transactions of a key follow each other.
 const KEYS: i64 = 5;
 
 /// How long a server that is away is waited for between tries.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// Each transaction leaves its token: whether it was committed can then be asked when nobody answered its commit. Its
-/// transaction id would not do: after a crash the same one may be given to another.
-pub(crate) const TOKENS: &str = "create table chaos_token (token uuid primary key)";
 
 /// What a transaction is to be.
 struct Shape {
@@ -35,7 +34,8 @@ struct Shape {
 
 /// Writes until it is told to stop. Returns the number of transactions.
 pub(crate) async fn write(
-    database: std::sync::Arc<Database>,
+    database: Arc<Database>,
+    outbox: Outbox,
     number: u64,
     seed: u64,
     tell: UnboundedSender<Written>,
@@ -47,7 +47,7 @@ pub(crate) async fn write(
     while !stop.is_cancelled() {
         let shape = shape(&mut rng, number);
         let pause = Duration::from_millis(rng.random_range(5..60));
-        if let Some(written) = transact(&database, &mut client, &shape).await? {
+        if let Some(written) = transact(&database, outbox, &mut client, &shape).await? {
             tell.send(written).context("the audit has ended")?;
         }
         transactions += 1;
@@ -74,6 +74,7 @@ fn shape(rng: &mut StdRng, number: u64) -> Shape {
 /// One transaction: what it committed, or `None` when nothing.
 async fn transact(
     database: &Database,
+    outbox: Outbox,
     client: &mut Option<Client>,
     shape: &Shape,
 ) -> Result<Option<Written>> {
@@ -81,7 +82,7 @@ async fn transact(
         tokio::time::sleep(RETRY).await;
         return Ok(None);
     };
-    let (events, token) = match insert(connected, shape).await {
+    let (events, token) = match open(connected, outbox, shape).await {
         Ok(inserted) => inserted,
         // Not committed, since nobody asked for it; and no fault of the statements, or nothing is tested.
         Err(error) if is_away(&error) => {
@@ -117,15 +118,12 @@ fn is_away(error: &anyhow::Error) -> bool {
     error.code().is_none_or(|code| ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)))
 }
 
-async fn insert(client: &Client, shape: &Shape) -> Result<(Vec<Uuid>, Uuid)> {
+/// Its events, written and not committed, and its token.
+async fn open(client: &Client, outbox: Outbox, shape: &Shape) -> Result<(Vec<Uuid>, Uuid)> {
     client.batch_execute("begin").await?;
     let token = Uuid::new_v4();
     client.execute("insert into chaos_token values ($1::text::uuid)", &[&token.to_string()]).await?;
-    let sql = "insert into package_event (package_id, event_type, payload) \
-               select $1::bigint, 'Updated', jsonb_build_object('ID', $1::bigint, 'Title', 'event ' || n) \
-               from generate_series(1::bigint, $2::bigint) n returning event_id::text";
-    let rows = client.query(sql, &[&shape.key, &shape.rows]).await?;
-    let events = rows.iter().map(|row| Ok(row.get::<_, String>(0).parse()?)).collect::<Result<_>>()?;
+    let events = event::write(client, outbox, shape.key, shape.rows).await?;
     if !shape.open.is_zero() {
         tokio::time::sleep(shape.open).await;
     }

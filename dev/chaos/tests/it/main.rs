@@ -1,5 +1,6 @@
 //! Short runs: every kind of fault that this machine allows once, and of some again where it does not allow all; and those
-//! that end a relay, or a transaction in its midst, with exactly-once delivery.
+//! that end a relay, or a transaction in its midst, with exactly-once delivery. For the other parts of walpost, one fault of each server
+//! and of the way to it.
 
 use std::process::Command;
 
@@ -14,6 +15,9 @@ fn holds(settings: &[(&str, &str)], faults: &str) {
     assert!(said.contains(&format!("{faults} faults")), "{said}");
 }
 
+/// A relay that ends, a primary that is lost, a broker that dies, and connections that break.
+const FEW: (&str, &str) = ("CHAOS_ONLY", "relay: SIGKILL,promoted,broker: SIGKILL,Kafka: reset");
+
 #[test]
 fn every_kind_of_fault_once_loses_nothing_and_breaks_no_order() {
     holds(&[], "38");
@@ -23,4 +27,9 @@ fn every_kind_of_fault_once_loses_nothing_and_breaks_no_order() {
 fn what_ends_a_relay_or_a_transaction_repeats_nothing_with_exactly_once_delivery() {
     let kinds = "relay: SIG,standing by,promoted,brokers,leaders,answers";
     holds(&[("CHAOS_DELIVERY", "exactly-once"), ("CHAOS_ONLY", kinds)], "10");
+}
+
+#[test]
+fn messages_in_no_table_are_delivered_exactly_once() {
+    holds(&[("CHAOS_OUTBOX", "messages"), ("CHAOS_DELIVERY", "exactly-once"), FEW], "4");
 }
