@@ -24,12 +24,14 @@ pub(crate) struct Written {
     pub(crate) events: Vec<Uuid>,
     /// Its commit record ends at or below this position.
     pub(crate) bound: u64,
+    /// The slot that has it.
+    pub(crate) slot: usize,
 }
 
-/// A look at the slot, and then at the topic.
+/// A look at the slots, and then at the topic.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    pub(crate) confirmed: u64,
+    pub(crate) confirmed: Vec<u64>,
     pub(crate) ends: BTreeMap<i32, i64>,
 }
 
@@ -50,6 +52,15 @@ impl Fate {
     }
 }
 
+/// What a slot may have confirmed.
+#[derive(Debug, Default)]
+struct Confirms {
+    /// By bound, those that no sample has judged.
+    unjudged: BTreeMap<u64, Vec<Uuid>>,
+    /// The highest position that a sample has judged.
+    judged: u64,
+}
+
 /// Everything that is known so far.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
@@ -58,10 +69,8 @@ pub(crate) struct Audit {
     /// How many are committed, and how many of those are not seen yet.
     committed: usize,
     missing: usize,
-    /// By bound, those that no sample has judged.
-    unjudged: BTreeMap<u64, Vec<Uuid>>,
-    /// The highest position that a sample has judged.
-    judged: u64,
+    /// By slot.
+    confirms: HashMap<usize, Confirms>,
     /// The next offset of each partition.
     read: BTreeMap<i32, i64>,
     pending: Option<Sample>,
@@ -83,11 +92,13 @@ impl Audit {
                 Entry::Occupied(mut seen) => drop(seen.insert(Fate::Arrived)),
             }
         }
-        if written.bound <= self.judged {
+        let confirms = self.confirms.entry(written.slot).or_default();
+        if written.bound <= confirms.judged {
             // The sample came before the writer could tell.
-            self.judge(&written.events);
+            let judged = confirms.judged;
+            self.judge(&written.events, judged);
         } else {
-            self.unjudged.entry(written.bound).or_default().extend(written.events);
+            confirms.unjudged.entry(written.bound).or_default().extend(written.events);
         }
     }
 
@@ -126,18 +137,21 @@ impl Audit {
         let has_read =
             |(partition, end): (&i32, &i64)| self.read.get(partition).copied().unwrap_or(0) >= *end;
         let Some(sample) = self.pending.take_if(|sample| sample.ends.iter().all(has_read)) else { return };
-        let left = self.unjudged.split_off(&(sample.confirmed + 1));
-        let judged = std::mem::replace(&mut self.unjudged, left);
-        self.judged = self.judged.max(sample.confirmed);
-        for events in judged.values() {
-            self.judge(events);
+        for (slot, confirmed) in sample.confirmed.into_iter().enumerate() {
+            let confirms = self.confirms.entry(slot).or_default();
+            let left = confirms.unjudged.split_off(&(confirmed + 1));
+            let judged = std::mem::replace(&mut confirms.unjudged, left);
+            confirms.judged = confirms.judged.max(confirmed);
+            let highest = confirms.judged;
+            for events in judged.values() {
+                self.judge(events, highest);
+            }
         }
     }
 
-    fn judge(&mut self, events: &[Uuid]) {
+    fn judge(&mut self, events: &[Uuid], judged: u64) {
         for event in events.iter().filter(|event| !self.fates.get(event).is_some_and(|fate| fate.is_seen())) {
-            self.unsafe_confirms
-                .push(format!("{event} is confirmed below {:X} and not in Kafka", self.judged));
+            self.unsafe_confirms.push(format!("{event} is confirmed below {judged:X} and not in Kafka"));
         }
     }
 
@@ -166,24 +180,36 @@ mod tests {
     #[test]
     fn a_confirm_above_an_event_that_is_not_in_kafka_is_unsafe_and_one_below_it_is_not() {
         let event = Uuid::from_u128(1);
-        let sample = |confirmed| Sample { confirmed, ends: BTreeMap::new() };
+        let sample = |confirmed| Sample { confirmed: vec![confirmed], ends: BTreeMap::new() };
         let mut audit = Audit::default();
-        audit.committed(Written { events: vec![event], bound: 100 });
+        audit.committed(Written { events: vec![event], bound: 100, slot: 0 });
         audit.sampled(sample(99));
         audit.judge_sample();
         assert!(audit.unsafe_confirms.is_empty());
         audit.sampled(sample(100));
         audit.judge_sample();
         assert_eq!(audit.unsafe_confirms.len(), 1);
-        audit.committed(Written { events: vec![Uuid::from_u128(2)], bound: 90 });
+        audit.committed(Written { events: vec![Uuid::from_u128(2)], bound: 90, slot: 0 });
         assert_eq!(audit.unsafe_confirms.len(), 2, "it was said late");
+    }
+
+    #[test]
+    fn what_one_slot_has_confirmed_is_not_held_against_another() {
+        let mut audit = Audit::default();
+        audit.committed(Written { events: vec![Uuid::from_u128(1)], bound: 100, slot: 1 });
+        audit.sampled(Sample { confirmed: vec![200, 99], ends: BTreeMap::new() });
+        audit.judge_sample();
+        assert!(audit.unsafe_confirms.is_empty());
+        audit.sampled(Sample { confirmed: vec![0, 100], ends: BTreeMap::new() });
+        audit.judge_sample();
+        assert_eq!(audit.unsafe_confirms.len(), 1);
     }
 
     #[test]
     fn a_sample_waits_for_the_reader() {
         let mut audit = Audit::default();
-        audit.committed(Written { events: vec![Uuid::from_u128(1)], bound: 100 });
-        audit.sampled(Sample { confirmed: 200, ends: BTreeMap::from([(0, 5)]) });
+        audit.committed(Written { events: vec![Uuid::from_u128(1)], bound: 100, slot: 0 });
+        audit.sampled(Sample { confirmed: vec![200], ends: BTreeMap::from([(0, 5)]) });
         audit.judge_sample();
         assert!(audit.unsafe_confirms.is_empty(), "the reader is not there yet");
         audit.read.insert(0, 5);

@@ -68,6 +68,16 @@ kinds! {
     MessageSizeLowered => "operator: max.message.bytes lowered",
 }
 
+/// Whom a kind of fault reaches, of several slots or databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Who follows one slot.
+    Slot,
+    /// Who follows the slots of one database.
+    Source,
+    All,
+}
+
 /// What a kind of fault takes that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
@@ -130,6 +140,22 @@ impl Kind {
         let (left_out, kinds) = kinds.into_iter().partition::<Vec<_>, _>(|kind| lack(kind).is_some());
         let why = |kind: &Self| Some(LeftOut { kind: *kind, why: lack(kind)?.clone() });
         (kinds, left_out.iter().filter_map(why).collect())
+    }
+
+    /// Whom it reaches.
+    pub(crate) fn reach(self) -> Reach {
+        match self {
+            Self::PublicationWithoutInserts | Self::PublicationWithoutTable => Reach::Slot,
+            Self::WriteDenied
+            | Self::DescribeDenied
+            | Self::TableRewritten
+            | Self::RowsUpdated
+            | Self::DatabaseReadOnly
+            | Self::RightsRevoked
+            | Self::LoginDenied
+            | Self::MessageSizeLowered => Reach::Source,
+            _ => Reach::All,
+        }
     }
 
     /// Whether it is done to the table of the outbox, to its publication or to the rights on it.

@@ -7,7 +7,8 @@
 //! name), `CHAOS_WITHOUT` (none of those with one of these) and `CHAOS_SEED` (drawn, and printed) say how long and which:
 //! a seed gives the same faults and the same transactions again. `CHAOS_DELIVERY=exactly-once` lets the relays deliver so: then
 //! one event that comes twice is a fault, and what ends in `walpost recover`, after which events may come again, is left out.
-//! `CHAOS_OUTBOX=messages` writes events as logical messages, and leaves out what is done to the table.
+//! `CHAOS_SHARDS` slots share the outbox, with two relays each; `CHAOS_SOURCES` databases are followed by two processes with all of
+//! them each. `CHAOS_OUTBOX=messages` writes events as logical messages, and leaves out what is done to the table.
 //! `CHAOS_WALPOST` names another relay than the one beside
 //! this program.
 
@@ -15,10 +16,13 @@ mod audit;
 mod event;
 mod faults;
 mod kinds;
+mod pair;
 mod parts;
 mod relays;
 mod report;
 mod run;
+mod settings;
+mod source;
 mod world;
 mod writer;
 
@@ -43,7 +47,9 @@ async fn main() -> Result<ExitCode> {
     let without: String = setting("CHAOS_WITHOUT", String::new())?;
     let delivery: Delivery = setting("CHAOS_DELIVERY", Delivery::AtLeastOnce)?;
     let outbox: Outbox = setting("CHAOS_OUTBOX", Outbox::Table)?;
-    let parts = Parts { delivery, outbox };
+    let (shards, sources) = (setting("CHAOS_SHARDS", 1)?, setting("CHAOS_SOURCES", 1)?);
+    let parts = Parts { delivery, outbox, shards, sources };
+    parts.check()?;
     let (kinds, mut left_out) = parts.divide(Kind::named(&only, &without));
     ensure!(!kinds.is_empty(), "CHAOS_ONLY={only} CHAOS_WITHOUT={without} leaves no kind of fault");
     let (kinds, impossible) = Kind::possible(kinds).await;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::kinds::{Kind, LeftOut};
 
@@ -62,9 +62,24 @@ impl FromStr for Outbox {
 pub(crate) struct Parts {
     pub(crate) delivery: Delivery,
     pub(crate) outbox: Outbox,
+    /// Slots that share one outbox.
+    pub(crate) shards: usize,
+    /// Databases that one process follows.
+    pub(crate) sources: usize,
 }
 
 impl Parts {
+    /// Fails for parts that do not go together.
+    pub(crate) fn check(self) -> Result<()> {
+        ensure!(self.shards > 0 && self.sources > 0, "there is at least one shard, and one source");
+        ensure!(
+            self.shards == 1 || self.outbox == Outbox::Table,
+            "messages have no shards: no publication filters them"
+        );
+        ensure!(self.shards == 1 || self.sources == 1, "a run has several shards or several sources");
+        Ok(())
+    }
+
     /// Divides `kinds` into those that mean something here, and those that do not, with why.
     pub(crate) fn divide(self, kinds: Vec<Kind>) -> (Vec<Kind>, Vec<LeftOut>) {
         let (mut fit, mut left_out) = (Vec::new(), Vec::new());
@@ -81,6 +96,9 @@ impl Parts {
         let messages = self.outbox == Outbox::Messages;
         if messages && kind.is_of_table() {
             return Some("messages are in no table, and no publication has a part in them");
+        }
+        if self.shards > 1 && kind == Kind::RowsUpdated {
+            return Some("rows are never updated where shards remove them (`append_only`)");
         }
         if self.delivery == Delivery::ExactlyOnce && kind.may_repeat() {
             return Some("it ends in `walpost recover`, after which events may come again");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::audit::Audit;
 use crate::kinds::Kind;
 
 /// What followed a fault.
@@ -37,6 +38,16 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Adds what is known of a source at the end.
+    pub(crate) fn add(&mut self, ledger: &mut Audit) {
+        self.events += ledger.events();
+        self.lost += ledger.missing();
+        self.never_committed += ledger.never_committed();
+        self.duplicates += ledger.duplicates;
+        self.inversions.append(&mut ledger.inversions);
+        self.unsafe_confirms.append(&mut ledger.unsafe_confirms);
+    }
+
     /// Whether every promise held.
     pub(crate) fn holds(&self) -> bool {
         self.lost == 0

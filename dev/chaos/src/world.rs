@@ -1,21 +1,21 @@
-//! Everything that a run stands on: servers, proxies in front of them, a database, a topic and two relays.
+//! Everything that a run stands on: servers, proxies in front of them, databases, their topics and relays.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::cluster::{PASSWORD, USER};
+use harness::cluster::USER;
 use harness::database::{by_way_of, connect};
-use harness::program::sibling;
-use harness::{Database, PrivateKafkaCluster, PrivatePostgres, Proxy, Relay, Topic, rights, wait_until};
+use harness::{PrivateKafkaCluster, Proxy, rights, wait_until};
+use uuid::Uuid;
 
-use crate::event;
-use crate::kinds::{Kind, Need};
-use crate::parts::{Outbox, Parts};
+use crate::audit::Audit;
+use crate::kinds::{Kind, Need, Reach};
+use crate::pair::{Pair, standby_of};
+use crate::parts::Parts;
 use crate::relays::{DEADLINE, Relays};
-
-/// More than one, so that order per key means something, and each broker leads some.
-const PARTITIONS: i32 = 4;
+use crate::settings;
+use crate::source::{Slot, Source};
 
 /// How long a peer may be silent in this world: short, so that a minute holds many faults; and long enough that a relay
 /// that a busy machine keeps from its work for half of it, and that then starts afresh, is rare.
@@ -24,61 +24,29 @@ pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(8);
 /// By how much a slow way holds back what passes.
 pub(crate) const SLOW: Duration = Duration::from_millis(100);
 
+/// An event that is to come once a fault is healed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marker {
+    pub(crate) stream: usize,
+    event: Uuid,
+}
+
 /// The disk of each Postgres, where it has one of its own: several times what a long run needs, and filled in a moment.
 const DISK_MB: u32 = 512;
 
-/// Far below the size of the disk.
-const SETTINGS: [&str; 1] = ["max_wal_size=256MB"];
-
-/// A primary and its standby. What is committed is on both, and what is published, too: no failover takes it back.
-pub(crate) struct Pair {
-    pub(crate) primary: PrivatePostgres,
-    pub(crate) standby: PrivatePostgres,
-}
-
-impl Pair {
-    async fn start(disk_mb: Option<u32>) -> Result<Self> {
-        let primary = PrivatePostgres::start_on(disk_mb, &SETTINGS).await?;
-        let standby = standby_of(&primary, disk_mb).await?;
-        let pair = Self { primary, standby };
-        pair.tie().await?;
-        Ok(pair)
-    }
-
-    /// From now on a commit waits for the standby, by its name: `*` would mean the relay as well, which is a reader of
-    /// the log like any other. Not before the standby is there: its own settings begin as a copy.
-    async fn tie(&self) -> Result<()> {
-        let server = connect(self.primary.url()).await?;
-        server.batch_execute("alter system set synchronized_standby_slots = 'standby'").await?;
-        server.batch_execute("alter system set synchronous_standby_names = 'walreceiver'").await?;
-        server.batch_execute("select pg_reload_conf()").await?;
-        Ok(())
-    }
-
-    /// Waits until the standby has a copy of the relay's slot that outlives a promotion.
-    async fn slot_is_copied(&self) -> Result<()> {
-        let (primary, standby) = (connect(self.primary.url()).await?, connect(self.standby.url()).await?);
-        let copied = "select count(*) from pg_replication_slots \
-                      where synced and not temporary and invalidation_reason is null";
-        wait_until("the slot is copied to the standby", DEADLINE, async || {
-            primary.batch_execute("select pg_log_standby_snapshot()").await?;
-            Ok(standby.query_one(copied, &[]).await?.get::<_, i64>(0) == 1)
-        })
-        .await
-    }
-}
-
-async fn standby_of(primary: &PrivatePostgres, disk_mb: Option<u32>) -> Result<PrivatePostgres> {
-    // No commit is answered before the standby has come back to a primary that has: by default it tries every 5 s.
-    let own = ["sync_replication_slots=on", "wal_retrieve_retry_interval=200ms"];
-    primary.standby_on(disk_mb, &[&SETTINGS[..], &own].concat()).await
+/// A slot, by the source that it is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stream {
+    source: usize,
+    slot: usize,
 }
 
 /// The world. Fields are dropped in this order: what uses a server before the server.
 pub(crate) struct World {
     pub(crate) relays: Relays,
-    pub(crate) topic: Arc<Topic>,
-    pub(crate) database: Arc<Database>,
+    pub(crate) sources: Vec<Arc<Source>>,
+    /// All slots, in the order in which the relays have them.
+    pub(crate) streams: Vec<Stream>,
     pub(crate) way_to_postgres: Proxy,
     /// The address of whichever Postgres is the primary, for writers and the audit.
     address: Proxy,
@@ -88,7 +56,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts it all, for these kinds of fault; both relays run when this returns, and one is ready.
+    /// Starts it all, for these kinds of fault; all relays run when this returns, and one of each slot is ready.
     ///
     /// # Errors
     /// When anything does not start.
@@ -98,30 +66,97 @@ impl World {
         let primary = postgres.primary.addr()?;
         let address = Proxy::start(primary).await?;
         let url = by_way_of(postgres.primary.url(), address.addr())?;
-        let database = Arc::new(Database::with_outbox(&url).await?);
         let way_to_postgres = Proxy::start(primary).await?;
-        let topic = Arc::new(Topic::fresh(kafka.brokers(), PARTITIONS).await?);
-        rights::open_to(USER, &topic).await?;
-        let url = database.relay_url_by(way_to_postgres.addr())?;
-        let relay = with_parts(relay(&database, &topic, &url, &kafka.proxied())?, parts);
-        relay.init().await?;
-        let relays = Relays::start([relay.clone(), relay.beside()?])?;
-        relays.active().await?;
-        Ok(Self { relays, topic, database, way_to_postgres, address, postgres, disk_mb, kafka })
+        let (mut sources, mut streams) = (Vec::new(), Vec::new());
+        for number in 0..parts.sources {
+            let source = Source::start(&url, kafka.brokers(), parts).await?;
+            rights::open_to(USER, &source.topic).await?;
+            streams.extend((0..source.slots.len()).map(|slot| Stream { source: number, slot }));
+            sources.push(Arc::new(source));
+        }
+        let relays = settings::relays(&sources, way_to_postgres.addr(), &kafka.proxied(), parts).await?;
+        for stream in 0..streams.len() {
+            relays.active(stream).await?;
+        }
+        Ok(Self { relays, sources, streams, way_to_postgres, address, postgres, disk_mb, kafka })
     }
 
-    /// Executes `statement` on the primary, however often it takes.
+    pub(crate) fn source(&self, stream: usize) -> &Arc<Source> {
+        &self.sources[self.streams[stream].source]
+    }
+
+    pub(crate) fn slot(&self, stream: usize) -> &Slot {
+        &self.source(stream).slots[self.streams[stream].slot]
+    }
+
+    /// Counts over the ledgers of all sources.
+    pub(crate) fn count(&self, of: impl Fn(&Audit) -> u64) -> u64 {
+        self.sources.iter().map(|source| source.ledger.with(|ledger| of(ledger))).sum()
+    }
+
+    /// Those that this kind of fault does not reach when it befalls `stream`.
+    pub(crate) fn out_of_reach(&self, kind: Kind, stream: usize) -> Vec<usize> {
+        let befallen = self.streams[stream].source;
+        let reached = |other: &usize| match kind.reach() {
+            Reach::Slot => *other == stream,
+            Reach::Source => self.streams[*other].source == befallen,
+            Reach::All => true,
+        };
+        (0..self.streams.len()).filter(|other| !reached(other)).collect()
+    }
+
+    /// Commits an event for each of these.
+    ///
+    /// # Errors
+    /// When Postgres does not take it before the deadline.
+    pub(crate) async fn mark(&self, streams: &[usize]) -> Result<Vec<Marker>> {
+        let mut markers = Vec::new();
+        for &stream in streams {
+            let event = self.source(stream).mark(self.streams[stream].slot).await?;
+            markers.push(Marker { stream, event });
+        }
+        Ok(markers)
+    }
+
+    pub(crate) fn has_seen(&self, marker: &Marker) -> bool {
+        self.source(marker.stream).has_seen(marker.event)
+    }
+
+    /// Waits until events of these flow: whatever has become of the others.
+    ///
+    /// # Errors
+    /// When they do not before the deadline.
+    pub(crate) async fn flow(&self, streams: &[usize]) -> Result<()> {
+        let markers = self.mark(streams).await?;
+        let flowing = wait_until("events flow where the fault does not reach", DEADLINE, async || {
+            Ok(markers.iter().all(|marker| self.has_seen(marker)))
+        });
+        flowing.await
+    }
+
+    /// Executes `statement` in the database of `stream`, however often it takes.
     ///
     /// # Errors
     /// When it does not succeed before the deadline.
-    pub(crate) async fn insist(&self, statement: &str) -> Result<()> {
+    pub(crate) async fn insist(&self, stream: usize, statement: &str) -> Result<()> {
         let mut last = None;
         let done = wait_until(&format!("Postgres takes: {statement}"), DEADLINE, async || {
-            last = self.database.execute(statement).await.err();
+            last = self.source(stream).database.execute(statement).await.err();
             Ok(last.is_none())
         })
         .await;
         done.map_err(|error| last.map_or(error, |last| last.context("Postgres does not take a statement")))
+    }
+
+    /// The table with its row filter, as the publication of `stream` has it.
+    ///
+    /// # Errors
+    /// When Postgres does not say.
+    pub(crate) async fn published(&self, stream: usize) -> Result<String> {
+        let sql = "select 'package_event' || coalesce(' where (' || rowfilter || ')', '') \
+                   from pg_publication_tables where pubname = $1";
+        let client = self.source(stream).database.client().await?;
+        Ok(client.query_one(sql, &[&self.slot(stream).publication]).await?.get(0))
     }
 
     /// Waits until the primary's full disk has shown: it refuses what needs room; or, `of_log`, is led on through its log
@@ -135,7 +170,7 @@ impl World {
         } else {
             "create temporary table chaos_room as select 1"
         };
-        wait_until("the disk is full", DEADLINE, async || match self.database.client().await {
+        wait_until("the disk is full", DEADLINE, async || match self.sources[0].database.client().await {
             Ok(client) => Ok(client.batch_execute(sql).await.is_err() && !of_log),
             Err(_) => Ok(true),
         })
@@ -160,7 +195,7 @@ impl World {
     /// # Errors
     /// When any of that fails.
     pub(crate) async fn fail_over(&mut self) -> Result<()> {
-        self.postgres.slot_is_copied().await?;
+        self.postgres.are_copied(self.streams.len()).await?;
         self.postgres.primary.kill().await?;
         let standby = connect(self.postgres.standby.url()).await?;
         let promoted = standby.query_one("select pg_promote()", &[]).await?;
@@ -175,39 +210,4 @@ impl World {
         self.postgres.primary = primary;
         self.postgres.tie().await
     }
-}
-
-fn relay(database: &Database, topic: &Topic, url: &str, brokers: &str) -> Result<Relay> {
-    let program =
-        std::env::var("CHAOS_WALPOST").map_or_else(|_| sibling("walpost"), |path| Ok(path.into()))?;
-    let relay = Relay::new(program, database, topic)?.with_program(|program| program.log_on_drop(false));
-    let settings = [
-        ("WALPOST_DATABASE_URL", url),
-        ("WALPOST_KAFKA_BROKERS", brokers),
-        ("WALPOST_KAFKA_PROPERTY_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
-        ("WALPOST_KAFKA_PROPERTY_SASL_MECHANISM", "PLAIN"),
-        ("WALPOST_KAFKA_PROPERTY_SASL_USERNAME", USER),
-        ("WALPOST_KAFKA_PROPERTY_SASL_PASSWORD", PASSWORD),
-        ("WALPOST_PEER_TIMEOUT_MS", &PEER_TIMEOUT.as_millis().to_string()),
-        ("WALPOST_CONFIRM_INTERVAL_MS", "100"),
-        ("WALPOST_WATCH_INTERVAL_MS", "500"),
-        ("WALPOST_RETRY_MAX_MS", "500"),
-        ("WALPOST_CONNECT_TIMEOUT_MS", "3000"),
-        // Handed over in one go, which on a machine that is as busy as this must stay far below the peer time-out.
-        ("WALPOST_WINDOW_RECORDS", "1000"),
-        ("WALPOST_KAFKA_PROPERTY_RECONNECT_BACKOFF_MAX_MS", "500"),
-    ];
-    Ok(settings.into_iter().fold(relay, |relay, (name, value)| relay.env(name, value)))
-}
-
-fn with_parts(relay: Relay, parts: Parts) -> Relay {
-    let settings: &[_] = match parts.outbox {
-        // What is published goes, so a row that goes too early is an event that is lost with its slot.
-        Outbox::Table => {
-            &[("WALPOST_CLEAN", "age"), ("WALPOST_CLEAN_AGE_S", "1"), ("WALPOST_CLEAN_INTERVAL_MS", "1000")]
-        }
-        Outbox::Messages => &[("WALPOST_MESSAGES", event::PREFIX)],
-    };
-    let relay = relay.env("WALPOST_DELIVERY", parts.delivery.name());
-    settings.iter().fold(relay, |relay, (name, value)| relay.env(name, *value))
 }

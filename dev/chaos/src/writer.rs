@@ -1,4 +1,4 @@
-//! Writers: transactions of every size and fate, with what came of each told to the audit.
+//! Writers: transactions of every size and fate, with what came of each told to the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +7,14 @@ use anyhow::{Context, Result};
 use harness::Database;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::audit::Written;
 use crate::event;
 use crate::parts::Outbox;
+use crate::source::Source;
 
 /// Keys of one writer: no other writes them, but its transactions of a key follow each other.
 const KEYS: i64 = 5;
@@ -34,11 +33,9 @@ struct Shape {
 
 /// Writes until it is told to stop. Returns the number of transactions.
 pub(crate) async fn write(
-    database: Arc<Database>,
-    outbox: Outbox,
+    source: Arc<Source>,
     number: u64,
     seed: u64,
-    tell: UnboundedSender<Written>,
     stop: CancellationToken,
 ) -> Result<u64> {
     let mut rng = StdRng::seed_from_u64(seed ^ (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -47,8 +44,8 @@ pub(crate) async fn write(
     while !stop.is_cancelled() {
         let shape = shape(&mut rng, number);
         let pause = Duration::from_millis(rng.random_range(5..60));
-        if let Some(written) = transact(&database, outbox, &mut client, &shape).await? {
-            tell.send(written).context("the audit has ended")?;
+        if let Some((events, bound)) = transact(&source, &mut client, &shape).await? {
+            source.committed(shape.key, events, bound);
         }
         transactions += 1;
         tokio::time::sleep(pause).await;
@@ -71,18 +68,18 @@ fn shape(rng: &mut StdRng, number: u64) -> Shape {
     Shape { key, rows, open, rolls_back: rng.random_range(0..10) == 0 }
 }
 
-/// One transaction: what it committed, or `None` when nothing.
+/// One transaction: what it committed and a position above that, or `None` when nothing.
 async fn transact(
-    database: &Database,
-    outbox: Outbox,
+    source: &Source,
     client: &mut Option<Client>,
     shape: &Shape,
-) -> Result<Option<Written>> {
+) -> Result<Option<(Vec<Uuid>, u64)>> {
+    let database = &source.database;
     let Some(connected) = connection(database, client).await else {
         tokio::time::sleep(RETRY).await;
         return Ok(None);
     };
-    let (events, token) = match open(connected, outbox, shape).await {
+    let (events, token) = match open(connected, source.outbox, shape).await {
         Ok(inserted) => inserted,
         // Not committed, since nobody asked for it; and no fault of the statements, or nothing is tested.
         Err(error) if is_away(&error) => {
@@ -102,7 +99,7 @@ async fn transact(
     if !committed {
         return Ok(None);
     }
-    Ok(Some(Written { events, bound: bound(database, client).await? }))
+    Ok(Some((events, bound(database, client).await?)))
 }
 
 async fn connection<'a>(database: &Database, client: &'a mut Option<Client>) -> Option<&'a Client> {

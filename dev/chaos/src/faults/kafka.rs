@@ -1,5 +1,6 @@
 //! What befalls brokers and the ways to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use harness::{leaders, rights};
 
 use super::{Fault, restart};
 use crate::kinds::Kind;
+use crate::relays::Seat;
 use crate::world::{SLOW, World};
 
 /// How many requests in a row meet with the fault, on each broker.
@@ -47,7 +49,9 @@ impl Fault {
             Kind::LeadersMoved => {
                 for step in 0..BROKERS.count() {
                     let first = 1 + (broker + i32::try_from(step)?) % *BROKERS.end();
-                    leaders::move_to(&world.topic, first, BROKERS).await?;
+                    for source in &world.sources {
+                        leaders::move_to(&source.topic, first, BROKERS).await?;
+                    }
                 }
             }
             Kind::AnswersCut => {
@@ -78,17 +82,18 @@ impl Fault {
     }
 
     /// Denies a right on the topic to the relays for a while, which begins when one of them says that it lacks it.
-    pub(super) async fn deny(self, world: &mut World, active: usize) -> Result<()> {
+    pub(super) async fn deny(self, world: &mut World, active: Seat) -> Result<()> {
         let right = if self.kind == Kind::WriteDenied { Right::Write } else { Right::Describe };
-        rights::deny(USER, &world.topic, right).await?;
+        let source = Arc::clone(world.source(self.stream));
+        rights::deny(USER, &source.topic, right).await?;
         if right == Right::Describe {
             // Who publishes asks for it now and then only; who takes over, at once.
             tokio::time::sleep(SPREAD).await;
             restart(world, active, Kind::RelayKilled).await?;
         }
-        world.relays.say("Kafka denies access").await?;
-        self.lasts().await;
-        rights::deny_no_longer(USER, &world.topic, right).await
+        world.relays.say(self.stream, "Kafka denies access").await?;
+        self.lasts_here(world).await?;
+        rights::deny_no_longer(USER, &source.topic, right).await
     }
 
     /// Refuses the next first requests of producers, on every broker.

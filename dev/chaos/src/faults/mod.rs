@@ -12,7 +12,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::kinds::Kind;
-use crate::relays::DEADLINE;
+use crate::relays::{DEADLINE, Seat};
 use crate::world::World;
 
 /// A clock set to another time zone's, and one that is a day off: behind and ahead.
@@ -30,11 +30,13 @@ pub(crate) struct Fault {
     broker: i32,
     /// By how much a clock is off.
     hours: i32,
+    /// The stream that it befalls, where it does not befall all.
+    pub(crate) stream: usize,
 }
 
 impl Fault {
     /// The next of a run: every kind once in an order of its own, then again.
-    pub(crate) fn draw(rng: &mut StdRng, left: &mut Vec<Kind>, kinds: &[Kind]) -> Self {
+    pub(crate) fn draw(rng: &mut StdRng, left: &mut Vec<Kind>, kinds: &[Kind], streams: usize) -> Self {
         if left.is_empty() {
             left.extend(kinds);
         }
@@ -51,18 +53,20 @@ impl Fault {
         let after = Duration::from_millis(rng.random_range(100..1_500));
         let broker = rng.random_range(BROKERS);
         let hours = HOURS_OFF[rng.random_range(0..HOURS_OFF.len())];
-        Self { kind, lasts, after, broker, hours }
+        // Nothing is drawn where there is one: a seed of such a run gives what it always gave.
+        let stream = if streams > 1 { rng.random_range(0..streams) } else { 0 };
+        Self { kind, lasts, after, broker, hours, stream }
     }
 
     /// Brings it about, lets it last, and heals it.
     pub(crate) async fn befall(self, world: &mut World) -> Result<()> {
-        let active = world.relays.active().await?;
+        let active = world.relays.active(self.stream).await?;
         match self.kind {
             Kind::RelayKilled => restart(world, active, Kind::RelayKilled).await,
-            Kind::StandbyKilled => restart(world, 1 - active, Kind::RelayKilled).await,
+            Kind::StandbyKilled => restart(world, active.other(), Kind::RelayKilled).await,
             Kind::RelayTerminated => restart(world, active, Kind::RelayTerminated).await,
             Kind::ClockOff => {
-                world.relays.stream_with_clock_off(active, self.hours).await?;
+                world.relays.stream_with_clock_off(self.stream, active, self.hours).await?;
                 self.lasts().await;
                 restart(world, active, Kind::RelayTerminated).await
             }
@@ -111,17 +115,23 @@ impl Fault {
         }
     }
 
+    /// Lasts, and events of those that it does not reach flow meanwhile.
+    async fn lasts_here(self, world: &World) -> Result<()> {
+        self.lasts().await;
+        world.flow(&world.out_of_reach(self.kind, self.stream)).await
+    }
+
     async fn lasts(self) {
         tokio::time::sleep(self.lasts).await;
     }
 }
 
 /// Ends a relay, and starts it again beside the other, which has the slot by then or will.
-async fn restart(world: &mut World, index: usize, how: Kind) -> Result<()> {
+async fn restart(world: &mut World, seat: Seat, how: Kind) -> Result<()> {
     if how == Kind::RelayTerminated {
-        world.relays.at(index).terminate(DEADLINE).await?;
+        world.relays.at(seat).terminate(DEADLINE).await?;
     } else {
-        world.relays.at(index).kill()?;
+        world.relays.at(seat).kill()?;
     }
-    world.relays.start_again(index)
+    world.relays.start_again(seat)
 }

@@ -1,5 +1,7 @@
 //! What operators do, to the best of their knowledge.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::Fault;
@@ -15,19 +17,25 @@ const LARGEST_BYTES: u32 = 1_048_588;
 
 impl Fault {
     pub(super) async fn befall_operator(self, world: &mut World) -> Result<()> {
-        let relay = world.database.relay_role();
+        let (source, stream) = (Arc::clone(world.source(self.stream)), self.stream);
+        let relay = source.database.relay_role();
         let end_sessions =
             format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{relay}'");
-        let publication = "alter publication package_event_pub";
+        let publication = format!("alter publication {}", world.slot(stream).publication);
         match self.kind {
             Kind::TableRewritten => {
                 world
-                    .insist("alter table package_event add column chaos uuid default gen_random_uuid()")
+                    .insist(
+                        stream,
+                        "alter table package_event add column chaos uuid default gen_random_uuid()",
+                    )
                     .await?;
                 self.lasts().await;
-                world.insist("alter table package_event drop column chaos").await
+                world.insist(stream, "alter table package_event drop column chaos").await
             }
-            Kind::RowsUpdated => world.insist("update package_event set traceparent = traceparent").await,
+            Kind::RowsUpdated => {
+                world.insist(stream, "update package_event set traceparent = traceparent").await
+            }
             Kind::PublicationWithoutInserts => {
                 self.between(
                     world,
@@ -37,12 +45,8 @@ impl Fault {
                 .await
             }
             Kind::PublicationWithoutTable => {
-                self.between(
-                    world,
-                    &[&format!("{publication} drop table package_event")],
-                    &[&format!("{publication} add table package_event")],
-                )
-                .await
+                let again = format!("{publication} add table {}", world.published(stream).await?);
+                self.between(world, &[&format!("{publication} drop table package_event")], &[&again]).await
             }
             Kind::DatabaseReadOnly => {
                 // Sessions that have begun so stay so, until they are given up.
@@ -70,9 +74,9 @@ impl Fault {
                 .await
             }
             _ => {
-                world.topic.refuse_batches_above(TOO_SMALL_BYTES).await?;
-                self.lasts().await;
-                world.topic.refuse_batches_above(LARGEST_BYTES).await
+                source.topic.refuse_batches_above(TOO_SMALL_BYTES).await?;
+                self.lasts_here(world).await?;
+                source.topic.refuse_batches_above(LARGEST_BYTES).await
             }
         }
     }
@@ -80,11 +84,11 @@ impl Fault {
     /// Executes `first`, lets it last, and executes `then`.
     async fn between(self, world: &World, first: &[&str], then: &[&str]) -> Result<()> {
         for statement in first {
-            world.insist(statement).await?;
+            world.insist(self.stream, statement).await?;
         }
-        self.lasts().await;
+        self.lasts_here(world).await?;
         for statement in then {
-            world.insist(statement).await?;
+            world.insist(self.stream, statement).await?;
         }
         Ok(())
     }

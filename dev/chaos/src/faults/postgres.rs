@@ -4,10 +4,11 @@ use anyhow::Result;
 
 use super::{Fault, restart};
 use crate::kinds::Kind;
+use crate::relays::Seat;
 use crate::world::{SLOW, World};
 
 impl Fault {
-    pub(super) async fn befall_postgres(self, world: &mut World, active: usize) -> Result<()> {
+    pub(super) async fn befall_postgres(self, world: &mut World, active: Seat) -> Result<()> {
         let way = &world.way_to_postgres;
         match self.kind {
             Kind::PostgresKilled => {
@@ -47,9 +48,12 @@ impl Fault {
             }
             _ => {
                 // The relay's alone: the standby's is not to be ended with it.
-                let end = "select pg_terminate_backend(active_pid) from pg_replication_slots \
-                           where active and slot_type = 'logical'";
-                world.insist(end).await?;
+                let end = format!(
+                    "select pg_terminate_backend(active_pid) from pg_replication_slots \
+                     where active and slot_name = '{}'",
+                    world.slot(self.stream).name
+                );
+                world.insist(self.stream, &end).await?;
             }
         }
         Ok(())

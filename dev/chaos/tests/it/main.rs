@@ -33,3 +33,13 @@ fn what_ends_a_relay_or_a_transaction_repeats_nothing_with_exactly_once_delivery
 fn messages_in_no_table_are_delivered_exactly_once() {
     holds(&[("CHAOS_OUTBOX", "messages"), ("CHAOS_DELIVERY", "exactly-once"), FEW], "4");
 }
+
+#[test]
+fn shards_lose_nothing_and_break_no_order() {
+    holds(&[("CHAOS_SHARDS", "2"), FEW], "4");
+}
+
+#[test]
+fn sources_of_one_process_lose_nothing_and_break_no_order() {
+    holds(&[("CHAOS_SOURCES", "2"), FEW], "4");
+}
