@@ -147,6 +147,26 @@ async fn shards_deliver_exactly_once_each_with_a_position_of_its_own() -> Result
     Ok(())
 }
 
+/// Without the filter the shard would have the rows of all, and halt again for that.
+#[tokio::test]
+async fn a_shard_whose_publication_lacks_the_table_says_how_to_bring_it_back_with_its_filter() -> Result<()> {
+    if !filters_rows().await? {
+        return Ok(());
+    }
+    let case = Case::new().await?.with("WALPOST_WATCH_INTERVAL_MS", "100");
+    let first = shard(&case, 1)?;
+    let mut relay = first.init_and_run().await?;
+    let publication = format!("package_event_pub_1_of_{SHARDS}");
+    case.database.execute(&format!("alter publication {publication} drop table package_event")).await?;
+    let halted = relay.halted().await?;
+    let remedy = halted["remedy"].as_str().context("a remedy")?;
+    let statement = remedy.split('`').nth(1).context("a statement")?;
+    case.database.execute(statement).await?;
+    relay.terminate(SOON).await?;
+    let mut recovered = first.recover()?;
+    recovered.ready().await.with_context(|| remedy.to_owned())
+}
+
 /// What was made for other settings is not taken for what these say.
 #[tokio::test]
 async fn a_publication_of_another_key_or_shard_is_not_taken_for_ones_own() -> Result<()> {

@@ -100,6 +100,8 @@ pub enum Unsafe {
         publication: String,
         /// The table.
         table: String,
+        /// The row filter that it is to have there.
+        filter: Option<String>,
     },
     /// The publication was altered or made anew, or the table was taken out of it and put back.
     #[error(
@@ -397,8 +399,9 @@ impl Unsafe {
                 .into(),
             Self::Outbox(error) => error.remedy(),
             Self::PublicationMissing(_) => format!("run `walpost init` as the owner of the table, which makes it; {RECOVER}"),
-            Self::PublicationLacksTable { publication, table } => {
-                format!("run `alter publication {publication} add table {table}`; {RECOVER}")
+            Self::PublicationLacksTable { publication, table, filter } => {
+                let filter = filter.as_ref().map(|filter| format!(" where ({filter})")).unwrap_or_default();
+                format!("run `alter publication {publication} add table {table}{filter}`; {RECOVER}")
             }
             Self::PublicationLacksInserts(publication) => {
                 format!("run `alter publication {publication} set (publish = 'insert')`; {RECOVER}")

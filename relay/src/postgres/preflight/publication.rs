@@ -151,7 +151,8 @@ pub async fn check_publication(
     let rows = rows.map_err(session.error("read pg_publication_tables"))?;
     if rows.is_empty() {
         let (publication, table) = (publication.clone(), source.table.name());
-        return Err(Unsafe::PublicationLacksTable { publication, table }.into());
+        let filter = source.table.filter.clone();
+        return Err(Unsafe::PublicationLacksTable { publication, table, filter }.into());
     }
     for row in &rows {
         check_rows_and_columns(session, source, outbox, &row.get(0)).await?;
