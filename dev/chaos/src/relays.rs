@@ -228,7 +228,10 @@ impl Relays {
         for place in &self.places {
             let mut flag = String::new();
             let command = place.command(&["audit", "--json"], &mut flag);
-            let mut audit = self.pairs[place.pair].settings[0].start(&command)?;
+            // Nothing is away any more, and unlike a relay it tries once.
+            let settings =
+                self.pairs[place.pair].settings[0].clone().env("WALPOST_CONNECT_TIMEOUT_MS", "60000");
+            let mut audit = settings.start(&command)?;
             audit.exit(AUDIT_DEADLINE).await?;
             let log = audit.log();
             let json = log.find('{').and_then(|at| log[at..].rfind('}').map(|end| &log[at..=at + end]));

@@ -15,6 +15,8 @@ fn holds(settings: &[(&str, &str)], faults: &str) {
     assert!(said.contains(&format!("{faults} faults")), "{said}");
 }
 
+const EXACTLY_ONCE: (&str, &str) = ("CHAOS_DELIVERY", "exactly-once");
+
 /// A relay that ends, a primary that is lost, a broker that dies, and connections that break.
 const FEW: (&str, &str) = ("CHAOS_ONLY", "relay: SIGKILL,promoted,broker: SIGKILL,Kafka: reset");
 
@@ -26,20 +28,20 @@ fn every_kind_of_fault_once_loses_nothing_and_breaks_no_order() {
 #[test]
 fn what_ends_a_relay_or_a_transaction_repeats_nothing_with_exactly_once_delivery() {
     let kinds = "relay: SIG,standing by,promoted,brokers,leaders,answers";
-    holds(&[("CHAOS_DELIVERY", "exactly-once"), ("CHAOS_ONLY", kinds)], "10");
+    holds(&[EXACTLY_ONCE, ("CHAOS_ONLY", kinds)], "10");
 }
 
 #[test]
 fn messages_in_no_table_are_delivered_exactly_once() {
-    holds(&[("CHAOS_OUTBOX", "messages"), ("CHAOS_DELIVERY", "exactly-once"), FEW], "4");
+    holds(&[("CHAOS_OUTBOX", "messages"), EXACTLY_ONCE, FEW], "4");
 }
 
 #[test]
-fn shards_lose_nothing_and_break_no_order() {
-    holds(&[("CHAOS_SHARDS", "2"), FEW], "4");
+fn shards_deliver_exactly_once_and_in_order() {
+    holds(&[("CHAOS_SHARDS", "2"), EXACTLY_ONCE, FEW], "4");
 }
 
 #[test]
-fn sources_of_one_process_lose_nothing_and_break_no_order() {
-    holds(&[("CHAOS_SOURCES", "2"), FEW], "4");
+fn sources_of_one_process_deliver_exactly_once_and_in_order() {
+    holds(&[("CHAOS_SOURCES", "2"), EXACTLY_ONCE, FEW], "4");
 }
