@@ -12,7 +12,7 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Without TLS for Kafka, which the demo's broker has not: OpenSSL alone takes a third of the compiler's time.
+# Without TLS for Kafka, which the demo's broker has not: OpenSSL alone takes two fifths of a first build.
 demo: ## the whole system at work, and a relay that is killed under load: from nothing, on this machine
 	@$(STACK) fetch & fetching=$$!; \
 		cargo build --no-default-features $(BINARIES) || { kill $$fetching; exit 1; }; \

@@ -37,11 +37,9 @@ impl Pair {
     /// Waits until the standby has copies of so many slots that outlive a promotion.
     pub(crate) async fn are_copied(&self, slots: usize) -> Result<()> {
         let (primary, standby) = (connect(self.primary.url()).await?, connect(self.standby.url()).await?);
-        let (slots, copied) = (
-            i64::try_from(slots)?,
-            "select count(*) from pg_replication_slots \
-                      where synced and not temporary and invalidation_reason is null",
-        );
+        let slots = i64::try_from(slots)?;
+        let copied = "select count(*) from pg_replication_slots \
+                      where synced and not temporary and invalidation_reason is null";
         wait_until("the slots are copied to the standby", DEADLINE, async || {
             primary.batch_execute("select pg_log_standby_snapshot()").await?;
             Ok(standby.query_one(copied, &[]).await?.get::<_, i64>(0) == slots)

@@ -40,20 +40,15 @@ pub(crate) enum Outbox {
     Messages,
 }
 
-impl Outbox {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Messages => "messages",
-        }
-    }
-}
-
 impl FromStr for Outbox {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Table, Self::Messages].into_iter().find(|one| one.name() == text).ok_or(())
+        match text {
+            "table" => Ok(Self::Table),
+            "messages" => Ok(Self::Messages),
+            _ => Err(()),
+        }
     }
 }
 

@@ -134,14 +134,14 @@ impl Relays {
 
     /// Does what the remedy says: `walpost recover` where it says so, or a start again.
     pub(crate) async fn follow(&mut self, halt: &Halt) -> Result<()> {
-        let recovers = halt.remedy.contains("walpost recover");
+        let mut recovers = halt.remedy.contains("walpost recover");
         if recovers && self.places[halt.stream].source.is_some() {
             self.recover_beside(halt).await?;
+            recovers = false;
         }
         self.at(halt.seat).terminate(DEADLINE).await.context("ending a halted relay")?;
         let Pair { settings, running } = &mut self.pairs[halt.seat.pair];
         let (settings, running) = (&settings[halt.seat.index], &mut running[halt.seat.index]);
-        let recovers = recovers && self.places[halt.stream].source.is_none();
         *running = if recovers { settings.recover()? } else { settings.run()? };
         Ok(())
     }

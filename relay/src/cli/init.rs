@@ -8,7 +8,7 @@ use crate::config::{Settings, SourceSettings};
 use crate::error::Error;
 use crate::postgres::Server;
 use crate::postgres::ledger::{self, Memory, TableMemory};
-use crate::postgres::names::{quoted, table_name};
+use crate::postgres::names::{quoted, table_name, with_filter};
 use crate::postgres::preflight::{self, FoundTable, Outbox, PreflightError, Published, SlotFacts, Unsafe};
 use crate::postgres::{DatabaseError, Session};
 use crate::registry;
@@ -188,8 +188,7 @@ async fn make_publication(session: &Session, name: &str, outboxes: &[Outbox]) ->
 
 /// The table as a publication has it.
 fn entry(table: &OutboxTable) -> String {
-    let filter = table.filter.as_ref().map_or(String::new(), |filter| format!(" where ({filter})"));
-    format!("{}{filter}", table_name(table))
+    with_filter(&table_name(table), table.filter.as_deref())
 }
 
 /// The tables with their publication, which has all of them by now.

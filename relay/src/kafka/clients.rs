@@ -212,7 +212,9 @@ pub fn refused_properties(kafka: &KafkaSettings) -> Vec<String> {
             KafkaError::ClientConfig(_, reason, _, _) => reason.trim_end(),
             _ => "librdkafka does not take it",
         };
-        Some(format!("kafka property `{name}`: {reason}{OF_THIS_BUILD}"))
+        // Elsewhere it is a mistake in any build.
+        let of_build = if reason.contains("OpenSSL") { OF_THIS_BUILD } else { "" };
+        Some(format!("kafka property `{name}`: {reason}{of_build}"))
     };
     kafka.properties.iter().filter(|(name, _)| *name != LOADED_WHEN_SET).filter_map(refused).collect()
 }

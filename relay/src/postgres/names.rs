@@ -7,6 +7,11 @@ pub(crate) fn table_name(table: &OutboxTable) -> String {
     format!("{}.{}", quoted(&table.schema), quoted(&table.table))
 }
 
+/// A table of this name as a publication has it, with its row filter.
+pub(crate) fn with_filter(name: &str, filter: Option<&str>) -> String {
+    filter.map_or_else(|| name.to_owned(), |filter| format!("{name} where ({filter})"))
+}
+
 /// The table as a source of its own rows, in a FROM clause. Rows of children are none of them, and rows of partitions are.
 pub(crate) fn own_rows(table: &OutboxTable) -> String {
     if table.is_partitioned { table_name(table) } else { format!("only {}", table_name(table)) }

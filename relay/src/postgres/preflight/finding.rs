@@ -1,7 +1,7 @@
 //! What may be found, and what mends it.
 
 use crate::postgres::DatabaseError;
-use crate::postgres::names::literal;
+use crate::postgres::names::{literal, with_filter};
 use walpost_core::event::OutboxError;
 use walpost_core::lsn::Lsn;
 
@@ -400,8 +400,8 @@ impl Unsafe {
             Self::Outbox(error) => error.remedy(),
             Self::PublicationMissing(_) => format!("run `walpost init` as the owner of the table, which makes it; {RECOVER}"),
             Self::PublicationLacksTable { publication, table, filter } => {
-                let filter = filter.as_ref().map(|filter| format!(" where ({filter})")).unwrap_or_default();
-                format!("run `alter publication {publication} add table {table}{filter}`; {RECOVER}")
+                let table = with_filter(table, filter.as_deref());
+                format!("run `alter publication {publication} add table {table}`; {RECOVER}")
             }
             Self::PublicationLacksInserts(publication) => {
                 format!("run `alter publication {publication} set (publish = 'insert')`; {RECOVER}")
